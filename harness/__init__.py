@@ -1,0 +1,52 @@
+"""Check a store against an executable model of itself: random programs, crashes, minimal failures, replay.
+
+What is imported here is the public interface, small and stable; everything else may change.
+
+    from harness import Configuration, Crash, Operation, Spec, check, keys, payloads
+"""
+
+from harness.check import check
+from harness.generators import integers, keys, keys_from, lists_of, payloads, results_of, sampled
+from harness.medium import SimulatedMedium
+from harness.replay import replay
+from harness.spec import (
+    Background,
+    Configuration,
+    Crash,
+    Durability,
+    MediumShape,
+    Operation,
+    Reboot,
+    Spec,
+    Violated,
+    WriteBack,
+)
+from harness.verdict import Answer, Mode, Verdict
+from harness.world import World
+
+__all__ = [
+    "Answer",
+    "Background",
+    "Configuration",
+    "Crash",
+    "Durability",
+    "MediumShape",
+    "Mode",
+    "Operation",
+    "Reboot",
+    "SimulatedMedium",
+    "Spec",
+    "Verdict",
+    "Violated",
+    "World",
+    "WriteBack",
+    "check",
+    "integers",
+    "keys",
+    "keys_from",
+    "lists_of",
+    "payloads",
+    "replay",
+    "results_of",
+    "sampled",
+]

@@ -1,0 +1,150 @@
+"""``harness check``: run, shrink, save, and explain each distinct failure once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.campaign import Budget, can_crash, plan_checks, run_checks
+from harness.case_file import Case
+from harness.cli import EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATED
+from harness.corpus import save_case
+from harness.loader import find_configuration, find_spec_files, load_spec, load_specs
+from harness.report import Progress, comments, failing_sequence, figures, make_console, print_verdicts, replay_command
+from harness.runner import replay_program
+from harness.shrink import NotReproducedError, ShrinkResult, shrink
+from harness.shrink_passes import operation_count
+from harness.spec import Spec
+from harness.verdict import Answer, Mode, Run, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One distinct failure, shrunk and saved."""
+
+    verdict: Verdict
+    case: Case
+    path: Path
+    shrunk: ShrinkResult | None
+
+
+def check_specs(
+    arguments: Sequence[str],
+    mode: Mode | None,
+    configuration: str | None,
+    budget: Budget,
+    json_path: Path | None,
+    corpus: Path,
+) -> int:
+    """Check what the arguments name and print the outcome; gives the exit status."""
+    folder = Path.cwd()
+    console = make_console()
+    loaded = [each for path in find_spec_files(arguments, folder) for each in load_specs(path, folder)]
+    plans = plan_checks(loaded, lambda spec: _modes(spec, mode), configuration)
+    with Progress(console, plans) as progress:
+        verdicts = run_checks(plans, budget, folder, progress)
+    print_verdicts(console, verdicts)
+    paths = [plan.path for plan in plans]
+    found = [_explain(console, path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
+    if json_path is not None:
+        json_path.write_text(json.dumps(_summary(verdicts, found, budget), indent=2) + "\n", encoding="utf-8")
+    return exit_status(verdicts)
+
+
+def _modes(spec: Spec, mode: Mode | None) -> list[Mode]:
+    """Without a mode asked for, every mode that the spec has steps for."""
+    if mode is not None:
+        return [mode]
+    return [Mode.CONFORMANCE, Mode.CRASH] if can_crash(spec) else [Mode.CONFORMANCE]
+
+
+def exit_status(verdicts: Sequence[Verdict]) -> int:
+    answers = {verdict.answer for verdict in verdicts}
+    if Answer.VIOLATED in answers:
+        return EXIT_VIOLATED
+    return EXIT_UNKNOWN if Answer.UNKNOWN in answers else EXIT_OK
+
+
+def distinct(paths: Sequence[str], verdicts: Sequence[Verdict]) -> list[tuple[str, Verdict]]:
+    """The violated verdicts with their spec's file, each signature of a spec and mode once."""
+    found: dict[tuple[object, ...], tuple[str, Verdict]] = {}
+    for path, verdict in zip(paths, verdicts, strict=True):
+        if verdict.run is not None and verdict.run.failure is not None:
+            found.setdefault((path, verdict.spec, verdict.mode, verdict.run.failure.signature), (path, verdict))
+    return list(found.values())
+
+
+def _explain(console: Console, path: str, verdict: Verdict, corpus: Path, folder: Path) -> Found:
+    """Shrink, save and print one failure."""
+    assert verdict.run is not None
+    assert verdict.run.failure is not None
+    each = load_spec(path, verdict.spec, folder)
+    configuration = find_configuration(each.spec, verdict.configuration)
+    shrunk, run = None, verdict.run
+    try:
+        shrunk = shrink(each.spec, configuration, verdict.mode, run.program, verdict.run.failure)
+        run = replay_program(each.spec, configuration, verdict.mode, shrunk.program, strict=True)
+    except NotReproducedError as error:
+        console.print(f"not shrunk: {error}; the system is not deterministic", style="yellow", soft_wrap=True)
+    case = case_of(path, verdict, run)
+    saved = save_case(case, comments(run.history), corpus, folder)
+    console.print()
+    text = failing_sequence(
+        run,
+        spec=f"{verdict.spec} ({path})",
+        mode=verdict.mode,
+        configuration=verdict.configuration,
+        certified=shrunk.certified if shrunk else None,
+        command=replay_command(saved),
+    )
+    console.print(text, soft_wrap=True)
+    return Found(verdict, case, saved, shrunk)
+
+
+def case_of(path: str, verdict: Verdict, run: Run) -> Case:
+    """The case that saves a run; where it shrank to nothing that fails, the run that was found."""
+    failure = run.failure
+    assert failure is not None
+    return Case(
+        path,
+        verdict.spec,
+        verdict.configuration,
+        verdict.mode,
+        failure.property,
+        failure.place,
+        run.program,
+        seed=verdict.seed,
+        scenario=verdict.scenario,
+    )
+
+
+def _summary(verdicts: Sequence[Verdict], found: Sequence[Found], budget: Budget) -> dict[str, Any]:
+    return {
+        "budget": asdict(budget),
+        "checks": [figures(verdict) for verdict in verdicts],
+        "failures": [_figures_of(each) for each in found],
+    }
+
+
+def _figures_of(each: Found) -> dict[str, Any]:
+    shrunk = each.shrunk
+    return {
+        "case": str(each.path),
+        "spec": each.case.spec,
+        "name": each.case.name,
+        "mode": each.case.mode,
+        "configuration": each.case.configuration,
+        "property": each.case.property,
+        "place": each.case.place,
+        "operations_found": operation_count(each.verdict.run.program) if each.verdict.run else None,
+        "operations": operation_count(each.case.program),
+        "certified": shrunk.certified if shrunk else False,
+        "shrink_seconds": shrunk.seconds if shrunk else None,
+        "shrink_passes": {name: asdict(counters) for name, counters in shrunk.passes.items()} if shrunk else {},
+    }

@@ -1,0 +1,58 @@
+"""What counts as a failure of the system, of all that can come out of it.
+
+Not failures, and passed on unchanged: `MemoryError`, and whatever derives from `BaseException` other than the stop
+signals of medium and seam (a keyboard interrupt, a program that no longer applies).
+"""
+
+from __future__ import annotations
+
+from harness.history import describe
+from harness.medium import DeadMedium, MediumMisuse
+from harness.sequential_seam import Deadlock, LockMisuse
+from harness.spec import Violated
+from harness.verdict import Failure
+
+Finding = tuple[str, str, str, str]  # property, place, answered, allowed
+
+
+class ScenarioFailed(BaseException):
+    """A property is broken; the scenario cannot go on."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+def finding_of_system(error: BaseException, operation: str, *, recovering: bool) -> Finding | None:
+    """What an error that came out of the system says about it; None if it is not the system's."""
+    if isinstance(error, Violated):
+        return _finding_of_violated(error)
+    if isinstance(error, Deadlock):
+        return "deadlock", operation, str(error), "every wait ends"
+    if isinstance(error, LockMisuse):
+        return "lock misuse", operation, str(error), "each lock taken once and let go by its holder"
+    if isinstance(error, MediumMisuse):
+        return "device", error.kind, str(error), "only what the device model takes"
+    if isinstance(error, DeadMedium):
+        return "device", "use after a crash", str(error), "no further use of what has crashed"
+    if isinstance(error, MemoryError) or not isinstance(error, Exception):
+        return None
+    property_name = "recovery" if recovering else "unexpected error"
+    return property_name, _place_of(operation, error), describe(error), "no such error"
+
+
+def finding_of_model(error: BaseException, operation: str) -> Finding | None:
+    """The same for an error that came out of the model: models can be wrong too."""
+    if isinstance(error, Violated):
+        return _finding_of_violated(error)
+    if isinstance(error, MemoryError) or not isinstance(error, Exception):
+        return None
+    return "unexpected error", _place_of(f"model of {operation}", error), describe(error), "a model that answers"
+
+
+def _finding_of_violated(error: Violated) -> Finding:
+    return "invariant", error.place, describe(error.answered), describe(error.allowed)
+
+
+def _place_of(operation: str, error: BaseException) -> str:
+    return f"{operation}: {type(error).__name__}"

@@ -1,0 +1,101 @@
+"""The menu of steps a run may take, and how a random run picks from it.
+
+Picking is a table look-up, so that it costs the same however many operations there are. Each scenario uses one
+of a fixed number of *swarm* tables: in each some operations are switched off and the weights of the others
+changed, so that scenarios differ in kind and not only in detail. Tables are a function of the menu alone.
+
+Crashes are not in the tables: a random run in crash mode places them (`CRASH_COUNTS`), late enough for something
+to be persistent by then, and with something still to lose (`CRASH_LEADS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+SWARM_TABLE_COUNT = 64
+SWARM_TABLE_SIZE = 128  # also the finest difference of weights that shows
+SWARM_OFF_CHANCE = 0.2  # an operation is switched off in one table of five
+SWARM_FACTORS = (0.5, 1.0, 1.0, 2.0, 4.0)
+PLAIN_TABLE_CHANCE = 0.25  # tables that keep the spec's own weights
+CRASH_COUNTS = (0, 1, 1, 1, 1, 1, 1, 2)  # one on average
+# Steps just before a crash that change something: else a reboot or a flush often leaves nothing to lose.
+CRASH_LEADS = (0, 1, 1, 2, 3)
+
+
+class Menu:
+    """The operations of one spec that one mode allows.
+
+    ``names`` has all of the spec's operations, in its order; an operation's index is its place there.
+    ``crashes`` and ``ordinary`` are the indices that may be picked; ``writers`` those that change durable state.
+    """
+
+    __slots__ = ("_tables", "crashes", "names", "ordinary", "steps_mean", "weights", "writers")
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        weights: Sequence[int],
+        *,
+        crashes: Sequence[int] = (),
+        ordinary: Sequence[int] | None = None,
+        writers: Sequence[int] = (),
+        steps_mean: int = 30,
+    ) -> None:
+        self.names = tuple(names)
+        self.weights = tuple(weights)
+        self.crashes = tuple(crashes)
+        self.ordinary = tuple(range(len(names))) if ordinary is None else tuple(ordinary)
+        self.writers = tuple(writers)
+        self.steps_mean = steps_mean
+        self._tables: list[tuple[int, ...] | None] = [None] * SWARM_TABLE_COUNT
+
+    @property
+    def allowed(self) -> tuple[int, ...]:
+        """Indices of every operation a run may take, in the spec's order."""
+        return tuple(sorted(self.ordinary + self.crashes))
+
+    def swarm_table(self, number: int) -> tuple[int, ...]:
+        """Operation indices, about `SWARM_TABLE_SIZE` of them, for ``number`` below `SWARM_TABLE_COUNT`."""
+        table = self._tables[number]
+        if table is None:
+            table = self._tables[number] = _fill_table(self._swarm_weights(Random(number).random))
+        return table
+
+    def _swarm_weights(self, random: Callable[[], float]) -> list[tuple[int, float]]:
+        plain = [(index, float(self.weights[index])) for index in self.ordinary if self.weights[index]]
+        if not plain:
+            return [(index, 1.0) for index in self.allowed]
+        if random() < PLAIN_TABLE_CHANCE:
+            return plain
+        swarm = [
+            (index, weight * SWARM_FACTORS[int(random() * len(SWARM_FACTORS))])
+            for index, weight in plain
+            if random() >= SWARM_OFF_CHANCE
+        ]
+        writers = frozenset(self.writers)
+        if not swarm or (writers and not any(index in writers for index, _ in swarm)):
+            return plain  # nothing would happen in such a scenario
+        return swarm
+
+
+def _fill_table(weights: Sequence[tuple[int, float]]) -> tuple[int, ...]:
+    """Slots in proportion to weight, at least one each."""
+    total = sum(weight for _, weight in weights)
+    table: list[int] = []
+    for index, weight in weights:
+        table += [index] * max(1, round(weight / total * SWARM_TABLE_SIZE))
+    return tuple(table)
+
+
+def place_crashes(operations: list[int], menu: Menu, random: Callable[[], float]) -> None:
+    """Put crashes, each with its lead, into the last two thirds of these steps; the first one stays as it is."""
+    steps_count = len(operations) - 1
+    earliest = 1 + steps_count // 3
+    for _ in range(CRASH_COUNTS[int(random() * len(CRASH_COUNTS))]):
+        step = earliest + int(random() * (steps_count - earliest + 1))
+        if menu.writers:
+            lead = CRASH_LEADS[int(random() * len(CRASH_LEADS))]
+            for at in range(max(1, step - lead), step):
+                operations[at] = menu.writers[int(random() * len(menu.writers))]
+        operations[step] = menu.crashes[int(random() * len(menu.crashes))]

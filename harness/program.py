@@ -1,0 +1,125 @@
+"""Programs: the steps a run took, with every choice that was made in them, by name.
+
+A program is the whole truth about a run. Replaying it against the same code gives the same history,
+byte for byte.
+
+A choice is an integer in ``range(count)``. Zero is always the simplest: no fault, nothing lost, the
+smallest argument. A choice that is not recorded reads as zero, so a step lists only the others, and
+removing a step removes its own choices and moves no others.
+
+    name                  lane      what it decides
+    ``key.0``             program   first draw for the argument ``key``
+    ``device.2``          device    third decision the system left open in this step (issue order, barriers)
+    ``entropy.0``         entropy   first identifier drawn in this step: 0 plain, k > 0 a collision
+    ``survivor.3.1``      device    at a crash: what is lost of the second write of step 3 (on any medium)
+    ``fault.0``           fault     whether the first IO of this step fails
+    ``schedule.main.0``   schedule  which task runs next
+
+Names are given by the step's own identity, never by its position in the program. Step 0, ``open``, is the opening
+of the system, and the last one, ``end``, its clean shutdown and reopening: every run has both, a program only where
+they have choices other than 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+DIGITS_MAX = 18  # of a number in a program's text: a longer one is damage, not a choice
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation with its recorded choices.
+
+    ``identity`` is the position at which the step was first generated. It is unique in its program and
+    stays with the step when others are removed.
+    """
+
+    identity: int
+    operation: str
+    choices: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Steps in the order they run; identities are strictly increasing."""
+
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        identities = [step.identity for step in self.steps]
+        if any(later <= earlier for earlier, later in pairwise(identities)):
+            raise ValueError("step identities must be strictly increasing")
+
+    def without(self, identities: Iterable[int]) -> Program:
+        """The same program less the steps named; every other choice is untouched."""
+        gone = frozenset(identities)
+        return Program(tuple(step for step in self.steps if step.identity not in gone))
+
+    def with_choice(self, identity: int, name: str, value: int) -> Program:
+        """The same program with one choice set; zero removes it from the record."""
+        return Program(
+            tuple(_set_choice(step, name, value) if step.identity == identity else step for step in self.steps)
+        )
+
+
+def _set_choice(step: Step, name: str, value: int) -> Step:
+    choices = {key: old for key, old in step.choices.items() if key != name}
+    if value:
+        choices[name] = value
+    return Step(step.identity, step.operation, choices)
+
+
+class ProgramSyntaxError(ValueError):
+    """A program's text does not parse; ``line`` counts from one and ``expected`` says what belongs there."""
+
+    def __init__(self, line: int, expected: str) -> None:
+        super().__init__(f"line {line}: {expected}")
+        self.line = line
+        self.expected = expected
+
+
+def format_program(program: Program) -> str:
+    """One line a step: ``<identity> <operation> <name>=<value> ...``. `parse_program` reads it back."""
+    return "".join(
+        " ".join(
+            [str(step.identity), step.operation, *(f"{name}={step.choices[name]}" for name in sorted(step.choices))]
+        )
+        + "\n"
+        for step in program.steps
+    )
+
+
+def parse_program(text: str) -> Program:
+    """Read what `format_program` wrote. Blank lines and ``#`` comments are skipped."""
+    steps: list[Step] = []
+    for line, content in enumerate(text.splitlines(), start=1):
+        words = content.split("#", 1)[0].split()
+        if not words:
+            continue
+        step = _parse_step(words, line)
+        if steps and step.identity <= steps[-1].identity:
+            follows = f"step {step.identity} follows step {steps[-1].identity}"
+            raise ProgramSyntaxError(line, f"{follows}: identities must rise")
+        steps.append(step)
+    return Program(tuple(steps))
+
+
+def _parse_step(words: list[str], line: int) -> Step:
+    if len(words) < 2 or not _is_number(words[0]):
+        raise ProgramSyntaxError(line, "expected '<identity> <operation> [name=value ...]'")
+    choices: dict[str, int] = {}
+    for word in words[2:]:
+        name, separator, value = word.partition("=")
+        if not separator or not name or not _is_number(value):
+            raise ProgramSyntaxError(line, f"expected name=value, found {word[:40]!r}")
+        if name in choices:
+            raise ProgramSyntaxError(line, f"choice {name} is given twice")
+        choices[name] = int(value)
+    return Step(int(words[0]), words[1], choices)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) <= DIGITS_MAX

@@ -1,0 +1,131 @@
+"""Shrinking: from a failing program to a minimal one, and the proof that it is minimal.
+
+A candidate counts only if it breaks the same property at the same kind of place (`Failure.signature`). The passes
+of `shrink_passes` run first. Then two that give them other programs to start from, and the simplest outcome is kept:
+
+    again     other failures of the same signature, from random programs about as short; leads out of local minima,
+              where a shorter program needs other operations
+    values    Hypothesis' shrinker over the whole program, see `hypothesis_bridge`
+
+A search that reaches its bound on candidates is not certified. Not promised: that no shorter program exists,
+only that none is one change away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from harness.program import Program
+from harness.runner import record_scenario, replay_program, run_scenario
+from harness.shrink_passes import CANDIDATES_MAX, PassCounters, Search, minimise, operation_count
+from harness.sources import NoLongerApplies, RandomSource
+from harness.spec import Configuration, Spec
+from harness.verdict import Failure, Mode
+
+AGAIN_SCENARIOS_MAX = 5_000
+AGAIN_FAILURES_MAX = 20
+
+
+class NotReproducedError(Exception):
+    """The program to be shrunk does not fail in the way it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkResult:
+    """A failing program that no pass makes simpler; ``certified`` says that its minimality was tried out."""
+
+    program: Program
+    failure: Failure
+    passes: Mapping[str, PassCounters]
+    errors: int  # candidates on which the harness itself, or the spec, gave up
+    seconds: float
+    certified: bool
+
+
+class Reproducer:
+    """Replays candidates leniently: what they lack reads as zero, what no longer fits is clamped or ignored."""
+
+    def __init__(self, spec: Spec, configuration: Configuration, mode: Mode, signature: tuple[str, str]) -> None:
+        self._spec = spec
+        self._configuration = configuration
+        self._mode = mode
+        self._signature = signature
+        self.errors = 0
+
+    def __call__(self, candidate: Program) -> Program | None:
+        try:
+            run = replay_program(self._spec, self._configuration, self._mode, candidate, strict=False)
+        except NoLongerApplies:
+            return None
+        except Exception:  # a candidate that breaks the spec or the harness is not the failure looked for
+            self.errors += 1
+            return None
+        if run.failure is None or run.failure.signature != self._signature:
+            return None
+        return run.program
+
+
+def shrink(
+    spec: Spec,
+    configuration: Configuration,
+    mode: Mode,
+    program: Program,
+    failure: Failure,
+    *,
+    candidates_max: int = CANDIDATES_MAX,
+    with_hypothesis: bool = True,
+) -> ShrinkResult:
+    """Make a failing program minimal; raises `NotReproducedError` if it does not fail like ``failure``."""
+    started = time.perf_counter()
+    reproduce = Reproducer(spec, configuration, mode, failure.signature)
+    as_it_ran = reproduce(program)
+    if as_it_ran is None:
+        raise NotReproducedError(f"the program does not break {failure.property} at {failure.place}")
+    search = Search(reproduce, as_it_ran, candidates_max)
+
+    def again(best: Program) -> Iterator[Program]:
+        return similar_failures(spec, configuration, mode, failure.signature, operation_count(best))
+
+    def values(best: Program) -> Iterator[Program]:
+        from harness.hypothesis_bridge import shrink_values  # Hypothesis is slow to import, and only needed here
+
+        simpler = shrink_values(spec, configuration, mode, best, failure.signature)
+        if simpler is not None:
+            yield simpler
+
+    certified = minimise(search, {"again": again, "values": values} if with_hypothesis else {"again": again})
+    final = _strict_failure(spec, configuration, mode, search.best)
+    alike = final is not None and final.signature == failure.signature
+    return ShrinkResult(
+        search.best,
+        final if final is not None and alike else failure,
+        search.passes,
+        reproduce.errors,
+        time.perf_counter() - started,
+        certified and alike,
+    )
+
+
+def similar_failures(
+    spec: Spec, configuration: Configuration, mode: Mode, signature: tuple[str, str], operations: int
+) -> Iterator[Program]:
+    """Random programs of about so many operations that fail alike; a function of its arguments alone."""
+    short = replace(spec, steps_mean=max(2, operations))
+    found = 0
+    for seed in range(AGAIN_SCENARIOS_MAX):
+        run = run_scenario(short, configuration, mode, RandomSource(seed))
+        if run.failure is not None and run.failure.signature == signature:
+            yield record_scenario(short, configuration, mode, seed).program
+            found += 1
+            if found == AGAIN_FAILURES_MAX:
+                return
+
+
+def _strict_failure(spec: Spec, configuration: Configuration, mode: Mode, program: Program) -> Failure | None:
+    """What the program breaks when nothing in it may be clamped or ignored, as it will be replayed."""
+    try:
+        return replay_program(spec, configuration, mode, program, strict=True).failure
+    except NoLongerApplies:
+        return None

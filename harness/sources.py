@@ -1,0 +1,318 @@
+"""Sources of choices: where a run gets its steps and everything else that is left open.
+
+    RandomSource        a fast generator; writes nothing down
+    RecordingSource     any other source, with what it answered kept as a program
+    ReplaySource        the choices of a recorded program; what is missing reads 0
+    EnumeratingSource   depth first through every combination of choices
+
+A recorded run takes the very stream of the unrecorded one, so a seed that failed is simply run again, recording.
+
+Protocol of a run: ``begin``; choices of step 0, the opening; then ``next_step`` until it answers -1, with the choices
+of each step after its ``next_step``; then the choices of the run's end, which has an identity of its own; ``close``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from random import Random
+from typing import Protocol
+
+from harness.menu import SWARM_TABLE_COUNT, Menu, place_crashes
+from harness.program import Program, Step
+
+OPENING = "open"  # operation of step 0, in a program only where it has choices other than 0
+ENDING = "end"  # the same for the last step: clean shutdown and reopening
+RESERVED_NAMES = (OPENING, ENDING)
+
+RARE_CHANCE = 1 / 16  # of a `choose_rare` that is not 0, in random runs
+# Chance that an issued write is left whole without a further draw, one of these for each scenario. With plain draws
+# alone, a crash after many writes would hardly ever keep any.
+SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
+
+
+class NoLongerApplies(BaseException):
+    """A recorded program asks for what the code no longer offers, at this step."""
+
+    def __init__(self, step: int, reason: str) -> None:
+        super().__init__(f"no longer applies at step {step}: {reason}")
+        self.step = step
+        self.reason = reason
+
+
+class Source(Protocol):
+    """Answers every choice of one run at a time."""
+
+    @property
+    def step(self) -> int:
+        """The identity of the step under way."""
+
+    def begin(self, menu: Menu) -> None:
+        """A run begins; step 0 is its opening."""
+
+    def next_step(self) -> int:
+        """Go to the next step; answers its operation's index in the menu, or -1 if the run's end is next."""
+
+    def choose(self, name: str, count: int) -> int:
+        """In ``range(count)``; recorded as ``<name>.<n>`` for the n-th draw of this name in this step."""
+
+    def choose_at(self, full_name: str, count: int) -> int:
+        """In ``range(count)``, recorded under exactly this name, asked for once a step. Made for survivors."""
+
+    def choose_rare(self, name: str, count: int) -> int:
+        """As `choose`, but a random source mostly answers 0."""
+
+    def choose_step(self, name: str, identities: Sequence[int]) -> int:
+        """One of these identities of earlier steps, or 0 if there is none to be had."""
+
+    def close(self) -> None:
+        """The run is over and nothing failed."""
+
+
+class RandomSource:
+    """Choices from a seed. All steps are picked at the beginning: their number, a swarm table, where crashes come."""
+
+    __slots__ = ("_operations", "_random", "_survival_chance", "step")
+
+    def __init__(self, seed: int) -> None:
+        self.step = 0
+        self._random = Random(seed).random
+
+    def begin(self, menu: Menu) -> None:
+        random = self._random
+        self.step = 0
+        self._survival_chance = SURVIVAL_CHANCES[int(random() * len(SURVIVAL_CHANCES))]
+        table = menu.swarm_table(int(random() * SWARM_TABLE_COUNT))
+        size = len(table)
+        steps_count = 1 + int(random() * (2 * menu.steps_mean - 1))
+        operations = [table[int(random() * size)] for _ in range(steps_count + 1)]  # the first is never reached
+        if menu.crashes:
+            place_crashes(operations, menu, random)
+        operations.append(-1)
+        self._operations = operations
+
+    def next_step(self) -> int:
+        self.step = step = self.step + 1
+        return self._operations[step]
+
+    def choose(self, name: str, count: int) -> int:
+        return int(self._random() * count)
+
+    def choose_at(self, full_name: str, count: int) -> int:
+        random = self._random
+        return 0 if random() < self._survival_chance else int(random() * count)
+
+    def choose_rare(self, name: str, count: int) -> int:
+        draw = self._random()
+        return 1 + int(draw / RARE_CHANCE * (count - 1)) if draw < RARE_CHANCE and count > 1 else 0
+
+    def choose_step(self, name: str, identities: Sequence[int]) -> int:
+        return identities[int(self._random() * len(identities))] if identities else 0
+
+    def close(self) -> None:
+        """Nothing is left to check."""
+
+
+class RecordingSource:
+    """Passes another source's answers on and keeps those that are not 0, by name."""
+
+    __slots__ = ("_choices", "_drawn", "_inner", "_menu", "_operation", "_steps", "step")
+
+    def __init__(self, inner: Source) -> None:
+        self._inner = inner
+        self._reset()
+
+    def _reset(self) -> None:
+        self.step = 0
+        self._steps: list[Step] = []
+        self._operation = OPENING
+        self._choices: dict[str, int] = {}
+        self._drawn: dict[str, int] = {}
+
+    def begin(self, menu: Menu) -> None:
+        self._menu = menu
+        self._reset()
+        self._inner.begin(menu)
+
+    def next_step(self) -> int:
+        self._keep_step()
+        index = self._inner.next_step()
+        self.step = self._inner.step
+        self._operation = self._menu.names[index] if index >= 0 else ENDING
+        self._choices = {}
+        self._drawn = {}
+        return index
+
+    def _keep_step(self) -> None:
+        if self._choices or self._operation not in RESERVED_NAMES:
+            self._steps.append(Step(self.step, self._operation, self._choices))
+
+    def program(self) -> Program:
+        """The run so far, the step under way included."""
+        self._keep_step()
+        program = Program(tuple(self._steps))
+        if program.steps and program.steps[-1].identity == self.step:
+            self._steps.pop()
+        return program
+
+    def choose(self, name: str, count: int) -> int:
+        return self._keep(name, self._inner.choose(name, count))
+
+    def choose_rare(self, name: str, count: int) -> int:
+        return self._keep(name, self._inner.choose_rare(name, count))
+
+    def choose_step(self, name: str, identities: Sequence[int]) -> int:
+        return self._keep(name, self._inner.choose_step(name, identities))
+
+    def choose_at(self, full_name: str, count: int) -> int:
+        value = self._inner.choose_at(full_name, count)
+        if value:
+            self._choices[full_name] = value
+        return value
+
+    def _keep(self, name: str, value: int) -> int:
+        number = self._drawn.get(name, 0)
+        self._drawn[name] = number + 1
+        if value:
+            self._choices[f"{name}.{number}"] = value
+        return value
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class ReplaySource:
+    """The steps and choices of a program; a choice it does not have reads 0.
+
+    ``strict`` raises `NoLongerApplies` for an unknown operation, a value out of range, and a choice that was not
+    asked for by the end of its step. Otherwise these are skipped, clamped and ignored: made for shrinking.
+    """
+
+    __slots__ = ("_asked", "_choices", "_drawn", "_indices", "_next", "_steps", "_strict", "step")
+
+    def __init__(self, program: Program, *, strict: bool) -> None:
+        self._steps = program.steps
+        self._strict = strict
+        self._enter_step(Step(0, OPENING))
+
+    def _enter_step(self, step: Step) -> None:
+        self.step = step.identity
+        self._choices = step.choices
+        self._drawn: dict[str, int] = {}
+        self._asked = 0
+
+    def begin(self, menu: Menu) -> None:
+        self._indices = {menu.names[index]: index for index in menu.allowed}
+        self._next = 0
+        self._enter_step(Step(0, OPENING))
+        if self._steps and self._steps[0].operation == OPENING:
+            self._next = 1
+            self._enter_step(self._steps[0])
+
+    def next_step(self) -> int:
+        self._check_all_asked()
+        while self._next < len(self._steps):
+            step = self._steps[self._next]
+            self._next += 1
+            self._enter_step(step)
+            index = self._indices.get(step.operation, -1)
+            if index >= 0 or (step.operation == ENDING and self._next == len(self._steps)):
+                return index
+            if self._strict:
+                raise NoLongerApplies(step.identity, f"there is no operation {step.operation!r} here")
+        self._enter_step(Step(self.step + 1, ENDING))
+        return -1
+
+    def _check_all_asked(self) -> None:
+        if self._strict and self._asked != len(self._choices):
+            names = sorted(name for name in self._choices if name not in self._drawn)
+            raise NoLongerApplies(self.step, f"choice {names[0]!r} was never asked for")
+
+    def choose(self, name: str, count: int) -> int:
+        number = self._drawn.get(name, 0)
+        self._drawn[name] = number + 1
+        return self.choose_at(f"{name}.{number}", count)
+
+    choose_rare = choose
+
+    def choose_at(self, full_name: str, count: int) -> int:
+        value = self._ask(full_name)
+        if value < count or not value:
+            return value
+        if self._strict:
+            raise NoLongerApplies(self.step, f"choice {full_name}={value}, but there are only {count}")
+        return max(count - 1, 0)
+
+    def choose_step(self, name: str, identities: Sequence[int]) -> int:
+        number = self._drawn.get(name, 0)
+        self._drawn[name] = number + 1
+        value = self._ask(f"{name}.{number}")
+        return value if value in identities else 0
+
+    def _ask(self, full_name: str) -> int:
+        value = self._choices.get(full_name)
+        if value is None:
+            return 0
+        if full_name not in self._drawn:
+            self._drawn[full_name] = 1
+            self._asked += 1
+        return value
+
+    def close(self) -> None:
+        self._check_all_asked()
+
+
+class EnumeratingSource:
+    """Every program of exactly ``steps_count`` steps and every choice in it, depth first, simplest first.
+
+    Run, then `advance`, until that answers False. Names in ``pinned`` always read 0.
+    """
+
+    __slots__ = ("_depth", "_menu", "_pinned", "_steps_count", "_trail", "step")
+
+    def __init__(self, steps_count: int, *, pinned: Collection[str] = ("entropy",)) -> None:
+        self.step = 0
+        self._steps_count = steps_count
+        self._pinned = frozenset(pinned)
+        self._trail: list[tuple[int, int]] = []  # (value, count) of each choice of the present run
+        self._depth = 0
+
+    def begin(self, menu: Menu) -> None:
+        self._menu = menu
+        self._depth = 0
+        self.step = 0
+
+    def advance(self) -> bool:
+        """Go to the next combination; False when all were had."""
+        del self._trail[self._depth :]  # the run may have stopped short of an earlier one's depth
+        while self._trail:
+            value, count = self._trail.pop()
+            if value + 1 < count:
+                self._trail.append((value + 1, count))
+                return True
+        return False
+
+    def next_step(self) -> int:
+        self.step += 1
+        if self.step > self._steps_count:
+            return -1
+        allowed = self._menu.allowed
+        return allowed[self._pick(len(allowed))]
+
+    def _pick(self, count: int) -> int:
+        depth = self._depth
+        self._depth = depth + 1
+        if depth == len(self._trail):
+            self._trail.append((0, count))
+        return self._trail[depth][0]
+
+    def choose(self, name: str, count: int) -> int:
+        return 0 if name in self._pinned else self._pick(count)
+
+    choose_at = choose
+    choose_rare = choose
+
+    def choose_step(self, name: str, identities: Sequence[int]) -> int:
+        return identities[self.choose(name, len(identities))] if identities else 0
+
+    def close(self) -> None:
+        """Nothing is left to check."""

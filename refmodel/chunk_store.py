@@ -1,0 +1,53 @@
+"""The reference model of the chunk store: payloads under locators that are never used twice.
+
+Reclamation moves what is referred to and drops the rest of an extent; the model takes from the real one where the
+moved chunks went, and refuses what it may not have done. A crash within reclamation leaves either side, chunk by chunk:
+`settle` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from shardstore.errors import InvariantError, StaleLocatorError
+from shardstore.units import UUID_SIZE_BYTES, Kind, Locator
+
+
+class ChunkStoreModel:
+    def __init__(self) -> None:
+        self._payloads: dict[Locator, bytes] = {}
+        self._used: set[Locator] = set()  # for good: also of chunks that a crash took
+        self._serial = 0
+
+    def put(self, kind: Kind, key: bytes, payload: bytes) -> Locator:
+        self._serial += 1
+        uuid = self._serial.to_bytes(UUID_SIZE_BYTES, "big")
+        locator = Locator(0, self._serial, len(payload), uuid)
+        self.adopt(locator, payload)
+        return locator
+
+    def adopt(self, locator: Locator, payload: bytes) -> None:
+        """The real store has put this payload and gave this locator."""
+        if locator in self._used:
+            raise InvariantError("CHUNK-1", f"locator used twice: {locator}")
+        self._used.add(locator)
+        self._payloads[locator] = payload
+
+    def get(self, locator: Locator) -> bytes:
+        try:
+            return self._payloads[locator]
+        except KeyError:
+            raise StaleLocatorError(str(locator)) from None
+
+    def reclaim(self, extent: int, moved: Mapping[Locator, Locator], referred: Collection[Locator]) -> None:
+        """The real store has emptied this extent; ``referred`` are the locators that something named."""
+        for locator in [locator for locator in self._payloads if locator.extent == extent]:
+            payload = self._payloads.pop(locator)
+            if locator in moved:
+                self.adopt(moved[locator], payload)
+            elif locator in referred:
+                raise InvariantError("GC-2", f"dropped a chunk that is referred to: {locator}")
+
+    def settle(self, locator: Locator, payload: bytes) -> None:
+        """A crash has left this chunk here."""
+        self._payloads[locator] = payload

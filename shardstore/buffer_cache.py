@@ -1,0 +1,88 @@
+"""The buffer cache: all chunk reads and writes go through it.
+
+Keeps the most recently read pages of one disk, keyed by extent and page. Writes go through without being kept:
+most are not read again soon. A page never changes within an epoch, so what is cached cannot be out of date as long as a
+reset drops it (CACHE-1). Joins, for every append, the dependency of the bytes with that of the pointer that covers
+them (EXT-3).
+
+The caller holds the store's monitor.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shardstore.dependency import Dependency
+from shardstore.extents import Extents
+
+
+class CachedAppend(NamedTuple):
+    page: int
+    dependency: Dependency
+
+
+class BufferCache:
+    def __init__(self, extents: Extents, capacity_pages: int) -> None:
+        self._extents = extents
+        self._capacity_pages = capacity_pages
+        self._page_size_bytes = extents.page_size_bytes
+        self._extent_size_pages = extents.extent_size_pages
+        self._pages: dict[int, bytes] = {}  # least recently used first
+        self.hits_count = 0
+        self.misses_count = 0
+
+    def append(self, extent: int, data: bytes, after: Dependency) -> CachedAppend:
+        """Append whole pages. Given back: persistent when the bytes are *and* the pointer over them."""
+        appended = self._extents.append(extent, data, after)
+        return CachedAppend(appended.page, appended.data & appended.pointer)  # EXT-3
+
+    def read(self, extent: int, page: int, page_count: int) -> bytes:
+        """Pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""
+        pages = self._pages
+        first = extent * self._extent_size_pages + page
+        found: list[bytes] = []
+        for key in range(first, first + page_count):
+            data = pages.pop(key, None)
+            if data is None:
+                self._restore(first, found)
+                return self._read_through(extent, page, page_count)
+            found.append(data)
+        self._restore(first, found)
+        self.hits_count += 1
+        return found[0] if page_count == 1 else b"".join(found)
+
+    def _restore(self, first: int, found: list[bytes]) -> None:
+        """Put pages back as the most recently used."""
+        pages = self._pages
+        for i, data in enumerate(found):
+            pages[first + i] = data
+
+    def _read_through(self, extent: int, page: int, page_count: int) -> bytes:
+        self.misses_count += 1
+        data = self._extents.read(extent, page, page_count)
+        size = self._page_size_bytes
+        first = extent * self._extent_size_pages + page
+        if page_count <= self._capacity_pages:
+            for i in range(page_count):
+                self._insert(first + i, data[i * size : (i + 1) * size])
+        return data
+
+    def _insert(self, key: int, data: bytes) -> None:
+        pages = self._pages
+        pages.pop(key, None)
+        pages[key] = data
+        if len(pages) > self._capacity_pages:
+            del pages[next(iter(pages))]
+
+    def reset(self, extent: int, after: Dependency) -> Dependency:
+        """Empty the extent once ``after`` is persistent, and forget its pages now."""
+        self._drain(extent)
+        return self._extents.reset(extent, after)
+
+    def _drain(self, extent: int) -> None:
+        first = extent * self._extent_size_pages
+        for key in range(first, first + self._extents.soft_pages(extent)):
+            self._pages.pop(key, None)  # CACHE-1
+
+    def soft_pages(self, extent: int) -> int:
+        return self._extents.soft_pages(extent)

@@ -1,0 +1,273 @@
+"""What the chunk store and reclamation promise: what is referred to stays, and no locator is used twice.
+
+In place of the index stands a table of references that is perfect by construction: a reference becomes persistent
+exactly when the chunk it names does, and a crash leaves the newest such reference of each key. The model is told which
+chunks reclamation moved and dropped, and refuses what it may not have done.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from harness.generators import integers, keys
+from harness.spec import Background, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.world import World
+from refmodel.chunk_store import ChunkStoreModel
+from shardstore.buffer_cache import BufferCache
+from shardstore.chunk_frame import Frame
+from shardstore.chunk_store import ChunkStore
+from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, join
+from shardstore.errors import CorruptionError, NoSpaceError, NotFoundError
+from shardstore.extents import Extents
+from shardstore.reclamation import Reclamation
+from shardstore.spec_world import STORE, SmallStack, configurations, values, violations
+from shardstore.superblock import Superblock
+from shardstore.units import Kind, Locator
+
+
+class Reference(NamedTuple):
+    key: bytes
+    locator: Locator | None  # None: forgotten
+    dependency: Dependency
+
+
+class Done(NamedTuple):
+    """What reclamation did, for the model: whose chunk went from where to where."""
+
+    extent: int | None  # None: no extent was given back
+    moved: tuple[tuple[bytes, Locator, Locator], ...]
+    referred: tuple[Locator, ...]  # before
+
+
+class ReferenceTable:
+    """Who refers to which chunk; `recover` after a crash."""
+
+    def __init__(self) -> None:
+        self._history: dict[bytes, list[Reference]] = {}
+        self.moved: list[tuple[bytes, Locator, Locator]] = []
+
+    def recover(self) -> None:
+        """Of each key, the newest reference that was persistent; the rest is gone."""
+        for key, history in list(self._history.items()):
+            persistent = [each for each in history if each.dependency.state == PERSISTENT_STATE]
+            self._history[key] = [each._replace(dependency=PERSISTENT) for each in persistent[-1:]]
+
+    def poll(self) -> None:
+        """Look at every dependency once more, so that `recover` knows."""
+        for history in self._history.values():
+            for each in history:
+                each.dependency.poll()
+
+    def refer(self, key: bytes, locator: Locator | None, dependency: Dependency) -> Dependency:
+        history = self._history.setdefault(key, [])
+        # As in a memtable: an entry does not become persistent before what it builds on.
+        after = join((dependency, history[-1].dependency if history else PERSISTENT), None)
+        history.append(Reference(key, locator, after))
+        return after
+
+    def locator(self, key: bytes) -> Locator | None:
+        history = self._history.get(key)
+        return history[-1].locator if history else None
+
+    def locators(self) -> dict[bytes, Locator]:
+        found = {key: self.locator(key) for key in self._history}
+        return {key: locator for key, locator in found.items() if locator is not None}
+
+    # --- what reclamation asks ----------------------------------------------------------------------
+
+    def is_live(self, frame: Frame, locator: Locator) -> bool:
+        return self.locator(frame.key) == locator
+
+    def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
+        if written.poll() == FAILED or not self.is_live(frame, old):
+            return False
+        self.refer(frame.key, new, written)
+        self.moved.append((frame.key, old, new))
+        return True
+
+    def settled(self) -> Dependency:
+        return join([each.dependency for history in self._history.values() for each in history], None)
+
+    def names_any_in(self, extent: int) -> bool:
+        return any(locator.extent == extent for locator in self.locators().values())
+
+
+class CheckedChunkStore(SmallStack):
+    def __init__(self, world: World) -> None:
+        super().__init__(world.media[0], world.seam)
+        self._superblock = Superblock(self.scheduler, self)
+        self.scheduler.add_source(self._superblock)
+        extents = self._extents = Extents(self.scheduler, self._superblock)
+        cache = BufferCache(extents, STORE.cache_size_pages)
+        self._chunks = ChunkStore(cache, extents, self.pool, self.scheduler.step, world.seam, self, STORE)
+        self._table: ReferenceTable = world.kept.setdefault("table", ReferenceTable())
+        self._reclamation = Reclamation(self._chunks, extents, self._table, lambda: None, lambda: None)
+        self._open(is_formatted="formatted" in world.kept)
+        world.kept["formatted"] = True
+
+    def _open(self, *, is_formatted: bool) -> None:
+        self.settle_device()
+        with self.monitor:
+            if not is_formatted:
+                self._superblock.format()
+                self.drain()
+                self._extents.format()
+                return
+            if not self._superblock.recover():
+                raise CorruptionError(0, 0, "the superblock is gone")
+            self._extents.recover()
+            self._chunks.recover()
+            self._table.recover()
+
+    def put(self, key: bytes, value: bytes) -> tuple[Locator, Dependency]:
+        with self.monitor:
+            put = self._chunks.put(Kind.VALUE, key, value)
+            dependency = self._table.refer(key, put.locator, put.dependency)
+            self._chunks.unpin(put.locator)
+            return put.locator, CheckedDependency(self, dependency)
+
+    def get(self, key: bytes) -> bytes:
+        with self.monitor:
+            locator = self._table.locator(key)
+            if locator is None:
+                raise NotFoundError(repr(key))
+            return self._chunks.get(locator)
+
+    def forget(self, key: bytes) -> Dependency:
+        """Drop the reference to a key's chunk."""
+        with self.monitor:
+            return CheckedDependency(self, self._table.refer(key, None, PERSISTENT))
+
+    def contents(self) -> dict[bytes, bytes]:
+        with self.monitor:
+            return {key: self._chunks.get(locator) for key, locator in self._table.locators().items()}
+
+    def flush(self) -> bool:
+        with self.monitor:
+            return self._chunks.flush()
+
+    def locator(self, key: bytes) -> Locator | None:
+        with self.monitor:
+            return self._table.locator(key)
+
+    def reclaim(self, choice: int) -> tuple[Done, Dependency]:
+        with self.monitor:
+            referred = tuple(self._table.locators().values())
+            self._table.moved.clear()
+            victims = self._reclamation.victims()
+            reclaimed = None
+            if victims:
+                with suppress(NoSpaceError):  # what was moved by then stays moved
+                    reclaimed = self._reclamation.reclaim(victims[choice % len(victims)])
+            extent = reclaimed.extent if reclaimed is not None and reclaimed.is_reset else None
+            done = Done(extent, tuple(self._table.moved), referred)
+            return done, CheckedDependency(self, self._table.settled())
+
+    def sync(self) -> None:
+        """Make everything persistent."""
+        with self.monitor:
+            while self.scheduler.step() or self._chunks.flush():
+                pass
+            self._table.poll()
+
+    def shutdown(self) -> None:
+        self.sync()
+
+
+class CheckedDependency(Dependency):
+    """A dependency that the table is asked about too, so that the table knows it when a crash comes."""
+
+    def __init__(self, stack: CheckedChunkStore, dependency: Dependency) -> None:
+        super().__init__(stack)
+        self._dependency = dependency
+
+    def poll(self) -> int:
+        return self._dependency.poll()
+
+
+class CheckedModel:
+    """The chunk store's model, and a dictionary for the references."""
+
+    def __init__(self) -> None:
+        self._model = ChunkStoreModel()
+        self._table: dict[bytes, Locator] = {}
+
+    def put(self, locator: Locator, key: bytes, value: bytes) -> None:
+        with violations():
+            self._model.adopt(locator, value)
+        self._table[key] = locator
+
+    def get(self, key: bytes) -> bytes:
+        if key not in self._table:
+            raise NotFoundError(repr(key))
+        return self._model.get(self._table[key])
+
+    def forget(self, key: bytes) -> None:
+        self._table.pop(key, None)
+
+    def locator(self, key: bytes) -> Locator | None:
+        return self._table.get(key)
+
+    def reclaim(self, done: Done, choice: int) -> None:
+        moved = {old: new for _, old, new in done.moved}
+        with violations():
+            if done.extent is None:  # copies were made, but the old ones are still there
+                for old, new in moved.items():
+                    self._model.adopt(new, self._model.get(old))
+            else:
+                self._model.reclaim(done.extent, moved, done.referred)
+        self._table = {key: moved.get(locator, locator) for key, locator in self._table.items()}
+
+    def contents(self) -> dict[bytes, bytes]:
+        return {key: self._model.get(locator) for key, locator in self._table.items()}
+
+    def settle(self, key: bytes, outcome: Outcome) -> None:
+        self._table.pop(key, None)
+        if outcome is not None:
+            locator, value = outcome
+            self._model.settle(locator, value)
+            self._table[key] = locator
+
+
+Outcome = tuple[Locator, bytes] | None
+
+
+def read(subject: Any, key: bytes) -> Outcome:
+    """Where a key's chunk is, and what it holds."""
+    locator = subject.locator(key)
+    return None if locator is None else (locator, subject.get(key))
+
+
+def contents(subject: Any) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = subject.contents()
+    return found
+
+
+SPEC = Spec(
+    "chunk store",
+    system=CheckedChunkStore,
+    model=CheckedModel,
+    operations=[
+        Operation("get", key=keys, weight=4),
+        Operation("put", key=keys, value=values, weight=8, writes="key", adopts=True),
+        Operation("forget", key=keys, writes="key"),
+        Background("flush", weight=3),
+        Operation(
+            "reclaim",
+            choice=integers(0, 2),
+            weight=3,
+            writes=lambda _, done: [[key] for key, _, _ in done.moved],
+            adopts=True,
+        ),
+        Background("sync", weight=2),
+        WriteBack(weight=6),
+        Reboot(),
+        Crash(flushes=("flush",)),
+    ],
+    configurations=configurations(),
+    contents=contents,
+    durability=Durability(read=read, settle=lambda model, key, outcome: model.settle(key, outcome)),
+    errors=(NotFoundError,),
+    excuses=(NoSpaceError,),
+)

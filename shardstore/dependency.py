@@ -1,0 +1,209 @@
+r"""Dependencies: when is something persistent, and what must be so first.
+
+    pending --> persistent      a barrier has passed over every write it stands for
+            \-> failed          one of those writes was refused; nothing leaves these two states
+
+Kinds: a `Write` is settled by the IO scheduler; a `Promise` stands for a write that is not built yet and is
+bound once; a `Join` is as pending as any of its parts. The graph is acyclic by construction (DEP-1, asserted where a
+promise is bound) and forgets what has become persistent, so a store that runs for ever does not grow.
+
+Modelled on soft updates (Ganger et al., 2000) and on ShardStore's dependencies (SOSP 2021, section 2.2). We depart in
+that a caller sees a join of at most a few parts, since entries of one memtable share one promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+from shardstore.errors import InvariantError
+
+PENDING: Final = 0
+PERSISTENT_STATE: Final = 1
+FAILED: Final = 2
+
+
+class Waiter(Protocol):
+    """Whoever can make pending dependencies persistent: the store they belong to."""
+
+    def poll(self, dependency: Dependency) -> int: ...
+    def wait(self, dependency: Dependency) -> None: ...
+
+
+class Dependency:
+    """Pending, persistent or failed. The public methods may be called from any thread.
+
+    `poll` is for the store itself: the caller holds the store's monitor.
+    """
+
+    __slots__ = ("_waiter", "state")
+
+    def __init__(self, waiter: Waiter | None, state: int = PENDING) -> None:
+        self._waiter = waiter
+        self.state = state
+
+    def is_persistent(self) -> bool:
+        return self._public_state() == PERSISTENT_STATE
+
+    def is_failed(self) -> bool:
+        return self._public_state() == FAILED
+
+    def wait(self) -> None:
+        """Return once persistent. Raises `DiskError` if it failed."""
+        if self._waiter is not None:
+            self._waiter.wait(self)
+
+    def _public_state(self) -> int:
+        if self.state or self._waiter is None:
+            return self.state
+        return self._waiter.poll(self)
+
+    def poll(self) -> int:
+        return self.state
+
+    def parts(self) -> tuple[Dependency, ...]:
+        """What it directly waits for and is still pending."""
+        return ()
+
+    def __and__(self, other: Dependency) -> Dependency:
+        return join((self, other), self._waiter or other._waiter)
+
+
+PERSISTENT: Final = Dependency(None, PERSISTENT_STATE)
+
+
+class Write(Dependency):
+    """A write or reset handed to the IO scheduler, which alone settles it."""
+
+    __slots__ = ("after",)
+
+    def __init__(self, waiter: Waiter, after: Dependency) -> None:
+        self._waiter = waiter
+        self.state = PENDING
+        self.after: Dependency = after
+
+    def settle(self, state: int) -> None:
+        self.state = state
+        self.after = PERSISTENT  # forget the past, so that the graph does not grow
+
+    def parts(self) -> tuple[Dependency, ...]:
+        return (self.after,) if self.after.state == PENDING else ()
+
+
+class Promise(Dependency):
+    """A write that is yet to be built; pending until bound, then as its target."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        self.state = PENDING
+        self._target: Dependency | None = None
+
+    def bind(self, target: Dependency) -> None:
+        if self._target is not None or self.state:
+            raise InvariantError("DEP-2", "a promise is bound once")
+        if reaches(target, self):
+            raise InvariantError("DEP-1", "binding this promise would close a cycle")
+        self._target = target
+        self.poll()
+
+    def fail(self) -> None:
+        """Nothing will ever fulfil it."""
+        if self._target is not None:
+            raise InvariantError("DEP-2", "a bound promise fails with its target only")
+        self.state = FAILED
+
+    def poll(self) -> int:
+        target = self._target
+        if target is not None:
+            state = target.poll()
+            if state:
+                self.state = state
+                self._target = None
+            return state
+        return self.state
+
+    def parts(self) -> tuple[Dependency, ...]:
+        return () if self._target is None else (self._target,)
+
+
+class Join(Dependency):
+    """Persistent when all parts are, failed as soon as one is."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, waiter: Waiter | None, parts: list[Dependency]) -> None:
+        self._waiter = waiter
+        self.state = PENDING
+        self._parts = parts
+
+    def poll(self) -> int:
+        if self.state:
+            return self.state
+        remaining = []
+        for part in self._parts:
+            state = part.poll()
+            if state == FAILED:
+                self.state = FAILED
+                self._parts = []
+                return FAILED
+            if state == PENDING:
+                remaining.append(part)
+        self._parts = remaining
+        if not remaining:
+            self.state = PERSISTENT_STATE
+        return self.state
+
+    def parts(self) -> tuple[Dependency, ...]:
+        return tuple(self._parts)
+
+
+class AcrossStores(Dependency):
+    """The join of dependencies of different stores, each polled under its own monitor."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Sequence[Dependency]) -> None:
+        super().__init__(None)
+        self._parts = tuple(parts)
+
+    def wait(self) -> None:
+        for part in self._parts:
+            part.wait()
+
+    def _public_state(self) -> int:
+        states = [part._public_state() for part in self._parts]
+        if FAILED in states:
+            return FAILED
+        return PENDING if PENDING in states else PERSISTENT_STATE
+
+
+def join(parts: Iterable[Dependency], waiter: Waiter | None) -> Dependency:
+    """The dependency that is persistent once all ``parts`` are."""
+    pending = []
+    for part in parts:
+        state = part.poll()
+        if state == FAILED:
+            return part
+        if state == PENDING and part not in pending:
+            pending.append(part)
+    if not pending:
+        return PERSISTENT
+    return pending[0] if len(pending) == 1 else Join(waiter, pending)
+
+
+def reaches(start: Dependency, goal: Dependency) -> bool:
+    """Whether ``start`` waits, directly or not, for ``goal``."""
+    if start is goal:
+        return True
+    seen = {start}
+    stack = [start]
+    while stack:
+        for part in stack.pop().parts():
+            if part is goal:
+                return True
+            if part.state == PENDING and part not in seen:
+                seen.add(part)
+                stack.append(part)
+    return False

@@ -1,0 +1,37 @@
+"""What the store asks of a device.
+
+    extent   0            1            2
+           +--+--+--+--+--+--+--+--+--+--+--+--+ ...
+           |p0|p1|p2|p3|p0|p1|p2|p3|p0|p1|
+           +--+--+--+--+--+--+--+--+--+--+--+--+ ...
+                  ^ write pointer: the only page that may be written next
+
+The device reports trouble by `OSError`. What survives a crash is said in ``docs/PROTOCOLS.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Disk(Protocol):
+    """Extents of equal size, written a whole page at a time, in order."""
+
+    @property
+    def extent_count(self) -> int: ...
+    @property
+    def extent_size_pages(self) -> int: ...
+    @property
+    def page_size_bytes(self) -> int: ...
+    @property
+    def zoned(self) -> bool:
+        """Whether the device keeps a write pointer of its own (`write_pointer`)."""
+
+    def read(self, extent: int, page: int, page_count: int) -> bytes: ...
+    def write(self, extent: int, page: int, data: bytes) -> None: ...
+    def reset(self, extent: int) -> None: ...
+    def barrier(self) -> None:
+        """When it returns, everything issued before it was called survives a crash."""
+
+    def write_pointer(self, extent: int) -> int:
+        """Pages that the device holds in this extent. Zoned disks only."""

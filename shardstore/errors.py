@@ -1,0 +1,66 @@
+"""Typed errors of the store.
+
+Two families that never mix: `StoreError` is what can happen to a correct store (a full disk, a failing
+device, damaged bytes); `InvariantError` means that the store itself is wrong, names the broken rule of
+``docs/INVARIANTS.md``, and is never caught inside the store.
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Anything a caller of a correct store may have to handle."""
+
+
+class NotFoundError(StoreError):
+    """No shard has this id."""
+
+
+class OutOfServiceError(StoreError):
+    """The disk that this shard id steers to is out of service."""
+
+
+class NoSpaceError(StoreError):
+    """The request was refused whole: there is no room for it. Deleting still works."""
+
+
+class TooLargeError(StoreError):
+    """A key, value or bulk request is larger than this configuration can ever take."""
+
+
+class DiskError(StoreError):
+    """The device refused a read, or refused a write that something depends on."""
+
+
+class StaleLocatorError(StoreError):
+    """The locator's chunk is not there: it was moved or dropped. Whoever looked it up looks it up again."""
+
+
+class CorruptionError(StoreError):
+    """Bytes on the disk are not what the store wrote."""
+
+    def __init__(self, extent: int, offset_bytes: int, detail: str) -> None:
+        super().__init__(f"extent {extent}, offset {offset_bytes}: {detail}")
+        self.extent = extent
+        self.offset_bytes = offset_bytes
+        self.detail = detail
+
+
+class FormatVersionError(StoreError):
+    """The disk was written in a format that this code does not open."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"disk format version {version} is not supported")
+        self.version = version
+
+
+class ConfigurationError(StoreError):
+    """The configuration contradicts itself or the disk's geometry."""
+
+
+class InvariantError(Exception):
+    """The store broke one of its own rules; ``rule`` is an id of ``docs/INVARIANTS.md``."""
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(f"{rule}: {detail}")
+        self.rule = rule

@@ -1,0 +1,172 @@
+"""Extents: append, read, reset; who owns what; soft and hard write pointers.
+
+    free --allocate--> owned, empty --append--> open --append--> ... --reset--> resetting --persistent--> free
+
+Guarantees, whatever a crash leaves: nothing below a recorded soft pointer is lost (EXT-2); a page on an unowned extent
+is damage, never an accident (EXT-1); an extent is reset on the device only after a record says that it is empty
+(EXT-5), and that record only after all that the caller of `reset` waits for is persistent (EXT-4). Survives crashes
+within recovery, which writes nothing but resets. The argument is in ``docs/PROTOCOLS.md``, section 4.
+
+The caller holds the store's monitor.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Write
+from shardstore.errors import CorruptionError, InvariantError, NoSpaceError, StaleLocatorError
+from shardstore.io_scheduler import IoScheduler
+from shardstore.superblock import PRISTINE, ExtentRecord, Superblock
+from shardstore.units import RESERVED_EXTENTS_COUNT, UNOWNED, Owner
+
+
+class Appended(NamedTuple):
+    """Where an append went, and its two halves: the bytes, and the record of the pointer that covers them."""
+
+    page: int
+    data: Write
+    pointer: Promise
+
+
+class _Extent:
+    """What is known of one extent in memory, ahead of what is recorded."""
+
+    __slots__ = ("epoch", "next_page", "owner", "ownership", "soft_pages")
+
+    def __init__(self, record: ExtentRecord) -> None:
+        self.epoch = record.epoch
+        self.soft_pages = record.soft_pages  # pages that may be read
+        self.next_page = record.soft_pages  # where the next append goes
+        self.owner = record.owner
+        self.ownership: Dependency = PERSISTENT  # the record of the owner
+
+
+class Extents:
+    def __init__(self, scheduler: IoScheduler, superblock: Superblock) -> None:
+        self._scheduler = scheduler
+        self._superblock = superblock
+        self._disk = scheduler.disk
+        self.extent_size_pages = scheduler.disk.extent_size_pages
+        self.page_size_bytes = scheduler.disk.page_size_bytes
+        self._extents: dict[int, _Extent] = {}
+        self._free: list[int] = []  # a heap: the lowest number first
+        self._resetting: list[tuple[int, Write]] = []
+
+    # --- opening ------------------------------------------------------------------------------------
+
+    def format(self) -> None:
+        """Every extent of a fresh disk is free."""
+        for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
+            self._extents[number] = _Extent(PRISTINE)
+            self._free.append(number)
+
+    def recover(self) -> None:
+        """Make every extent usable again; see the table in ``docs/PROTOCOLS.md``. Raises `CorruptionError`."""
+        for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
+            extent = _Extent(self._superblock.recorded(number))
+            self._extents[number] = extent
+            if self._disk.zoned:
+                self._recover_zoned(number, extent)
+            elif not extent.soft_pages:
+                self._free.append(number)
+
+    def _recover_zoned(self, number: int, extent: _Extent) -> None:
+        hard_pages = self._disk.write_pointer(number)
+        if extent.soft_pages > hard_pages:
+            detail = f"soft pointer {extent.soft_pages} is past the {hard_pages} pages that the device holds"
+            raise CorruptionError(number, hard_pages * self.page_size_bytes, detail)
+        if extent.owner == UNOWNED and hard_pages:
+            raise CorruptionError(number, 0, f"an extent without an owner holds {hard_pages} pages")
+        if extent.soft_pages:
+            extent.next_page = hard_pages  # what lies between is a dead tail
+        elif hard_pages:
+            self._resetting.append((number, self._scheduler.submit_reset(number, PERSISTENT)))
+        else:
+            self._free.append(number)
+
+    # --- allocating ---------------------------------------------------------------------------------
+
+    def free_count(self) -> int:
+        """Extents that can be allocated now."""
+        self._collect_resets()
+        return len(self._free)
+
+    def resetting_count(self) -> int:
+        self._collect_resets()
+        return len(self._resetting)
+
+    def allocate(self, owner: Owner) -> int:
+        """Take a free extent. Raises `NoSpaceError`."""
+        self._collect_resets()
+        if not self._free:
+            raise NoSpaceError("no free extent")
+        number = heapq.heappop(self._free)
+        extent = self._extents[number]
+        if extent.owner != owner:
+            extent.owner = owner
+            extent.ownership = self._superblock.change(number, ExtentRecord(extent.epoch, 0, owner), PERSISTENT)
+        return number
+
+    def _collect_resets(self) -> None:
+        waiting = []
+        for number, reset in self._resetting:
+            if reset.state == PERSISTENT_STATE:
+                heapq.heappush(self._free, number)
+            else:
+                waiting.append((number, reset))
+        self._resetting = waiting
+
+    # --- using --------------------------------------------------------------------------------------
+
+    def append(self, number: int, data: bytes, after: Dependency) -> Appended:
+        """Write whole pages at the write pointer once ``after`` is persistent. The caller has taken a buffer."""
+        extent = self._extents[number]
+        page = extent.next_page
+        end = page + len(data) // self.page_size_bytes
+        if extent.owner == UNOWNED or end > self.extent_size_pages or len(data) % self.page_size_bytes:
+            raise InvariantError("EXT-6", f"append of {len(data)} bytes at page {page} of extent {number}")
+        write = self._scheduler.submit_write(number, page, data, after & extent.ownership)  # EXT-1
+        extent.next_page = extent.soft_pages = end
+        record = ExtentRecord(extent.epoch, end, extent.owner)
+        return Appended(page, write, self._superblock.change(number, record, write))  # EXT-2
+
+    def read(self, number: int, page: int, page_count: int) -> bytes:
+        """Pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""
+        if page + page_count > self.soft_pages(number):
+            raise StaleLocatorError(f"extent {number}: pages {page}..{page + page_count} are past the soft pointer")
+        return self._scheduler.read(number, page, page_count)
+
+    def reset(self, number: int, after: Dependency) -> Dependency:
+        """Empty the extent once ``after`` is persistent; given back: when it can be allocated again."""
+        extent = self._extents[number]
+        extent.epoch += 1
+        extent.soft_pages = extent.next_page = 0
+        emptied = ExtentRecord(extent.epoch, 0, extent.owner)
+        recorded = self._superblock.change(number, emptied, after)  # EXT-4
+        reset = self._scheduler.submit_reset(number, recorded)  # EXT-5
+        extent.owner = UNOWNED
+        extent.ownership = self._superblock.change(number, ExtentRecord(extent.epoch, 0, UNOWNED), reset)
+        self._resetting.append((number, reset))
+        return reset
+
+    # --- looking ------------------------------------------------------------------------------------
+
+    def soft_pages(self, number: int) -> int:
+        """Readable pages; 0 for an extent that does not exist or is reserved."""
+        extent = self._extents.get(number)
+        return 0 if extent is None else extent.soft_pages
+
+    def next_page(self, number: int) -> int:
+        return self._extents[number].next_page
+
+    def owner(self, number: int) -> Owner:
+        return self._extents[number].owner
+
+    def epoch(self, number: int) -> int:
+        return self._extents[number].epoch
+
+    def in_use(self) -> list[int]:
+        """Extents with readable pages, in order."""
+        return [number for number, extent in self._extents.items() if extent.soft_pages]

@@ -1,0 +1,211 @@
+r"""The IO scheduler: the only writer to the disk.
+
+Guarantees that a write is issued only once its dependency is persistent (IO-1), that an extent's writes are
+issued in the order they were submitted (IO-2), and that a write is called persistent only when a barrier that
+began after it was issued has completed (IO-3). Writes gather between barriers, so many callers share one (group
+commit). Which ready write goes first, and when a barrier comes, is an open choice of the seam.
+
+    submitted --> issued --> persistent       by `step`, one arrow of one write (or a barrier for all issued) at a time
+         \-----------\--> failed              the device refused it, or what it waited for
+
+A refused write fails everything queued behind it on its extent, for nothing may be written over the gap
+(IO-4), and so does a write whose dependency failed. A refused barrier fails everything it should have covered. A
+failed extent takes no more writes until it is reset.
+
+The caller holds the store's monitor; it is let go around the device's barrier.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from shardstore.buffer_pool import BufferPool
+from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency, Waiter, Write
+from shardstore.disk import Disk
+from shardstore.errors import DiskError, InvariantError
+from shardstore.seam import Monitor, Seam
+
+
+class RecordSource(Protocol):
+    """Builds records at the moment they are issued (LOG-3)."""
+
+    def is_due(self) -> bool: ...
+    def submit_record(self) -> None: ...
+
+
+class _Request(Write):
+    """A queued page write, or, where ``data`` is None, a reset."""
+
+    __slots__ = ("data", "extent", "page")
+
+    def __init__(self, waiter: Waiter, after: Dependency, extent: int, page: int, data: bytes | None) -> None:
+        self._waiter = waiter
+        self.state = PENDING
+        self.after = after
+        self.extent = extent
+        self.page = page
+        self.data = data
+
+
+class IoScheduler:
+    def __init__(self, disk: Disk, seam: Seam, monitor: Monitor, pool: BufferPool, waiter: Waiter) -> None:
+        self.disk = disk
+        self.pool = pool
+        self._choose = seam.choose
+        self._monitor = monitor
+        self._waiter = waiter
+        self._queues: dict[int, deque[_Request]] = {}  # extents with requests not yet issued
+        self._issued: list[_Request] = []  # issued since the last barrier began
+        self._barrier_running = False
+        self._failed_extents: set[int] = set()
+        self._sources: list[RecordSource] = []
+        self._page_size_bytes = disk.page_size_bytes
+        self.barriers_count = 0
+        self.bytes_written = 0
+
+    def add_source(self, source: RecordSource) -> None:
+        self._sources.append(source)
+
+    # --- submitting ---------------------------------------------------------------------------------
+
+    def submit_write(self, extent: int, page: int, data: bytes, after: Dependency) -> Write:
+        """Queue a write of whole pages. The caller has taken a buffer for it."""
+        return self._submit(_Request(self._waiter, after, extent, page, data))
+
+    def submit_reset(self, extent: int, after: Dependency) -> Write:
+        self._failed_extents.discard(extent)
+        return self._submit(_Request(self._waiter, after, extent, 0, None))
+
+    def _submit(self, request: _Request) -> Write:
+        if request.extent in self._failed_extents:
+            self._settle(request, FAILED)
+        else:
+            queue = self._queues.get(request.extent)
+            if queue is None:
+                self._queues[request.extent] = deque((request,))
+            else:
+                queue.append(request)
+        return request
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    def read(self, extent: int, page: int, page_count: int) -> bytes:
+        """Pages as written, whether or not they have reached the disk. Raises `DiskError`."""
+        queue = self._queues.get(extent)
+        if queue:
+            for request in queue:
+                if request.data is not None and page + page_count > request.page:
+                    return self._read_over_queue(queue, extent, page, page_count)
+        return self._read_disk(extent, page, page_count)
+
+    def _read_over_queue(self, queue: deque[_Request], extent: int, page: int, page_count: int) -> bytes:
+        size = self._page_size_bytes
+        first_queued = next(request.page for request in queue if request.data is not None)
+        on_disk_count = max(0, first_queued - page)
+        pieces = [self._read_disk(extent, page, on_disk_count)] if on_disk_count else []
+        for request in queue:
+            if request.data is None:
+                continue
+            start = max(page, request.page) - request.page
+            end = page + page_count - request.page
+            pieces.append(request.data[start * size : max(start, end) * size])
+        return b"".join(pieces)
+
+    def _read_disk(self, extent: int, page: int, page_count: int) -> bytes:
+        try:
+            return self.disk.read(extent, page, page_count)
+        except OSError as error:
+            raise DiskError(f"extent {extent}, page {page}: read failed: {error}") from error
+
+    # --- making progress ----------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Do one thing: issue a ready request, pass a barrier, or submit a due record.
+
+        False if there is nothing that this caller can do.
+        """
+        ready = self._ready_extents()
+        due = [source for source in self._sources if source.is_due()]
+        can_barrier = bool(self._issued) and not self._barrier_running
+        option_count = len(ready) + can_barrier + len(due)
+        if not option_count:
+            return False
+        choice = self._choose(option_count) if option_count > 1 else 0
+        if choice < len(ready):
+            self._issue(ready[choice])
+        elif can_barrier and choice == len(ready):
+            self._barrier()
+        else:
+            due[choice - len(ready) - can_barrier].submit_record()
+        return True
+
+    def is_idle(self) -> bool:
+        """Nothing queued, nothing issued that a barrier has not passed."""
+        return not self._queues and not self._issued and not self._barrier_running
+
+    def is_barrier_running(self) -> bool:
+        """Whether another thread is waiting for the device."""
+        return self._barrier_running
+
+    def _ready_extents(self) -> list[int]:
+        ready = []
+        failed = []
+        for extent, queue in self._queues.items():
+            state = queue[0].after.poll()
+            if state == PERSISTENT_STATE:
+                ready.append(extent)
+            elif state == FAILED:
+                failed.append(extent)
+        for extent in failed:
+            self._fail_queue(extent)
+        return ready
+
+    def _issue(self, extent: int) -> None:
+        queue = self._queues[extent]
+        request = queue[0]
+        if request.after.poll() != PERSISTENT_STATE:
+            raise InvariantError("IO-1", "a write was about to be issued before its dependency was persistent")
+        try:
+            if request.data is None:
+                self.disk.reset(extent)
+            else:
+                self.disk.write(extent, request.page, request.data)
+                self.bytes_written += len(request.data)
+        except OSError:
+            self._fail_queue(extent)
+            return
+        queue.popleft()
+        if not queue:
+            del self._queues[extent]
+        self._issued.append(request)
+
+    def _barrier(self) -> None:
+        covered, self._issued = self._issued, []
+        self._barrier_running = True
+        self._monitor.release()
+        try:
+            self.disk.barrier()
+            state = PERSISTENT_STATE
+        except OSError:
+            state = FAILED
+        finally:
+            self._monitor.acquire()
+        self._barrier_running = False
+        self.barriers_count += 1
+        for request in covered:
+            self._settle(request, state)
+            if state == FAILED:
+                self._fail_queue(request.extent)
+        self._monitor.notify_all()
+
+    def _fail_queue(self, extent: int) -> None:
+        self._failed_extents.add(extent)
+        for request in self._queues.pop(extent, ()):
+            self._settle(request, FAILED)
+
+    def _settle(self, request: _Request, state: int) -> None:
+        request.settle(state)
+        if request.data is not None:
+            self.pool.give_back()
+            request.data = None

@@ -1,0 +1,59 @@
+"""The memtable: the entries that no run has yet, sorted by key.
+
+All its entries share one promise: to be persistent when the metadata names the run they are flushed into. So
+an entry that is superseded here becomes persistent with its successor, never before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sortedcontainers import SortedDict
+
+from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise
+from shardstore.run_block import Entry, Item
+
+
+class Memtable:
+    __slots__ = ("_entries", "_value_dependencies", "promise")
+
+    def __init__(self, promise: Promise) -> None:
+        self.promise = promise
+        self._entries: SortedDict[bytes, Entry] = SortedDict()
+        self._value_dependencies: list[Dependency] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._entries
+
+    def set(self, key: bytes, entry: Entry, value_dependency: Dependency) -> None:
+        """Enter a key. ``value_dependency`` is that of the chunks that the entry names."""
+        self._entries[key] = entry
+        dependencies = self._value_dependencies
+        # Values that share a write buffer share its dependency, so looking at the last keeps the list short.
+        if value_dependency.state != PERSISTENT_STATE and not (dependencies and dependencies[-1] is value_dependency):
+            dependencies.append(value_dependency)
+
+    def get(self, key: bytes) -> Entry:
+        """The entry; raises `KeyError` if the memtable says nothing about this key."""
+        entry: Entry = self._entries[key]
+        return entry
+
+    def items(self, start: bytes = b"") -> Iterator[Item]:
+        """Entries in order of their keys, from ``start`` on."""
+        entries = self._entries
+        return ((key, entries[key]) for key in entries.irange(start))
+
+    def put_under(self, newer: Memtable) -> None:
+        """Enter everything here that ``newer`` says nothing about into it, and share its fate."""
+        for key, entry in self._entries.items():
+            if key not in newer:
+                newer.set(key, entry, PERSISTENT)
+        newer._value_dependencies[:0] = self._value_dependencies
+        self.promise.bind(newer.promise)
+
+    def value_dependencies(self) -> list[Dependency]:
+        """What must be persistent before a record may name these entries, each once."""
+        return list(dict.fromkeys(self._value_dependencies))

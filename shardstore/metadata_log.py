@@ -1,0 +1,227 @@
+"""The metadata log: which runs are live, and where their blocks are.
+
+    enqueue(edit) --> waiting, in order --> carried by a record being written --> persistent
+
+Edits are recorded strictly in the order they were enqueued, a record carrying the longest prefix whose
+prerequisites are all persistent (IDX-2). Crash safety is that of `TwinLog`. If an edit's prerequisite fails,
+the edit and all that follow fail: what they build on is not there. The log is then *failed*, until the store is
+opened again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from shardstore.buffer_pool import BufferPool
+from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Waiter
+from shardstore.errors import CorruptionError
+from shardstore.io_scheduler import IoScheduler
+from shardstore.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator
+from shardstore.twin_log import TwinLog
+from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator, StoreConfiguration
+
+MAGIC = b"SMD1"
+_COUNTS = struct.Struct("<III")  # runs dropped, runs added, blocks moved
+_RUN = struct.Struct("<QBQI")  # run id, level, entries, blocks
+_MOVE = struct.Struct("<QI")  # run id, block
+_DROP = struct.Struct("<Q")
+_KEY_LENGTH = struct.Struct("<H")
+
+
+class Block(NamedTuple):
+    first_key: bytes
+    locator: Locator
+
+
+class RunRecord(NamedTuple):
+    """A run as the metadata names it. Level 0 runs are newer the higher their id."""
+
+    run_id: int
+    level: int
+    entry_count: int
+    blocks: tuple[Block, ...]
+
+
+class Move(NamedTuple):
+    run_id: int
+    block: int
+    locator: Locator
+
+
+class Edit(NamedTuple):
+    dropped: tuple[int, ...] = ()
+    added: tuple[RunRecord, ...] = ()
+    moved: tuple[Move, ...] = ()
+
+
+class _Waiting(NamedTuple):
+    edit: Edit
+    after: Dependency
+    promise: Promise
+
+
+class MetadataLog:
+    """The caller holds the store's monitor. A `RecordSource` of the IO scheduler."""
+
+    def __init__(
+        self, scheduler: IoScheduler, pool: BufferPool, waiter: Waiter, configuration: StoreConfiguration
+    ) -> None:
+        self._pool = pool
+        self._waiter = waiter
+        self._log = TwinLog(scheduler, METADATA_EXTENTS, MAGIC)
+        self._recorded: dict[int, RunRecord] = {}
+        self._waiting: deque[_Waiting] = deque()
+        self._last: Dependency = PERSISTENT
+        self._format_due = False
+        # Runs are of a block at least, so this covers their headers too.
+        self._block_size_max_bytes = (
+            _RUN.size + _KEY_LENGTH.size + configuration.key_size_max_bytes + LOCATOR_SIZE_BYTES
+        )
+        self.is_failed = False
+
+    def format(self) -> None:
+        self._format_due = True
+
+    def recover(self) -> list[RunRecord]:
+        """The live runs as the newest record has them. Raises `CorruptionError`."""
+        payloads = self._log.recover()
+        if not payloads:
+            raise CorruptionError(METADATA_EXTENTS[0], 0, "the metadata log is gone")
+        for payload in payloads:
+            try:
+                for edit in _decode(payload):
+                    self._apply(edit)
+            except (struct.error, IndexError, KeyError, ValueError) as error:
+                raise CorruptionError(METADATA_EXTENTS[0], 0, f"metadata record does not decode: {error}") from None
+        return list(self._recorded.values())
+
+    def fits(self, block_count: int) -> bool:
+        """Whether this many blocks can be named in a full record, with the longest keys there may be."""
+        return block_count * self._block_size_max_bytes <= self._log.payload_size_max_bytes()
+
+    def enqueue(self, edit: Edit, after: Dependency) -> Promise:
+        """Record the edit, behind those before it, once ``after`` is persistent. Given back: when a record has it."""
+        promise = Promise(self._waiter)
+        if self.is_failed:
+            promise.fail()
+        else:
+            self._waiting.append(_Waiting(edit, after, promise))
+        self._last = promise
+        return promise
+
+    def settled(self) -> Dependency:
+        """Persistent once every edit enqueued so far is."""
+        return self._last
+
+    def is_settled(self) -> bool:
+        return not self._waiting and self._log.is_ready()
+
+    # --- records ------------------------------------------------------------------------------------
+
+    def is_due(self) -> bool:
+        if not self._log.is_ready() or not self._pool.can_take():
+            return False
+        if self._waiting:
+            state = self._waiting[0].after.poll()
+            if state == FAILED:
+                self._fail()
+            elif state == PERSISTENT_STATE:
+                return True
+        return self._format_due or self._log.needs_repair
+
+    def submit_record(self) -> None:
+        """Build a record of the edits that are ready and hand it to the IO scheduler."""
+        carried = []
+        while self._waiting and self._waiting[0].after.poll() == PERSISTENT_STATE:
+            waiting = self._waiting.popleft()
+            self._apply(waiting.edit)
+            carried.append(waiting)
+        self._pool.take_reserved()
+        write = self._log.submit(_encode(waiting.edit for waiting in carried), self._encode_full)
+        self._format_due = False
+        for waiting in carried:
+            waiting.promise.bind(write)
+
+    def _fail(self) -> None:
+        self.is_failed = True
+        while self._waiting:
+            self._waiting.popleft().promise.fail()
+
+    def _apply(self, edit: Edit) -> None:
+        for run_id in edit.dropped:
+            del self._recorded[run_id]
+        for run in edit.added:
+            self._recorded[run.run_id] = run
+        for run_id, block, locator in edit.moved:
+            old = self._recorded[run_id]
+            blocks = list(old.blocks)
+            blocks[block] = Block(blocks[block].first_key, locator)
+            self._recorded[run_id] = old._replace(blocks=tuple(blocks))
+
+    def _encode_full(self) -> bytes:
+        return _encode([Edit(added=tuple(self._recorded.values()))])
+
+
+def _encode(edits: Iterable[Edit]) -> bytes:
+    """Edits in order; a record may carry several, and the order between them matters."""
+    return b"".join(map(_encode_edit, edits))
+
+
+def _encode_edit(edit: Edit) -> bytes:
+    pieces = [_COUNTS.pack(len(edit.dropped), len(edit.added), len(edit.moved))]
+    pieces += [_DROP.pack(run_id) for run_id in edit.dropped]
+    for run in edit.added:
+        pieces.append(_RUN.pack(run.run_id, run.level, run.entry_count, len(run.blocks)))
+        for first_key, locator in run.blocks:
+            pieces += (_KEY_LENGTH.pack(len(first_key)), first_key, encode_locator(locator))
+    for run_id, block, locator in edit.moved:
+        pieces += (_MOVE.pack(run_id, block), encode_locator(locator))
+    return b"".join(pieces)
+
+
+def _decode(payload: bytes) -> list[Edit]:
+    """The edits of a record. Raises `struct.error` or `ValueError` on anything else."""
+    edits = []
+    offset = 0
+    while offset < len(payload):
+        edit, offset = _decode_edit(payload, offset)
+        edits.append(edit)
+    return edits
+
+
+def _decode_edit(payload: bytes, offset: int) -> tuple[Edit, int]:
+    dropped_count, added_count, moved_count = _COUNTS.unpack_from(payload, offset)
+    offset += _COUNTS.size
+    dropped = []
+    for _ in range(dropped_count):
+        dropped.append(_DROP.unpack_from(payload, offset)[0])
+        offset += _DROP.size
+    added = []
+    for _ in range(added_count):
+        run, offset = _decode_run(payload, offset)
+        added.append(run)
+    moved = []
+    for _ in range(moved_count):
+        run_id, block = _MOVE.unpack_from(payload, offset)
+        moved.append(Move(run_id, block, decode_locator(payload, offset + _MOVE.size)))
+        offset += _MOVE.size + LOCATOR_SIZE_BYTES
+    return Edit(tuple(dropped), tuple(added), tuple(moved)), offset
+
+
+def _decode_run(payload: bytes, offset: int) -> tuple[RunRecord, int]:
+    run_id, level, entry_count, block_count = _RUN.unpack_from(payload, offset)
+    offset += _RUN.size
+    blocks = []
+    for _ in range(block_count):
+        (length,) = _KEY_LENGTH.unpack_from(payload, offset)
+        if length > KEY_SIZE_MAX_BYTES:
+            raise ValueError(f"a key of {length} bytes")
+        offset += _KEY_LENGTH.size
+        first_key = payload[offset : offset + length]
+        offset += length
+        blocks.append(Block(first_key, decode_locator(payload, offset)))
+        offset += LOCATOR_SIZE_BYTES
+    return RunRecord(run_id, level, entry_count, tuple(blocks)), offset

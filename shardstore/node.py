@@ -1,0 +1,202 @@
+"""The node: several disks, one store each; shard ids steer to disks.
+
+Request plane: put, get, delete. Control plane: list, bulk create and remove, take a disk out of service, return it.
+Guarantees per disk what `Store` guarantees; across disks there is no order and no atomicity. A disk that is out of
+service has been shut down cleanly: its shards are refused, not lost, and are back when it returns.
+
+Safe to call from many threads: each store has its monitor, and the table of stores changes under the node's own.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from operator import itemgetter
+from typing import Self, TypeVar
+
+from crc32c import crc32c
+
+from shardstore.dependency import AcrossStores, Dependency
+from shardstore.disk import Disk
+from shardstore.errors import OutOfServiceError, TooLargeError
+from shardstore.seam import Seam
+from shardstore.store import Store, StoreSnapshot, format_store, open_store
+from shardstore.units import StoreConfiguration
+
+T = TypeVar("T")
+
+
+class Node:
+    """Open one with `format_node` or `open_node`."""
+
+    def __init__(self, disks: Sequence[Disk], stores: Sequence[Store], seam: Seam) -> None:
+        self._disks = tuple(disks)
+        self._stores: builtins.list[Store | None] = list(stores)
+        self._configurations = [store.configuration for store in stores]
+        self._seam = seam
+        self._monitor = seam.monitor("node")
+
+    # --- request plane ------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: bytes) -> Dependency:
+        """Store a shard. Raises `TooLargeError`, `NoSpaceError`, `OutOfServiceError`, `DiskError`."""
+        return self._store_of(key).put(key, value)
+
+    def get(self, key: bytes) -> bytes:
+        """Raises `NotFoundError`, `OutOfServiceError`, `CorruptionError`, `DiskError`."""
+        return self._store_of(key).get(key)
+
+    def delete(self, key: bytes) -> Dependency:
+        """Forget a shard, if there is one."""
+        return self._store_of(key).delete(key)
+
+    # --- control plane ------------------------------------------------------------------------------
+
+    def list(self, page_size_keys: int = 1000) -> Listing:
+        """Every shard id on the disks in service: one snapshot a disk, read page by page."""
+        snapshots: builtins.list[StoreSnapshot] = []
+        try:
+            for store in self._in_service():
+                snapshots.append(store.snapshot())
+        except BaseException:
+            for snapshot in snapshots:
+                snapshot.close()
+            raise
+        return Listing(snapshots, page_size_keys)
+
+    def bulk_create(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
+        """Store several shards; each disk's share all or none.
+
+        Raises `TooLargeError` or `OutOfServiceError` before anything is done. `NoSpaceError` of one disk leaves
+        the shares of the disks before it, in order of their numbers, done.
+        """
+        shares = self._shares([(key, (key, value)) for key, value in items])
+        return AcrossStores([self._store(disk).bulk_put(share) for disk, share in shares])
+
+    def bulk_remove(self, keys: Sequence[bytes]) -> Dependency:
+        """Forget several shards; each disk's share all or none. Raises as `bulk_create` does."""
+        shares = self._shares([(key, key) for key in keys])
+        return AcrossStores([self._store(disk).bulk_delete(share) for disk, share in shares])
+
+    def remove_disk(self, disk: int) -> None:
+        """Take a disk out of service: shut it down cleanly and refuse its shards. Raises `OutOfServiceError`."""
+        with self._monitor:
+            store = self._store(disk)
+            store.shutdown()
+            self._stores[disk] = None
+
+    def return_disk(self, disk: int) -> None:
+        """Put a disk back into service. Raises `CorruptionError`, `DiskError`."""
+        with self._monitor:
+            if self._stores[disk] is None:
+                self._stores[disk] = open_store(self._disks[disk], self._seam, self._configurations[disk])
+
+    def shutdown(self) -> None:
+        """Shut down every disk in service."""
+        for disk, store in enumerate(self._stores):
+            if store is not None:
+                self.remove_disk(disk)
+
+    def sync(self) -> None:
+        """Return once every change accepted so far, on the disks in service, is persistent."""
+        for store in self._in_service():
+            store.sync()
+
+    # --- background work ----------------------------------------------------------------------------
+
+    def write_back(self, steps: int) -> int:
+        """Up to ``steps`` steps of IO on each disk. Returns how many were done."""
+        return sum(store.write_back(steps) for store in self._in_service())
+
+    def flush_buffers(self) -> None:
+        for store in self._in_service():
+            store.flush_buffers()
+
+    def flush(self) -> None:
+        for store in self._in_service():
+            store.flush()
+
+    def compact(self) -> None:
+        for store in self._in_service():
+            store.compact()
+
+    def reclaim(self, choice: int = 0) -> None:
+        for store in self._in_service():
+            store.reclaim(choice)
+
+    # --- steering -----------------------------------------------------------------------------------
+
+    def disk_of(self, key: bytes) -> int:
+        return crc32c(key) % len(self._disks)
+
+    def contents(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every shard on the disks in service, in order of ids. Must not be interleaved with changes."""
+        return merge(*(store.contents() for store in self._in_service()))
+
+    def _store_of(self, key: bytes) -> Store:
+        return self._store(self.disk_of(key))
+
+    def _store(self, disk: int) -> Store:
+        store = self._stores[disk]
+        if store is None:
+            raise OutOfServiceError(f"disk {disk} is out of service")
+        return store
+
+    def _in_service(self) -> Sequence[Store]:
+        return [store for store in self._stores if store is not None]
+
+    def _shares(self, items: Iterable[tuple[bytes, T]]) -> Sequence[tuple[int, Sequence[T]]]:
+        """What goes to which disk, in order of disks. Raises if a share cannot be taken."""
+        shares: dict[int, builtins.list[T]] = {}
+        for key, item in items:
+            shares.setdefault(self.disk_of(key), []).append(item)
+        for disk, share in shares.items():
+            self._store(disk)
+            limit = self._configurations[disk].memtable_entries_max
+            if len(share) > limit:
+                raise TooLargeError(f"disk {disk}'s share of a bulk request has at most {limit} keys")
+        return sorted(shares.items(), key=itemgetter(0))
+
+
+class Listing:
+    """Pages of shard ids, in order. Closes itself when exhausted; `close` it if you stop early."""
+
+    def __init__(self, snapshots: Sequence[StoreSnapshot], page_size_keys: int) -> None:
+        self._snapshots = snapshots
+        self._page_size_keys = page_size_keys
+        self._start = b""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[bytes]:
+        """The next page, never empty."""
+        limit = self._page_size_keys
+        keys = list(merge(*(snapshot.keys_after(self._start, limit) for snapshot in self._snapshots)))[:limit]
+        if not keys:
+            self.close()
+            raise StopIteration
+        self._start = keys[-1] + b"\0"
+        return keys
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        snapshots, self._snapshots = self._snapshots, ()
+        for snapshot in snapshots:
+            snapshot.close()
+
+
+def format_node(disks: Sequence[Disk], seam: Seam, configuration: StoreConfiguration) -> Node:
+    """Make an empty node on these disks, whatever was on them."""
+    return Node(disks, [format_store(disk, seam, configuration) for disk in disks], seam)
+
+
+def open_node(disks: Sequence[Disk], seam: Seam, configuration: StoreConfiguration) -> Node:
+    """Open the node on these disks, in the same order as ever. Raises `CorruptionError`, `DiskError`."""
+    return Node(disks, [open_store(disk, seam, configuration) for disk in disks], seam)

@@ -1,0 +1,110 @@
+"""What the node promises: it is a dictionary, and what was persistent stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from crc32c import crc32c
+
+from harness.generators import Choose, Generator, integers, keys, lists_of
+from harness.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.world import World
+from refmodel.node import NodeModel
+from shardstore.errors import NoSpaceError, NotFoundError, OutOfServiceError
+from shardstore.node import Node
+from shardstore.spec_world import COLLISIONS, STORE, configurations, shape, values
+from shardstore.store import format_store, open_store
+
+
+class CheckedNode(Node):
+    """A node, with listings read to their end."""
+
+    def list_keys(self) -> tuple[bytes, ...]:
+        return tuple(key for page in self.list(page_size_keys=2) for key in page)
+
+
+def open_system(world: World) -> CheckedNode:
+    opening = open_store if world.kept else format_store
+    stores = [opening(medium, world.seam, world.configuration.parameters) for medium in world.media]
+    world.kept["formatted"] = True
+    return CheckedNode(world.media, stores, world.seam)
+
+
+def contents(subject: Any) -> dict[bytes, bytes]:
+    return dict(subject.contents())
+
+
+def read(subject: Any, key: bytes) -> bytes | str | None:
+    """A shard's value, None, or "out of service"."""
+    try:
+        value: bytes = subject.get(key)
+    except NotFoundError:
+        return None
+    except OutOfServiceError:
+        return "out of service"
+    return value
+
+
+def settle(model: NodeModel, key: bytes, outcome: bytes | None) -> None:
+    model.settle(key, outcome)
+
+
+def pairs(choose: Choose, name: str) -> tuple[bytes, bytes]:
+    return keys(choose, name), values(choose, name + ".value")
+
+
+some_pairs: Generator = lists_of(pairs, 4, size_min=1)
+some_keys: Generator = lists_of(keys, 4, size_min=1)
+
+
+def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], extra: Sequence[Operation]) -> Spec:
+    def disk_of(key: bytes) -> int:
+        return crc32c(key) % disk_count
+
+    def shares(touched: Sequence[bytes]) -> list[list[bytes]]:
+        """The keys of each disk: all of them or none."""
+        by_disk: dict[int, list[bytes]] = {}
+        for key in touched:
+            by_disk.setdefault(disk_of(key), []).append(key)
+        return list(by_disk.values())
+
+    return Spec(
+        name,
+        system=open_system,
+        model=lambda: NodeModel(disk_of),
+        operations=[
+            Operation("get", key=keys, weight=4),
+            Operation("put", key=keys, value=values, weight=8, writes="key"),
+            Operation("delete", key=keys, weight=3, writes="key"),
+            Operation("list_keys"),
+            Operation(
+                "bulk_create", items=some_pairs, writes=lambda args, _: shares([key for key, _ in args["items"]])
+            ),
+            Operation("bulk_remove", keys=some_keys, writes=lambda args, _: shares(args["keys"])),
+            *extra,
+            Background("flush_buffers"),
+            Background("flush", weight=2),
+            Background("compact"),
+            Background("reclaim", choice=integers(0, 2), weight=2),
+            Background("sync", weight=2),
+            WriteBack(weight=4),
+            Reboot(),
+            Crash(flushes=("flush_buffers", "flush")),
+        ],
+        configurations=configurations,
+        contents=contents,
+        durability=Durability(read=read, settle=settle),
+        errors=(NotFoundError, OutOfServiceError),
+        excuses=(NoSpaceError,),
+    )
+
+
+SPEC = _spec("node", 1, configurations(), ())
+
+TWO_DISKS = _spec(
+    "node of two disks",
+    2,
+    (Configuration("zoned and file", (shape(zoned=True), shape(zoned=False)), STORE, COLLISIONS),),
+    (Operation("remove_disk", disk=integers(0, 1)), Operation("return_disk", disk=integers(0, 1), weight=2)),
+)

@@ -1,0 +1,122 @@
+"""Reclamation: copy what is live out of an extent, then give the extent back.
+
+    pick a victim --> scan it --> move each live chunk --> reset once the index has settled
+
+Guarantees that no live chunk is lost, whatever a crash leaves: a chunk is moved by compare-and-swap (GC-2), and
+the extent is reset only when everything the index has accepted so far is persistent (GC-3): the copies, the
+entries that name them, and whatever made the other chunks dead. An extent with a chunk that nobody refers to
+yet is never a victim (GC-1). Where something could not be read or decoded, the extent is kept unless the index
+shows that nothing live is in it (GC-4).
+
+Who refers to a chunk is asked through `References`, which is passed in: the index keeps itself in chunks, so
+neither can import the other. The caller holds the store's monitor, which is let go between chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from shardstore.chunk_frame import Frame
+from shardstore.chunk_store import ChunkStore, Scan, ScannedFrame
+from shardstore.dependency import Dependency
+from shardstore.extents import Extents
+from shardstore.units import Kind, Locator
+
+
+class References(Protocol):
+    """Whoever holds locators."""
+
+    def is_live(self, frame: Frame, locator: Locator) -> bool: ...
+
+    def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
+        """Refer to the copy instead, if the chunk is still referred to."""
+
+    def settled(self) -> Dependency:
+        """Persistent once every change accepted so far is."""
+
+    def names_any_in(self, extent: int) -> bool:
+        """Whether any live chunk is in the extent."""
+
+
+class Reclaimed(NamedTuple):
+    extent: int
+    moved_count: int
+    dropped_count: int
+    is_reset: bool
+
+
+class Reclamation:
+    def __init__(
+        self,
+        chunks: ChunkStore,
+        extents: Extents,
+        references: References,
+        make_room: Callable[[], None],
+        breathe: Callable[[], None],
+    ) -> None:
+        self._chunks = chunks
+        self._extents = extents
+        self._references = references
+        self._make_room = make_room  # before each move: the index may need to flush first
+        self._breathe = breathe
+        self._running: set[int] = set()
+        self._rotation = 0
+
+    def victims(self) -> list[int]:
+        """Extents that may be reclaimed, the most promising first; those still being filled come last."""
+        dead_bytes = self._chunks.dead_bytes
+        candidates = [
+            (self._chunks.is_open(extent), -dead_bytes.get(extent, 0), extent <= self._rotation, extent)
+            for extent in self._extents.in_use()
+            if extent not in self._running and not self._chunks.has_pins(extent)
+        ]
+        return [candidate[-1] for candidate in sorted(candidates)]
+
+    def reclaim(self, extent: int, *, dead_bytes_min: int = 0) -> Reclaimed | None:
+        """Reclaim one extent; None if it must not be, or has less garbage than asked for.
+
+        An extent that is being filled is closed first. Raises `NoSpaceError` when there is no room for the
+        copies: what was moved so far stays moved.
+        """
+        if extent in self._running or self._chunks.has_pins(extent):
+            return None
+        self._chunks.close_extent(extent)
+        self._running.add(extent)
+        try:
+            return self._reclaim(extent, dead_bytes_min)
+        finally:
+            self._running.discard(extent)
+
+    def _reclaim(self, extent: int, dead_bytes_min: int) -> Reclaimed | None:
+        scan = self._chunks.scan(extent)
+        live = [scanned for scanned in scan.frames if self._references.is_live(scanned.frame, scanned.locator)]
+        if self._garbage_bytes(extent, live) < dead_bytes_min:
+            return None
+        self._rotation = extent
+        moved_count = sum(self._move(scanned) for scanned in live)
+        dropped_count = len(scan.frames) - moved_count
+        if not self._may_reset(extent, scan):
+            return Reclaimed(extent, moved_count, dropped_count, is_reset=False)
+        self._chunks.reset(extent, self._references.settled())  # GC-3: taken after the moves, so it covers them
+        return Reclaimed(extent, moved_count, dropped_count, is_reset=True)
+
+    def _garbage_bytes(self, extent: int, live: list[ScannedFrame]) -> int:
+        used_bytes = self._extents.soft_pages(extent) * self._extents.page_size_bytes
+        return used_bytes - sum(scanned.locator.length_bytes for scanned in live)
+
+    def _move(self, scanned: ScannedFrame) -> bool:
+        old, frame = scanned
+        self._make_room()
+        copy = self._chunks.put(Kind(frame.kind), frame.key, frame.payload)
+        moved = self._references.move(frame, old, copy.locator, copy.dependency)
+        self._chunks.unpin(copy.locator)
+        if not moved:
+            self._chunks.note_dead(copy.locator)
+        self._breathe()
+        return moved
+
+    def _may_reset(self, extent: int, scan: Scan) -> bool:
+        if self._chunks.has_pins(extent):
+            return False
+        return scan.is_complete or not self._references.names_any_in(extent)  # GC-4

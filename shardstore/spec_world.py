@@ -1,0 +1,108 @@
+"""Small worlds for the specs: media and sizes at which borders, turns and reclamation happen within a few operations.
+
+A page is 128 bytes, so a chunk of one byte fills half of one; an extent has 16; a superblock log turns after
+half a dozen records; a memtable has room for 6 keys; the cache for 4 pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.generators import Generator, payloads
+from harness.spec import Configuration, MediumShape, Violated
+from shardstore import chunk_frame
+from shardstore.buffer_pool import BufferPool
+from shardstore.dependency import PENDING, Dependency
+from shardstore.disk import Disk
+from shardstore.errors import InvariantError
+from shardstore.io_scheduler import IoScheduler
+from shardstore.seam import Seam
+from shardstore.units import StoreConfiguration
+
+PAGE_SIZE_BYTES = 128
+SECTOR_SIZE_BYTES = 64
+EXTENT_SIZE_PAGES = 16
+EXTENT_COUNT = 20
+
+STORE = StoreConfiguration(
+    key_size_max_bytes=16,
+    chunk_payload_max_bytes=200,
+    write_buffer_size_bytes=256,
+    buffer_count=6,
+    cache_size_pages=4,
+    memtable_entries_max=6,
+    run_block_size_bytes=120,
+    level0_runs_max=2,
+    level_growth=2,
+    reserve_extents_count=3,
+    reclaim_free_extents_min=4,
+)
+
+# Two bytes of a frame's trailer on a page of their own, and what may stand in their place: see bug 10.
+COLLISIONS = (chunk_frame.MAGIC, b"\x00\x00", b"\xff\xff")
+
+values: Generator = payloads(
+    PAGE_SIZE_BYTES,
+    pages_max=3,
+    overhead_bytes=chunk_frame.OVERHEAD_SIZE_BYTES + 1,
+    fragments=(chunk_frame.MAGIC,),
+)
+
+
+def shape(*, zoned: bool, extent_count: int = EXTENT_COUNT) -> MediumShape:
+    return MediumShape(
+        extent_count=extent_count,
+        extent_size_pages=EXTENT_SIZE_PAGES,
+        page_size_bytes=PAGE_SIZE_BYTES,
+        zoned=zoned,
+        sector_size_bytes=None if zoned else SECTOR_SIZE_BYTES,
+    )
+
+
+def configurations(store: StoreConfiguration = STORE) -> tuple[Configuration, Configuration]:
+    """One disk, zoned and as a file."""
+    return (
+        Configuration("zoned", (shape(zoned=True),), store, COLLISIONS),
+        Configuration("file", (shape(zoned=False),), store, COLLISIONS),
+    )
+
+
+class SmallStack:
+    """The bottom of a store by itself: a monitor, a pool and an IO scheduler on one medium."""
+
+    def __init__(self, medium: Disk, seam: Seam, store: StoreConfiguration = STORE) -> None:
+        self.medium = medium
+        self.monitor = seam.monitor("stack")
+        self.pool = BufferPool(store.buffer_count, self.monitor)
+        self.scheduler = IoScheduler(medium, seam, self.monitor, self.pool, self)
+
+    def poll(self, dependency: Dependency) -> int:
+        with self.monitor:
+            return dependency.poll()
+
+    def wait(self, dependency: Dependency) -> None:
+        with self.monitor:
+            self.monitor.wait_until(lambda: dependency.poll() != PENDING, self.scheduler.step)
+
+    def write_back(self, steps: int) -> int:
+        with self.monitor:
+            return sum(self.scheduler.step() for _ in range(steps))
+
+    def drain(self) -> None:
+        """Do all IO there is to do; the monitor is held."""
+        while self.scheduler.step():
+            pass
+
+    def settle_device(self) -> None:
+        """REC-1: what is read on opening must still be there after the next crash."""
+        self.medium.barrier()
+
+
+@contextmanager
+def violations() -> Iterator[None]:
+    """A rule that the model sees broken is the system's failure, not the model's."""
+    try:
+        yield
+    except InvariantError as error:
+        raise Violated(error.rule, str(error)) from None

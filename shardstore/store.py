@@ -1,0 +1,440 @@
+"""The store of one disk: every layer put together, and the monitor around them.
+
+    put: value --> chunks --> memtable entry              ... flush --> run --> edit --> metadata record
+                   |                                                     |
+                   `-> write buffer --> IO scheduler --> disk            `-> superblock record over every append
+
+Guarantees that once the dependency of a put or delete is persistent, its outcome or a later one is there after
+any crash; that a clean `shutdown` makes every dependency persistent, but for the failed; that bytes that were
+damaged are never returned as data; that what is refused for want of space has changed nothing. Safe to call
+from many threads.
+
+Does not promise that different keys survive as one prefix of the history: each key does by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from shardstore import chunk_frame
+from shardstore.buffer_cache import BufferCache
+from shardstore.buffer_pool import BufferPool
+from shardstore.chunk_store import ChunkStore, PutChunk
+from shardstore.dependency import FAILED, PENDING, Dependency, join
+from shardstore.disk import Disk
+from shardstore.errors import (
+    ConfigurationError,
+    CorruptionError,
+    DiskError,
+    NoSpaceError,
+    NotFoundError,
+    OutOfServiceError,
+    StaleLocatorError,
+    StoreError,
+    TooLargeError,
+)
+from shardstore.extents import Extents
+from shardstore.index import Index, Snapshot
+from shardstore.io_scheduler import IoScheduler
+from shardstore.metadata_log import MetadataLog
+from shardstore.reclamation import Reclaimed, Reclamation
+from shardstore.run_block import LOCATORS_MAX
+from shardstore.seam import Seam
+from shardstore.superblock import Superblock, superblock_full_size_bytes
+from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, Locator, StoreConfiguration
+
+T = TypeVar("T")
+
+
+class Store:
+    """Open one with `format_store` or `open_store`.
+
+    The layers are attributes, for whoever measures or checks them; they are used with ``monitor`` held.
+    """
+
+    def __init__(self, disk: Disk, seam: Seam, configuration: StoreConfiguration) -> None:
+        _check_geometry(disk, configuration)
+        self.configuration = configuration
+        self.disk = disk
+        self.monitor = seam.monitor("store")
+        self._pool = BufferPool(configuration.buffer_count, self.monitor)
+        self.scheduler = IoScheduler(disk, seam, self.monitor, self._pool, self)
+        self.superblock = Superblock(self.scheduler, self)
+        self.metadata = MetadataLog(self.scheduler, self._pool, self, configuration)
+        self.extents = Extents(self.scheduler, self.superblock)
+        cache = BufferCache(self.extents, configuration.cache_size_pages)
+        self.chunks = ChunkStore(cache, self.extents, self._pool, self.scheduler.step, seam, self, configuration)
+        self.index = Index(self.chunks, self.metadata, self, configuration, self.monitor, self.scheduler.step)
+        self.reclamation = Reclamation(self.chunks, self.extents, self.index, self._make_room, self._breathe)
+        self._is_open = True
+        self._changes_count = 0
+        self._full_at_change: int | None = None  # a search for space at this change found none
+
+    # --- opening and closing ------------------------------------------------------------------------
+
+    def _format(self) -> None:
+        with self.monitor:
+            self.scheduler.add_source(self.metadata)
+            self.metadata.format()
+            self._drain()
+            # Only now: a disk that has a superblock has metadata too, so a missing log is damage.
+            self.scheduler.add_source(self.superblock)
+            self.superblock.format()
+            self._drain()
+            if self.superblock.has_pending() or not self.metadata.is_settled() or self.metadata.is_failed:
+                raise DiskError("the disk could not be formatted")
+            self.extents.format()
+
+    def _recover(self) -> None:
+        with self.monitor:
+            # What is read below must still be there after the next crash (REC-1).
+            try:
+                self.disk.barrier()
+            except OSError as error:
+                raise DiskError(f"the disk does not settle: {error}") from error
+            if not self.superblock.recover():
+                raise CorruptionError(0, 0, "no superblock: not a disk of this store, or damaged beyond recovery")
+            self.scheduler.add_source(self.superblock)
+            self.scheduler.add_source(self.metadata)
+            self.extents.recover()
+            self.chunks.recover()
+            self.index.recover()
+
+    def shutdown(self) -> None:
+        """Make everything persistent that can be, then take no more requests. `DiskError` if something failed."""
+        with self.monitor:
+            self._check_open()
+            self.index.flush()  # IDX-3
+            self._drain()
+            self._is_open = False
+            if self.metadata.is_failed:
+                raise DiskError("some writes failed and are not persistent")
+
+    def _drain(self) -> None:
+        """Do all work there is, short of flushing the memtable."""
+        while self.scheduler.step() or self.chunks.flush():
+            pass
+
+    # --- requests -----------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: bytes) -> Dependency:
+        """Store a value. Raises `TooLargeError`, `NoSpaceError`, `DiskError`; then nothing has changed."""
+        with self.monitor:
+            self._check_open()
+            self._check_sizes(key, value)
+            self._reserve_space([(key, value)])
+            locators, written = self._put_chunks(key, value)
+            try:
+                self._make_room()
+                dependency = self.index.put(key, locators, written)
+            except StoreError:
+                self._abandon(locators)
+                raise
+            self._unpin(locators)
+            self._upkeep()
+            return dependency
+
+    def get(self, key: bytes) -> bytes:
+        """The value. Raises `NotFoundError`, `CorruptionError`, `DiskError`."""
+        with self.monitor:
+            self._check_open()
+            locators = self.index.get(key)
+            if locators is None:
+                raise NotFoundError(repr(key))
+            if len(locators) == 1:
+                return self._get_chunk(key, locators[0])
+            return b"".join([self._get_chunk(key, locator) for locator in locators])
+
+    def delete(self, key: bytes) -> Dependency:
+        """Forget a value, if there is one. Works on a full disk."""
+        with self.monitor:
+            self._check_open()
+            self._check_sizes(key, b"")
+            self._make_room()
+            dependency = self.index.delete(key)
+            self._upkeep()
+            return dependency
+
+    def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
+        """Store several values, all or none, for other callers and for a crash (BULK-1)."""
+        with self.monitor:
+            self._check_open()
+            self._check_bulk([key for key, _ in items])
+            for key, value in items:
+                self._check_sizes(key, value)
+            self._reserve_space(items)
+            chunks = self._put_all_chunks(items)
+            all_locators = [locator for locators, _ in chunks for locator in locators]
+            try:
+                self._make_room(len(items))
+                dependencies = [
+                    self.index.put(key, locators, written)
+                    for (key, _), (locators, written) in zip(items, chunks, strict=True)
+                ]
+            except StoreError:
+                self._abandon(all_locators)
+                raise
+            self._unpin(all_locators)
+            self._upkeep()
+            return join(dependencies, self)
+
+    def bulk_delete(self, keys: Sequence[bytes]) -> Dependency:
+        """Forget several values, all or none, for other callers and for a crash (BULK-1)."""
+        with self.monitor:
+            self._check_open()
+            self._check_bulk(keys)
+            self._make_room(len(keys))
+            dependencies = [self.index.delete(key) for key in keys]
+            self._upkeep()
+            return join(dependencies, self)
+
+    def snapshot(self) -> StoreSnapshot:
+        """The keys as they are now, to be read page by page."""
+        with self.monitor:
+            self._check_open()
+            return StoreSnapshot(self, self.index.snapshot())
+
+    def contents(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every key with its value, in order. For checking: must not be interleaved with changes."""
+        with self.monitor:
+            self._check_open()
+            for key, locators in self.index.items():
+                yield key, b"".join([self._get_chunk(key, locator) for locator in locators])
+
+    # --- background work ----------------------------------------------------------------------------
+
+    def write_back(self, steps: int) -> int:
+        """Up to ``steps`` steps: issue a write, pass a barrier, or build a record. Returns how many were done."""
+        with self.monitor:
+            self._check_open()
+            for done in range(steps):
+                if not self.scheduler.step():
+                    return done
+            return steps
+
+    def flush_buffers(self) -> bool:
+        """Hand buffered chunks to the IO scheduler."""
+        return self._guarded(self.chunks.flush)
+
+    def flush(self) -> bool:
+        """Write the memtable as a run."""
+        return self._guarded(self.index.flush)
+
+    def compact(self) -> bool:
+        return self._guarded(self.index.compact)
+
+    def reclaim(self, choice: int = 0) -> Reclaimed | None:
+        """Reclaim one extent: of those that may be, the most promising, or one further down the list."""
+        with self.monitor:
+            self._check_open()
+            victims = self.reclamation.victims()
+            return self.reclamation.reclaim(victims[choice % len(victims)]) if victims else None
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        with self.monitor:
+            self._check_open()
+            return work()
+
+    def _upkeep(self) -> None:
+        """Whatever a change has made due."""
+        self._changes_count += 1
+        if self.configuration.automatic and self.index.room_count() <= 0:
+            # The change itself is done; where there is no room for the upkeep, a later request is refused.
+            with suppress(NoSpaceError):
+                self._maintain()
+
+    def _maintain(self) -> None:
+        self.index.flush()
+        while self.index.is_compaction_due() and self.index.compact():
+            pass
+        spare_count = self.extents.free_count() + self.extents.resetting_count()
+        if spare_count < self.configuration.reclaim_free_extents_min:
+            self._reclaim_best()
+
+    def _reclaim_best(self) -> bool:
+        """Reclaim the first victim that has any garbage to speak of. False if none has."""
+        extent_size_bytes = self.extents.extent_size_pages * self.extents.page_size_bytes
+        for extent in self.reclamation.victims():
+            reclaimed = self.reclamation.reclaim(extent, dead_bytes_min=max(1, extent_size_bytes // 8))
+            if reclaimed is not None and reclaimed.is_reset:
+                return True
+        return False
+
+    def _breathe(self) -> None:
+        """Let other threads have the monitor in the middle of long work."""
+        self.monitor.release()
+        self.monitor.acquire()
+
+    # --- dependencies -------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Return once every change accepted so far is persistent. Raises `DiskError` if one failed."""
+        with self.monitor:
+            self._check_open()
+            dependency = self.index.settled()
+        self.wait(dependency)
+
+    def poll(self, dependency: Dependency) -> int:
+        with self.monitor:
+            return dependency.poll()
+
+    def wait(self, dependency: Dependency) -> None:
+        """Return once it is persistent. Raises `DiskError` if it failed."""
+        with self.monitor:
+            self.monitor.wait_until(lambda: dependency.poll() != PENDING, self._progress)
+            if dependency.poll() == FAILED:
+                raise DiskError("a write that this depends on was refused")
+
+    def _progress(self) -> bool:
+        """One step towards making everything persistent."""
+        if self.scheduler.step() or self.chunks.flush():
+            return True
+        return not self.scheduler.is_barrier_running() and self.index.flush()
+
+    # --- chunks of a value --------------------------------------------------------------------------
+
+    def _put_chunks(self, key: bytes, value: bytes) -> tuple[tuple[Locator, ...], Dependency]:
+        """Store a value's chunks, pinned."""
+        size = self.configuration.chunk_payload_max_bytes
+        if len(value) <= size:
+            put = self.chunks.put(Kind.VALUE, key, value)
+            return (put.locator,), put.dependency
+        pieces: list[PutChunk] = []
+        try:
+            for start in range(0, len(value), size):
+                pieces.append(self.chunks.put(Kind.VALUE, key, value[start : start + size]))
+        except StoreError:
+            self._abandon([piece.locator for piece in pieces])
+            raise
+        return tuple(piece.locator for piece in pieces), join([piece.dependency for piece in pieces], self)
+
+    def _put_all_chunks(self, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[tuple[Locator, ...], Dependency]]:
+        done: list[tuple[tuple[Locator, ...], Dependency]] = []
+        try:
+            for key, value in items:
+                done.append(self._put_chunks(key, value))
+        except StoreError:
+            self._abandon([locator for locators, _ in done for locator in locators])
+            raise
+        return done
+
+    def _abandon(self, locators: Sequence[Locator]) -> None:
+        """Nothing will ever refer to these chunks."""
+        self._unpin(locators)
+        for locator in locators:
+            self.chunks.note_dead(locator)
+
+    def _unpin(self, locators: Sequence[Locator]) -> None:
+        for locator in locators:
+            self.chunks.unpin(locator)
+
+    def _get_chunk(self, key: bytes, locator: Locator) -> bytes:
+        """A chunk that the index names. That it is not there is damage: nothing has moved since the look-up."""
+        try:
+            frame = self.chunks.get_frame(locator)
+        except StaleLocatorError:
+            raise CorruptionError(locator.extent, locator.offset_bytes, "a live chunk is gone") from None
+        if frame.key != key:
+            raise CorruptionError(locator.extent, locator.offset_bytes, f"chunk belongs to {frame.key!r}")
+        return frame.payload
+
+    # --- limits and space ---------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise OutOfServiceError("the disk is out of service")
+
+    def _check_sizes(self, key: bytes, value: bytes) -> None:
+        if not 0 < len(key) <= self.configuration.key_size_max_bytes:
+            raise TooLargeError(f"a key has 1 to {self.configuration.key_size_max_bytes} bytes, not {len(key)}")
+        limit = self.configuration.chunk_payload_max_bytes * LOCATORS_MAX
+        if len(value) > limit:
+            raise TooLargeError(f"a value has at most {limit} bytes, not {len(value)}")
+
+    def _check_bulk(self, keys: Sequence[bytes]) -> None:
+        limit = self.configuration.memtable_entries_max
+        if len(keys) > limit:
+            raise TooLargeError(f"one disk's share of a bulk request has at most {limit} keys, not {len(keys)}")
+
+    def _make_room(self, entries_count: int = 1) -> None:
+        """Flush the memtable unless it takes this many entries more."""
+        while self.index.room_count() < entries_count:
+            self.index.flush()
+
+    def _reserve_space(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Raise `NoSpaceError` unless these values can be stored without touching the reserve."""
+        sizes = [size for key, value in items for size in self._frame_sizes(key, len(value))]
+        if self._fits(sizes) or (self._full_at_change != self._changes_count and self._find_space(sizes)):
+            return
+        self._full_at_change = self._changes_count
+        raise NoSpaceError(f"no room for {sum(sizes)} bytes")
+
+    def _frame_sizes(self, key: bytes, value_size_bytes: int) -> list[int]:
+        size = self.configuration.chunk_payload_max_bytes
+        whole_count, rest = divmod(value_size_bytes, size)
+        pieces = [size] * whole_count + ([rest] if rest or not whole_count else [])
+        return [chunk_frame.frame_size_bytes(key, piece) for piece in pieces]
+
+    def _fits(self, sizes: list[int]) -> bool:
+        needed_count = self.chunks.extents_needed(Kind.VALUE, sizes)
+        # Even where an open extent has room: each request may cost the index space, and that comes from the reserve.
+        return self.extents.free_count() >= needed_count + self.configuration.reserve_extents_count
+
+    def _find_space(self, sizes: list[int]) -> bool:
+        """Reclaim until these frames fit. False if there is no garbage left that would make room."""
+        for _ in range(self.disk.extent_count):
+            if not self.extents.resetting_count() and not self._reclaim_best():
+                return False
+            self.index.flush()  # resets wait for what the memtable holds
+            self._drain()
+            if self._fits(sizes):
+                return True
+        return False
+
+
+class StoreSnapshot:
+    """An unchanging view of one store's keys; `close` it when done."""
+
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+        self._store = store
+        self._snapshot = snapshot
+
+    def keys_after(self, start: bytes, limit_count: int) -> list[bytes]:
+        """Up to ``limit_count`` keys from ``start`` on, in order."""
+        return self._store._guarded(lambda: self._snapshot.keys_after(start, limit_count))
+
+    def close(self) -> None:
+        with self._store.monitor:
+            self._snapshot.close()
+
+
+def format_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Store:
+    """Make an empty store on the disk, whatever was on it. Raises `ConfigurationError`, `DiskError`."""
+    if disk.zoned:
+        for extent in range(disk.extent_count):
+            disk.reset(extent)
+    store = Store(disk, seam, configuration)
+    store._format()
+    return store
+
+
+def open_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Store:
+    """Open the store on the disk, recovering from whatever a crash has left. Raises `CorruptionError`."""
+    store = Store(disk, seam, configuration)
+    store._recover()
+    return store
+
+
+def _check_geometry(disk: Disk, configuration: StoreConfiguration) -> None:
+    extent_size_bytes = disk.extent_size_pages * disk.page_size_bytes
+    least_count = RESERVED_EXTENTS_COUNT + configuration.reserve_extents_count + len(Kind)
+    if disk.extent_count < least_count:
+        raise ConfigurationError(f"a disk needs at least {least_count} extents, not {disk.extent_count}")
+    overhead = chunk_frame.OVERHEAD_SIZE_BYTES + configuration.key_size_max_bytes
+    for name in ("chunk_payload_max_bytes", "run_block_size_bytes"):
+        if getattr(configuration, name) + overhead > extent_size_bytes:
+            raise ConfigurationError(f"{name} is too large for extents of {extent_size_bytes} bytes")
+    if 2 * superblock_full_size_bytes(disk.extent_count, disk.page_size_bytes) > extent_size_bytes:
+        raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small for the superblock")

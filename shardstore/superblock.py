@@ -1,0 +1,176 @@
+"""The superblock: who owns each extent, in which epoch it is, and how far it may be read.
+
+Guarantees that a change is recorded only once its prerequisite is persistent, that the changes of one extent are
+recorded in the order they were made, and that the promise given for a change is fulfilled by the first record that
+carries it. Many changes share one record; a record's size depends on the extents changed since the last, not on how
+many there are. Crash safety is that of `TwinLog`.
+
+    change() --> pending, in order per extent --> carried by a record being written --> persistent
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from shardstore.dependency import FAILED, PERSISTENT_STATE, Dependency, Promise, Waiter
+from shardstore.errors import ConfigurationError, CorruptionError, InvariantError
+from shardstore.io_scheduler import IoScheduler
+from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES, TwinLog
+from shardstore.units import RESERVED_EXTENTS_COUNT, SUPERBLOCK_EXTENTS, UNOWNED, Owner
+
+MAGIC = b"SSB1"
+_GEOMETRY = struct.Struct("<IIIB")  # extents, pages an extent, bytes a page, zoned
+_ENTRY = struct.Struct("<IIIB")  # extent, epoch, soft pointer in pages, owner
+
+
+class ExtentRecord(NamedTuple):
+    epoch: int
+    soft_pages: int
+    owner: Owner
+
+
+PRISTINE = ExtentRecord(0, 0, UNOWNED)
+
+
+class _Change(NamedTuple):
+    after: Dependency
+    record: ExtentRecord
+    promise: Promise
+
+
+class Superblock:
+    """The caller holds the store's monitor. A `RecordSource` of the IO scheduler."""
+
+    def __init__(self, scheduler: IoScheduler, waiter: Waiter) -> None:
+        self._scheduler = scheduler
+        self._disk = scheduler.disk
+        self._waiter = waiter
+        self._log = TwinLog(scheduler, SUPERBLOCK_EXTENTS, MAGIC)
+        self._recorded: dict[int, ExtentRecord] = {}  # as the newest record has it; pristine extents are left out
+        self._pending: dict[int, deque[_Change]] = {}
+        self._format_due = False
+
+    # --- opening ------------------------------------------------------------------------------------
+
+    def format(self) -> None:
+        """Make the next record the first of a fresh disk."""
+        self._format_due = True
+
+    def recover(self) -> bool:
+        """Read the newest state. False if the disk was never formatted."""
+        payloads = self._log.recover()
+        for number, payload in enumerate(payloads):
+            self._apply(payload, is_full=number == 0)
+        return bool(payloads)
+
+    def recorded(self, extent: int) -> ExtentRecord:
+        return self._recorded.get(extent, PRISTINE)
+
+    def _apply(self, payload: bytes, *, is_full: bool) -> None:
+        entries = payload
+        if is_full:
+            self._check_geometry(payload)
+            entries = payload[_GEOMETRY.size :]
+        if len(entries) % _ENTRY.size:
+            raise CorruptionError(SUPERBLOCK_EXTENTS[0], 0, "superblock record ends within an entry")
+        for extent, epoch, soft_pages, owner in _ENTRY.iter_unpack(entries):
+            if not RESERVED_EXTENTS_COUNT <= extent < self._disk.extent_count:
+                raise CorruptionError(SUPERBLOCK_EXTENTS[0], 0, f"superblock names extent {extent}")
+            if soft_pages > self._disk.extent_size_pages:
+                raise CorruptionError(extent, 0, f"soft pointer {soft_pages} is past the extent's end")
+            self._recorded[extent] = ExtentRecord(epoch, soft_pages, owner)
+
+    def _check_geometry(self, payload: bytes) -> None:
+        if len(payload) < _GEOMETRY.size:
+            raise CorruptionError(SUPERBLOCK_EXTENTS[0], 0, "superblock record is too short")
+        found = _GEOMETRY.unpack_from(payload)
+        if found != self._geometry():
+            raise ConfigurationError(f"disk was formatted as {found}, opened as {self._geometry()}")
+
+    def _geometry(self) -> tuple[int, int, int, bool]:
+        disk = self._disk
+        return (disk.extent_count, disk.extent_size_pages, disk.page_size_bytes, disk.zoned)
+
+    # --- changes ------------------------------------------------------------------------------------
+
+    def change(self, extent: int, record: ExtentRecord, after: Dependency) -> Promise:
+        """Record this state of the extent once ``after`` is persistent. Given back: when a record has it."""
+        promise = Promise(self._waiter)
+        self._pending.setdefault(extent, deque()).append(_Change(after, record, promise))
+        return promise
+
+    def has_pending(self) -> bool:
+        return bool(self._pending) or not self._log.is_ready()
+
+    # --- records ------------------------------------------------------------------------------------
+
+    def is_due(self) -> bool:
+        """Whether a record can be built now and would carry something."""
+        if not self._log.is_ready():
+            return False
+        if self._format_due or self._log.needs_repair:
+            return True
+        return bool(self._ready_extents())
+
+    def submit_record(self) -> None:
+        """Build a record of all changes that are ready and hand it to the IO scheduler."""
+        changed: dict[int, ExtentRecord] = {}
+        carried: list[Promise] = []
+        for extent in self._ready_extents():
+            changed[extent] = self._take_ready(extent, carried)
+        self._check_steps(changed)
+        self._recorded.update(changed)
+        self._scheduler.pool.take_reserved()
+        write = self._log.submit(self._encode(changed.items()), self._encode_full)
+        self._format_due = False
+        for promise in carried:
+            promise.bind(write)
+
+    def _ready_extents(self) -> list[int]:
+        ready = []
+        for extent in list(self._pending):
+            state = self._pending[extent][0].after.poll()
+            if state == PERSISTENT_STATE:
+                ready.append(extent)
+            elif state == FAILED:
+                self._fail(extent)
+        return ready
+
+    def _take_ready(self, extent: int, carried: list[Promise]) -> ExtentRecord:
+        changes = self._pending[extent]
+        record = PRISTINE
+        while changes and changes[0].after.poll() == PERSISTENT_STATE:
+            change = changes.popleft()
+            record = change.record
+            carried.append(change.promise)
+        if not changes:
+            del self._pending[extent]
+        return record
+
+    def _fail(self, extent: int) -> None:
+        """What the first change waits for has failed; the later ones build on it."""
+        for change in self._pending.pop(extent):
+            change.promise.fail()
+
+    def _check_steps(self, changed: dict[int, ExtentRecord]) -> None:
+        for extent, record in changed.items():
+            old = self.recorded(extent)
+            if record.epoch < old.epoch or (record.epoch == old.epoch and record.soft_pages < old.soft_pages):
+                raise InvariantError("SB-1", f"extent {extent} would go from {old} back to {record}")
+            if record.soft_pages and record.owner == UNOWNED:
+                raise InvariantError("SB-2", f"extent {extent} would have pages but no owner: {record}")
+
+    def _encode_full(self) -> bytes:
+        return _GEOMETRY.pack(*self._geometry()) + self._encode(sorted(self._recorded.items()))
+
+    def _encode(self, entries: Iterable[tuple[int, ExtentRecord]]) -> bytes:
+        return b"".join([_ENTRY.pack(extent, *record) for extent, record in entries])
+
+
+def superblock_full_size_bytes(extent_count: int, page_size_bytes: int) -> int:
+    """The size of one copy of the largest full record, padded to pages."""
+    size = RECORD_HEADER_SIZE_BYTES + _GEOMETRY.size + _ENTRY.size * extent_count
+    return -(-size // page_size_bytes) * page_size_bytes

@@ -1,0 +1,198 @@
+"""A log of records kept in two extents in turn, each record written twice.
+
+    extent a   | full g | full g | delta g+1 | delta g+1 | ...  | stale or empty
+    extent b   | older turn, being reset, or empty
+
+Guarantees that after any crash `recover` gives the newest record that was persistent, or a newer one, together with
+everything it builds on; survives the loss of any one copy of each record. At most one record is on its way at a time
+(LOG-1), and the old extent is reset only once the full record that opens the new one is persistent (LOG-2). Damage at
+rest to both copies of the newest record cannot be told from a tear: the record before it is then the newest.
+
+The bytes are in ``docs/ON_DISK_FORMAT.md``; the argument in ``docs/PROTOCOLS.md``, section 3.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from shardstore.dependency import FAILED, PENDING, PERSISTENT, Dependency, Write
+from shardstore.errors import CorruptionError, FormatVersionError, InvariantError, NoSpaceError
+from shardstore.io_scheduler import IoScheduler
+
+FORMAT_VERSION = 1
+
+# magic, format version, is full, generation, payload length; the CRC-32C of these and the payload follows
+_HEADER = struct.Struct("<4sHBQI")
+_CHECKSUM = struct.Struct("<I")
+RECORD_HEADER_SIZE_BYTES = _HEADER.size + _CHECKSUM.size
+_SCAN_SIZE_BYTES = 256 * 1024
+
+
+class Record(NamedTuple):
+    page: int
+    page_count: int  # of one copy
+    is_full: bool
+    generation: int
+    payload: bytes
+
+
+class TwinLog:
+    """One log on a pair of reserved extents. The caller holds the store's monitor."""
+
+    def __init__(self, scheduler: IoScheduler, extents: tuple[int, int], magic: bytes) -> None:
+        self._scheduler = scheduler
+        self._disk = scheduler.disk
+        self._extents = extents
+        self._magic = magic
+        self._active = 0  # which of the two extents holds the newest full record
+        self._next_page = 0
+        self._next_generation = 1
+        self._turn_due = True
+        self._outstanding: Dependency = PERSISTENT
+        self._outstanding_turned = False
+        self.needs_repair = False  # a record of the live chain has lost a copy
+
+    def is_ready(self) -> bool:
+        """Whether the next record may be built: the one before is persistent."""
+        return self._outstanding.state != PENDING
+
+    def submit(self, delta: bytes, full: Callable[[], bytes]) -> Write:
+        """Write the next record, ``delta`` if it fits behind the last, else ``full()`` into the other extent.
+
+        The caller has taken a buffer. Raises `NoSpaceError` if the full record does not fit an extent.
+        """
+        if self._outstanding.state == PENDING:
+            raise InvariantError("LOG-1", "a record was about to follow one that is not persistent")
+        failed = self._outstanding.state == FAILED
+        if failed and self._outstanding_turned:
+            # The extent it left still holds the newest chain: try the same turn again.
+            self._scheduler.submit_reset(self._extents[self._active], PERSISTENT)
+            self._active ^= 1
+        copy = self._encode(delta, is_full=False)
+        if self._turn_due or failed or not self._fits(copy, self._next_page):
+            return self._turn(self._encode(full(), is_full=True))
+        return self._write(copy, turned=False)
+
+    def _turn(self, copy: bytes) -> Write:
+        if not self._fits(copy, 0):
+            raise NoSpaceError(f"a log record of {len(copy)} bytes does not fit an extent twice")
+        old = self._extents[self._active]
+        self._active ^= 1
+        self._next_page = 0
+        self._turn_due = False
+        self.needs_repair = False
+        write = self._write(copy, turned=True)
+        self._scheduler.submit_reset(old, write)  # LOG-2
+        return write
+
+    def _write(self, copy: bytes, *, turned: bool) -> Write:
+        data = copy + copy
+        write = self._scheduler.submit_write(self._extents[self._active], self._next_page, data, PERSISTENT)
+        self._next_page += len(data) // self._disk.page_size_bytes
+        self._next_generation += 1
+        self._outstanding = write
+        self._outstanding_turned = turned
+        return write
+
+    def _fits(self, copy: bytes, page: int) -> bool:
+        return page + 2 * len(copy) // self._disk.page_size_bytes <= self._disk.extent_size_pages
+
+    def payload_size_max_bytes(self) -> int:
+        """The longest payload of a full record."""
+        pages = self._disk.extent_size_pages // 2
+        return pages * self._disk.page_size_bytes - RECORD_HEADER_SIZE_BYTES
+
+    def _encode(self, payload: bytes, *, is_full: bool) -> bytes:
+        header = _HEADER.pack(self._magic, FORMAT_VERSION, is_full, self._next_generation, len(payload))
+        checksum = crc32c(payload, crc32c(header))
+        size = RECORD_HEADER_SIZE_BYTES + len(payload)
+        return b"".join((header, _CHECKSUM.pack(checksum), payload, bytes(-size % self._disk.page_size_bytes)))
+
+    # --- recovery -----------------------------------------------------------------------------------
+
+    def recover(self) -> list[bytes]:
+        """The payloads of the live chain, the full record first; empty if there was never a record.
+
+        On a zoned disk it resets the extent that the next record will open, if that one holds anything.
+        """
+        logs = [list(self._scan(extent)) for extent in self._extents]
+        newest = max((record.generation for log in logs for record in log if record.is_full), default=None)
+        if newest is None:
+            if any(logs):
+                raise CorruptionError(self._extents[0], 0, "log holds records but no full one")
+            return []
+        self._active = next(i for i in (0, 1) if any(record.generation == newest for record in logs[i]))
+        chain = self._chain(logs[self._active], newest)
+        stray = [record for record in logs[self._active ^ 1] if record.generation > chain[-1].generation]
+        if stray:
+            raise self._gap(self._active ^ 1, chain[-1].generation + 1, stray[0])
+        self._next_generation = chain[-1].generation + 1
+        self._turn_due = True
+        self._reset_inactive()
+        return [record.payload for record in chain]
+
+    def _reset_inactive(self) -> None:
+        inactive = self._extents[self._active ^ 1]
+        if self._disk.zoned and self._disk.write_pointer(inactive):
+            self._scheduler.submit_reset(inactive, PERSISTENT)
+
+    def _chain(self, log: list[Record], first: int) -> list[Record]:
+        copies: dict[int, list[Record]] = {}
+        for record in log:
+            if record.generation >= first:
+                copies.setdefault(record.generation, []).append(record)
+        generations = sorted(copies)
+        for expected, found in enumerate(generations, start=first):  # LOG-4
+            if found != expected:
+                raise self._gap(self._active, expected, copies[found][0])
+        self.needs_repair = any(len(copies[generation]) < 2 for generation in generations)
+        return [copies[generation][0] for generation in generations]
+
+    def _gap(self, which: int, expected: int, found: Record) -> CorruptionError:
+        offset_bytes = found.page * self._disk.page_size_bytes
+        detail = f"log record {expected} is missing before {found.generation}"
+        return CorruptionError(self._extents[which], offset_bytes, detail)
+
+    def _scan(self, extent: int) -> Iterator[Record]:
+        """Every whole copy of a record in the extent."""
+        size = self._disk.page_size_bytes
+        page_count = self._disk.write_pointer(extent) if self._disk.zoned else self._disk.extent_size_pages
+        slab_count = max(1, _SCAN_SIZE_BYTES // size)
+        page = 0
+        slab_start, slab = 0, b""
+        while page < page_count:
+            if not slab_start <= page < slab_start + len(slab) // size:
+                slab_start = page
+                slab = self._scheduler.read(extent, page, min(slab_count, page_count - page))
+            record = None
+            if slab.startswith(self._magic, (page - slab_start) * size):
+                record = self._decode(extent, page, page_count)
+            if record is None:
+                page += 1
+            else:
+                yield record
+                page += record.page_count
+
+    def _decode(self, extent: int, page: int, limit_page: int) -> Record | None:
+        size = self._disk.page_size_bytes
+        head_count = -(-RECORD_HEADER_SIZE_BYTES // size)
+        if page + head_count > limit_page:
+            return None
+        data = self._scheduler.read(extent, page, head_count)
+        magic, version, is_full, generation, length = _HEADER.unpack_from(data)
+        page_count = -(-(RECORD_HEADER_SIZE_BYTES + length) // size)
+        if magic != self._magic or page + page_count > limit_page:
+            return None
+        if page_count > head_count:
+            data += self._scheduler.read(extent, page + head_count, page_count - head_count)
+        payload = data[RECORD_HEADER_SIZE_BYTES : RECORD_HEADER_SIZE_BYTES + length]
+        (checksum,) = _CHECKSUM.unpack_from(data, _HEADER.size)
+        if checksum != crc32c(payload, crc32c(data[: _HEADER.size])):
+            return None
+        if version != FORMAT_VERSION:
+            raise FormatVersionError(version)
+        return Record(page, page_count, bool(is_full), generation, payload)

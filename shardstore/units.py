@@ -1,0 +1,72 @@
+"""The store's small values: where a chunk is, who owns an extent, what a frame holds, and the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from shardstore.errors import ConfigurationError
+
+SUPERBLOCK_EXTENTS = (0, 1)
+METADATA_EXTENTS = (2, 3)
+RESERVED_EXTENTS_COUNT = 4
+
+UUID_SIZE_BYTES = 16
+KEY_SIZE_MAX_BYTES = 1024
+
+Owner = int
+UNOWNED: Owner = 0
+
+
+class Kind(IntEnum):
+    """What a chunk holds. Chunks of one kind share extents, so the kind is also the extent's owner."""
+
+    VALUE = 1
+    RUN = 2
+
+
+class Locator(NamedTuple):
+    """Where a chunk's frame is. Unique for good: the UUID is never drawn twice."""
+
+    extent: int
+    offset_bytes: int
+    length_bytes: int  # of the whole frame
+    uuid: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfiguration:
+    """Sizes and limits of one disk's store. The defaults suit a file of some gigabytes."""
+
+    key_size_max_bytes: int = KEY_SIZE_MAX_BYTES
+    chunk_payload_max_bytes: int = 256 * 1024
+    write_buffer_size_bytes: int = 256 * 1024  # a buffer is flushed once it is at least this full
+    buffer_count: int = 16  # buffers in the pool, the superblock's included
+    cache_size_pages: int = 2048
+    memtable_entries_max: int = 8192
+    run_block_size_bytes: int = 16 * 1024
+    level0_runs_max: int = 4
+    level_growth: int = 10
+    reserve_extents_count: int = 4  # kept for index flushes and evacuation; requests never open these
+    reclaim_free_extents_min: int = 8  # upkeep reclaims while fewer extents than this are free
+    automatic: bool = True  # flush, compact and reclaim as part of the requests that make them due
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("key_size_max_bytes", 1),
+            ("chunk_payload_max_bytes", 1),
+            ("write_buffer_size_bytes", 1),
+            # one open buffer for each kind of chunk, one metadata record, one superblock record
+            ("buffer_count", len(Kind) + 2),
+            ("cache_size_pages", 1),
+            ("memtable_entries_max", 1),
+            ("run_block_size_bytes", 1),
+            ("level0_runs_max", 1),
+            ("level_growth", 2),
+            ("reserve_extents_count", len(Kind)),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.key_size_max_bytes > KEY_SIZE_MAX_BYTES:
+            raise ConfigurationError(f"key_size_max_bytes is at most {KEY_SIZE_MAX_BYTES}")

@@ -1,0 +1,125 @@
+"""The rules of the tree: who may import whom, and what comes in through the seam only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Each layer of the store may import those to its right, and itself.
+STORE_LAYERS = [
+    ("node",),
+    ("store",),
+    ("reclamation",),
+    ("index", "memtable", "metadata_log", "run_block"),
+    ("chunk_store", "chunk_frame"),
+    ("buffer_cache",),
+    ("extents",),
+    ("superblock",),
+    ("twin_log",),
+    ("io_scheduler", "buffer_pool"),
+    ("dependency", "disk", "file_disk"),
+    ("seam",),
+    ("units",),
+    ("errors",),
+]
+# The metadata log and reclamation lie above these; what they import of each other's neighbours is passed in.
+LAYER_OF = {module: number for number, layer in enumerate(STORE_LAYERS) for module in layer}
+
+
+def _modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).glob("*.py"))
+
+
+def _imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+    return found
+
+
+def _top(name: str) -> str:
+    return name.split(".")[0]
+
+
+def _production() -> list[Path]:
+    return [path for path in _modules("shardstore") if not _is_spec(path.stem)]
+
+
+def _is_spec(module: str) -> bool:
+    return module.endswith("_spec") or module.startswith("spec_")
+
+
+@pytest.mark.parametrize("path", _production(), ids=lambda path: path.stem)
+def test_store_imports_follow_the_layers(path: Path) -> None:
+    if path.stem == "__init__":
+        return
+    assert path.stem in LAYER_OF, f"{path.name} has no place among the layers"
+    for name in _imports(path):
+        assert _top(name) not in {"harness", "refmodel", "tests"}, f"production code imports {name}"
+        parts = name.split(".")
+        if parts[0] == "shardstore" and len(parts) > 1 and parts[1] in LAYER_OF:
+            assert LAYER_OF[parts[1]] >= LAYER_OF[path.stem], f"{path.stem} imports {name}, a layer above it"
+        assert not any(map(_is_spec, parts)), f"production code imports the spec {name}"
+
+
+@pytest.mark.parametrize("path", _modules("harness"), ids=lambda path: path.stem)
+def test_harness_knows_no_store(path: Path) -> None:
+    assert not {_top(name) for name in _imports(path)} & {"shardstore", "refmodel", "tests"}
+
+
+@pytest.mark.parametrize("path", _modules("refmodel"), ids=lambda path: path.stem)
+def test_models_know_units_errors_and_protocols_only(path: Path) -> None:
+    for name in _imports(path):
+        assert _top(name) not in {"harness", "tests"}
+        if _top(name) == "shardstore":
+            assert name.split(".")[1] in {"units", "errors", "reclamation", "chunk_frame"}, name
+
+
+BANNED = {"time", "datetime", "random", "secrets", "uuid", "threading", "asyncio", "multiprocessing", "queue"}
+
+
+@pytest.mark.parametrize("path", _production(), ids=lambda path: path.stem)
+def test_the_seam_is_the_only_way_out(path: Path) -> None:
+    if path.stem == "seam":
+        return
+    used = {_top(name) for name in _imports(path)} & BANNED
+    assert not used, f"{path.name} uses {used}; ask the Seam instead (shardstore/seam.py)"
+    names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+    assert "id" not in names, f"{path.name} uses id(); nothing may depend on addresses"
+    if path.stem != "file_disk":
+        assert "os" not in {_top(name) for name in _imports(path)}
+
+
+def _graph() -> dict[str, set[str]]:
+    graph: dict[str, set[str]] = {}
+    for package in ("shardstore", "refmodel", "harness"):
+        for path in _modules(package):
+            tree = ast.parse(path.read_text())
+            edges = set()
+            for node in tree.body:  # imports inside functions are late on purpose
+                if isinstance(node, ast.ImportFrom) and node.module and "." in node.module:
+                    edges.add(node.module)
+            graph[f"{package}.{path.stem}"] = edges
+    return graph
+
+
+def test_imports_have_no_cycle() -> None:
+    graph = _graph()
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join((*above, module))
+        if module not in done:
+            for target in sorted(graph.get(module, ())):
+                visit(target, (*above, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
