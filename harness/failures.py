@@ -23,8 +23,11 @@ class ScenarioFailed(BaseException):
         self.failure = failure
 
 
-def finding_of_system(error: BaseException, operation: str, *, recovering: bool) -> Finding | None:
-    """What an error that came out of the system says about it; None if it is not the system's."""
+def finding_of_system(error: BaseException, operation: str, property_name: str = "unexpected error") -> Finding | None:
+    """What an error that came out of the system says about it; None if it is not the system's.
+
+    ``property_name`` is what an ordinary error breaks here.
+    """
     if isinstance(error, Violated):
         return _finding_of_violated(error)
     if isinstance(error, Deadlock):
@@ -37,7 +40,6 @@ def finding_of_system(error: BaseException, operation: str, *, recovering: bool)
         return "device", "use after a crash", str(error), "no further use of what has crashed"
     if isinstance(error, MemoryError) or not isinstance(error, Exception):
         return None
-    property_name = "recovery" if recovering else "unexpected error"
     return property_name, _place_of(operation, error), describe(error), "no such error"
 
 

@@ -239,7 +239,7 @@ class Scenario:
         try:
             self.system = self._plan.spec.system(self.world)
         except BaseException as error:
-            self._fail_on(error, operation, recovering=True)
+            self._fail_on(error, operation, "recovery")
         if operation != OPENING and self._plan.model_reopens:
             self._call_model("reopened", lambda method: method())
 
@@ -308,7 +308,7 @@ class Scenario:
         try:
             judgement = self._ledger.judge(self.system, states)
         except BaseException as error:
-            self._fail_on(error, operation, recovering=True)
+            self._fail_on(error, operation, "persistence")
         if self._history is not None:
             for key, outcome in judgement.observed.items():
                 options = ", ".join(dict.fromkeys(describe(option) for option in judgement.allowed[key]))
@@ -333,7 +333,7 @@ class Scenario:
         try:
             answered = contents(self.system)
         except BaseException as error:
-            self._fail_on(error, operation)
+            self._fail_on(error, operation, property_name)
         allowed = contents(self.model)
         if answered != allowed:
             self._fail(property_name, "contents", *describe_difference(answered, allowed))
@@ -349,9 +349,9 @@ class Scenario:
 
     # -- failures
 
-    def _fail_on(self, error: BaseException, operation: str, *, recovering: bool = False) -> NoReturn:
+    def _fail_on(self, error: BaseException, operation: str, property_name: str = "unexpected error") -> NoReturn:
         """Turn what came out of the system into a failure, or let it pass if it is not the system's."""
-        finding = finding_of_system(error, operation, recovering=recovering)
+        finding = finding_of_system(error, operation, property_name)
         if finding is None:
             raise error
         self._fail(*finding)
