@@ -40,7 +40,7 @@ def finding_of_system(error: BaseException, operation: str, property_name: str =
         return "device", "use after a crash", str(error), "no further use of what has crashed"
     if isinstance(error, MemoryError) or not isinstance(error, Exception):
         return None
-    return property_name, _place_of(operation, error), describe(error), "no such error"
+    return property_name, _place_of(error), describe(error), "no such error"
 
 
 def finding_of_model(error: BaseException, operation: str) -> Finding | None:
@@ -49,12 +49,17 @@ def finding_of_model(error: BaseException, operation: str) -> Finding | None:
         return _finding_of_violated(error)
     if isinstance(error, MemoryError) or not isinstance(error, Exception):
         return None
-    return "unexpected error", _place_of(f"model of {operation}", error), describe(error), "a model that answers"
+    return "unexpected error", f"model: {_place_of(error)}", describe(error), "a model that answers"
 
 
 def _finding_of_violated(error: Violated) -> Finding:
     return "invariant", error.place, describe(error.answered), describe(error.allowed)
 
 
-def _place_of(operation: str, error: BaseException) -> str:
-    return f"{operation}: {type(error).__name__}"
+def _place_of(error: BaseException) -> str:
+    """The type of error and the function that raised it, whatever operation came by there."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    function = "" if trace is None else f" in {trace.tb_frame.f_code.co_qualname}"
+    return f"{type(error).__name__}{function}"

@@ -201,7 +201,7 @@ class Scenario:
         if unfinished is not None:
             since, writer = unfinished
             answered = f"{writer} of step {since} still pending after clean shutdown"
-            self._fail("forward progress", writer, answered, "persistent, or failed")
+            self._fail("forward progress", "shutdown", answered, "persistent, or failed")
         self.world.reboot()
         self._open_system(operation)
         if FAILED in states and self._plan.settle is not None:

@@ -3,8 +3,10 @@
 A candidate counts only if it breaks the same property at the same kind of place (`Failure.signature`). The passes
 of `shrink_passes` run first. Then two that give them other programs to start from, and the simplest outcome is kept:
 
-    again     other failures of the same signature, from random programs about as short; leads out of local minima,
-              where a shorter program needs other operations
+    redraw    the same steps less one, with other choices: leads out of local minima, where a step can only go if
+              several choices change with it
+    again     other failures of the same signature, from random programs, about as short and then as long as any; leads out
+              of local minima where a shorter program needs other operations
     values    Hypothesis' shrinker over the whole program, see `hypothesis_bridge`
 
 A search that reaches its bound on candidates is not certified. Not promised: that no shorter program exists,
@@ -20,12 +22,14 @@ from dataclasses import dataclass, replace
 from harness.program import Program
 from harness.runner import record_scenario, replay_program, run_scenario
 from harness.shrink_passes import CANDIDATES_MAX, PassCounters, Search, minimise, operation_count
-from harness.sources import NoLongerApplies, RandomSource
+from harness.sources import NoLongerApplies, RandomSource, RedrawingSource
 from harness.spec import Configuration, Spec
 from harness.verdict import Failure, Mode
 
-AGAIN_SCENARIOS_MAX = 5_000
-AGAIN_FAILURES_MAX = 20
+REDRAW_STEPS_MAX = 12
+REDRAWS_COUNT = 150  # for each step left out
+AGAIN_SCENARIOS_MAX = 1_500  # of each length
+AGAIN_FAILURES_MAX = 10
 
 
 class NotReproducedError(Exception):
@@ -85,6 +89,9 @@ def shrink(
         raise NotReproducedError(f"the program does not break {failure.property} at {failure.place}")
     search = Search(reproduce, as_it_ran, candidates_max)
 
+    def redraw(best: Program) -> Iterator[Program]:
+        return redrawn_failures(spec, configuration, mode, failure.signature, best)
+
     def again(best: Program) -> Iterator[Program]:
         return similar_failures(spec, configuration, mode, failure.signature, operation_count(best))
 
@@ -95,7 +102,8 @@ def shrink(
         if simpler is not None:
             yield simpler
 
-    certified = minimise(search, {"again": again, "values": values} if with_hypothesis else {"again": again})
+    suggestions = {"redraw": redraw, "again": again} | ({"values": values} if with_hypothesis else {})
+    certified = minimise(search, suggestions)
     final = _strict_failure(spec, configuration, mode, search.best)
     alike = final is not None and final.signature == failure.signature
     return ShrinkResult(
@@ -108,19 +116,34 @@ def shrink(
     )
 
 
+def redrawn_failures(
+    spec: Spec, configuration: Configuration, mode: Mode, signature: tuple[str, str], program: Program
+) -> Iterator[Program]:
+    """Programs of one step fewer that fail alike when their choices are drawn anew."""
+    if operation_count(program) > REDRAW_STEPS_MAX:
+        return
+    for step in reversed(program.steps):
+        shorter = program.without([step.identity])
+        for seed in range(REDRAWS_COUNT):
+            run = run_scenario(spec, configuration, mode, RedrawingSource(shorter, seed), record=True)
+            if run.failure is not None and run.failure.signature == signature:
+                yield run.program
+                break
+
+
 def similar_failures(
     spec: Spec, configuration: Configuration, mode: Mode, signature: tuple[str, str], operations: int
 ) -> Iterator[Program]:
-    """Random programs of about so many operations that fail alike; a function of its arguments alone."""
-    short = replace(spec, steps_mean=max(2, operations))
-    found = 0
-    for seed in range(AGAIN_SCENARIOS_MAX):
-        run = run_scenario(short, configuration, mode, RandomSource(seed))
-        if run.failure is not None and run.failure.signature == signature:
-            yield record_scenario(short, configuration, mode, seed).program
-            found += 1
-            if found == AGAIN_FAILURES_MAX:
-                return
+    """Random programs that fail alike, about as short and then of any length; a function of its arguments alone."""
+    for length in (replace(spec, steps_mean=max(2, operations)), spec):
+        found = 0
+        for seed in range(AGAIN_SCENARIOS_MAX):
+            run = run_scenario(length, configuration, mode, RandomSource(seed))
+            if run.failure is not None and run.failure.signature == signature:
+                yield record_scenario(length, configuration, mode, seed).program
+                found += 1
+                if found == AGAIN_FAILURES_MAX:
+                    break
 
 
 def _strict_failure(spec: Spec, configuration: Configuration, mode: Mode, program: Program) -> Failure | None:

@@ -114,11 +114,21 @@ def minimise(search: Search, suggestions: Mapping[str, Suggest] | None = None) -
     try:
         _run_own_passes(search)
         for name, suggest in (suggestions or {}).items():
-            for candidate in suggest(search.best):
-                _consider(search, name, candidate)
+            while _follow(search, name, suggest):
+                pass
         return is_certified(search)
     except _BoundReached:
         return False
+
+
+def _follow(search: Search, name: str, suggest: Suggest) -> bool:
+    """Take up suggestions until one leads to something with fewer operations; False if none does."""
+    before = operation_count(search.best)
+    for candidate in suggest(search.best):
+        _consider(search, name, candidate)
+        if operation_count(search.best) < before:
+            return True
+    return False
 
 
 def _consider(search: Search, name: str, candidate: Program) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from harness.menu import SWARM_TABLE_COUNT, Menu, place_crashes
 from harness.program import Program, Step
@@ -28,6 +28,9 @@ RARE_CHANCE = 1 / 16  # of a `choose_rare` that is not 0, in random runs
 # Chance that an issued write is left whole without a further draw, one of these for each scenario. With plain draws
 # alone, a crash after many writes would hardly ever keep any.
 SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
+
+
+REDRAW_CHANCE: Final = 0.5
 
 
 class NoLongerApplies(BaseException):
@@ -264,6 +267,21 @@ class ReplaySource:
 
     def close(self) -> None:
         self._check_all_asked()
+
+
+class RedrawingSource(ReplaySource):
+    """The steps of a program with other choices: each is kept or drawn anew, a function of ``seed`` alone."""
+
+    __slots__ = ("_random",)
+
+    def __init__(self, program: Program, seed: int) -> None:
+        self._random = Random(seed).random
+        super().__init__(program, strict=False)
+
+    def choose_at(self, full_name: str, count: int) -> int:
+        if self._random() < REDRAW_CHANCE:
+            return int(self._random() * count)
+        return super().choose_at(full_name, count)
 
 
 class EnumeratingSource:

@@ -191,15 +191,23 @@ def test_all_is_well() -> None:
     [
         ({"get": lambda key: 7}, ["get"], ("conformance", "get")),
         ({"get": raising(MissingError())}, ["get"], ("conformance", "get")),
-        ({"get": raising(ZeroDivisionError())}, ["get"], ("unexpected error", "get: ZeroDivisionError")),
-        ({"get": raising(AssertionError())}, ["get"], ("unexpected error", "get: AssertionError")),
+        (
+            {"get": raising(ZeroDivisionError())},
+            ["get"],
+            ("unexpected error", "ZeroDivisionError in raising.<locals>.call"),
+        ),
+        ({"get": raising(AssertionError())}, ["get"], ("unexpected error", "AssertionError in raising.<locals>.call")),
         ({"get": raising(Deadlock("stuck"))}, ["get"], ("deadlock", "get")),
-        ({"tidy": raising(MissingError())}, ["tidy"], ("unexpected error", "tidy: MissingError")),
-        ({"write_back": raising(KeyError())}, ["write_back"], ("unexpected error", "write_back: KeyError")),
-        ({"shutdown": raising(KeyError())}, [], ("unexpected error", "end: KeyError")),
-        ({"shutdown": raising(KeyError())}, ["reboot"], ("unexpected error", "reboot: KeyError")),
-        ({"put": lambda key, value: Ticket()}, ["put"], ("forward progress", "put")),
-        ({"tidy": lambda: Ticket()}, ["tidy", "reboot"], ("forward progress", "tidy")),
+        ({"tidy": raising(MissingError())}, ["tidy"], ("unexpected error", "MissingError in raising.<locals>.call")),
+        (
+            {"write_back": raising(KeyError())},
+            ["write_back"],
+            ("unexpected error", "KeyError in raising.<locals>.call"),
+        ),
+        ({"shutdown": raising(KeyError())}, [], ("unexpected error", "KeyError in raising.<locals>.call")),
+        ({"shutdown": raising(KeyError())}, ["reboot"], ("unexpected error", "KeyError in raising.<locals>.call")),
+        ({"put": lambda key, value: Ticket()}, ["put"], ("forward progress", "shutdown")),
+        ({"tidy": lambda: Ticket()}, ["tidy", "reboot"], ("forward progress", "shutdown")),
         ({"put": lambda key, value: (3, Ticket("persistent"))}, ["put"], ("conformance", "put")),
     ],
 )
@@ -227,7 +235,7 @@ def test_equal_typed_errors_agree_and_others_do_not() -> None:
 
 def test_a_model_that_breaks_is_a_finding_too() -> None:
     broken = make_spec(model_script={"get": raising(KeyError())})
-    assert signature(run(broken, "get")) == ("unexpected error", "model of get: KeyError")
+    assert signature(run(broken, "get")) == ("unexpected error", "model: KeyError in raising.<locals>.call")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), SystemExit()])
@@ -364,7 +372,10 @@ def test_a_system_that_does_not_open_again(operation: str) -> None:
         if len(times) > 1:
             raise MissingError
 
-    assert signature(run(make_spec({"open": open_system}), operation)) == ("recovery", f"{operation}: MissingError")
+    assert signature(run(make_spec({"open": open_system}), operation)) == (
+        "recovery",
+        "MissingError in test_a_system_that_does_not_open_again.<locals>.open_system",
+    )
 
 
 def test_untouched_keys_must_stay_as_they_were() -> None:

@@ -1,0 +1,181 @@
+"""Dependencies against a definition that is slow and obvious: look at every write it stands for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import examples
+
+from shardstore.dependency import (
+    FAILED,
+    PENDING,
+    PERSISTENT,
+    PERSISTENT_STATE,
+    AcrossStores,
+    Dependency,
+    Promise,
+    Write,
+    join,
+)
+from shardstore.errors import DiskError, InvariantError
+
+
+class PollingWaiter:
+    """Answers without a monitor; `wait` does nothing but raise for what failed."""
+
+    def poll(self, dependency: Dependency) -> int:
+        return dependency.poll()
+
+    def wait(self, dependency: Dependency) -> None:
+        if dependency.poll() == FAILED:
+            raise DiskError("failed")
+
+
+WAITER = PollingWaiter()
+
+
+def new_write() -> Write:
+    return Write(WAITER, PERSISTENT)
+
+
+class Graph:
+    """The dependencies of one example, and next to each what it directly stands for."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Dependency] = [new_write()]
+        self.parts: list[list[int]] = [[]]
+        self.leaf_state: dict[int, int] = {0: PENDING}
+        self.unbound: set[int] = set()
+
+    def add(self, node: Dependency, parts: list[int]) -> None:
+        self.nodes.append(node)
+        self.parts.append(parts)
+
+    def write(self, *_: int) -> None:
+        self.leaf_state[len(self.nodes)] = PENDING
+        self.add(new_write(), [])
+
+    def promise(self, *_: int) -> None:
+        self.unbound.add(len(self.nodes))
+        self.add(Promise(WAITER), [])
+
+    def join(self, first: int, second: int) -> None:
+        self.add(self.nodes[first] & self.nodes[second], [first, second])
+
+    def bind(self, first: int, second: int) -> None:
+        promise = self.nodes[first]
+        if first not in self.unbound or not isinstance(promise, Promise):
+            return
+        if self.waits_for(second, first):
+            with pytest.raises(InvariantError, match="DEP-1"):
+                promise.bind(self.nodes[second])
+        else:
+            promise.bind(self.nodes[second])
+            self.unbound.remove(first)
+            self.parts[first] = [second]
+
+    def settle(self, first: int, state: int) -> None:
+        node = self.nodes[first]
+        if self.leaf_state.get(first) == PENDING and isinstance(node, Write):
+            self.leaf_state[first] = PERSISTENT_STATE if state % 3 else FAILED
+            node.settle(self.leaf_state[first])
+
+    def state(self, number: int) -> int:
+        if number in self.leaf_state:
+            return self.leaf_state[number]
+        if number in self.unbound:
+            return PENDING
+        states = [self.state(part) for part in self.parts[number]]
+        if FAILED in states:
+            return FAILED
+        return PENDING if PENDING in states else PERSISTENT_STATE
+
+    def waits_for(self, number: int, goal: int) -> bool:
+        if number == goal:
+            return True
+        return self.state(number) == PENDING and any(self.waits_for(part, goal) for part in self.parts[number])
+
+
+calls = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "promise", "join", "bind", "settle", "settle"]),
+        st.integers(0, 1_000),
+        st.integers(0, 1_000),
+    ),
+    max_size=40,
+)
+
+
+@examples(300)
+@given(calls)
+def test_a_dependency_is_as_its_writes_are_and_the_graph_has_no_cycle(sequence: list[tuple[str, int, int]]) -> None:
+    """DEP-1: a binding is refused exactly where it would close a cycle; nothing leaves a settled state."""
+    graph = Graph()
+    settled: dict[int, int] = {}
+    for name, first, second in sequence:
+        size = len(graph.nodes)
+        getattr(graph, name)(first % size, second % size)
+        for number, node in enumerate(graph.nodes):
+            assert node.poll() == graph.state(number)
+            assert settled.get(number, node.state) == node.state
+            if node.state:
+                settled[number] = node.state
+                assert node.parts() == ()  # so the graph does not grow with the past
+
+
+def test_dep_1_a_promise_is_not_bound_to_what_waits_for_it() -> None:
+    promise, other = Promise(WAITER), Promise(WAITER)
+    other.bind(new_write() & promise)
+    for target in (promise, other, other & new_write()):
+        with pytest.raises(InvariantError, match="DEP-1"):
+            promise.bind(target)
+
+
+def test_dep_1_sees_through_the_prerequisite_of_a_queued_write() -> None:
+    promise = Promise(WAITER)
+    with pytest.raises(InvariantError, match="DEP-1"):
+        promise.bind(Write(WAITER, promise))
+
+
+def test_dep_2_a_promise_is_bound_once() -> None:
+    bound, kept, broken = Promise(WAITER), Promise(WAITER), Promise(WAITER)
+    bound.bind(new_write())
+    kept.bind(PERSISTENT)
+    broken.fail()
+    for promise in (bound, kept, broken):
+        with pytest.raises(InvariantError, match="DEP-2"):
+            promise.bind(new_write())
+    with pytest.raises(InvariantError, match="DEP-2"):
+        bound.fail()
+
+
+def test_a_join_of_what_is_persistent_is_no_new_object() -> None:
+    write = new_write()
+    assert join([PERSISTENT, PERSISTENT], WAITER) is PERSISTENT
+    assert join([PERSISTENT, write, write], WAITER) is write
+    write.settle(FAILED)
+    assert join([new_write(), write], WAITER) is write
+
+
+def test_waiting_for_a_failed_dependency_raises() -> None:
+    write = new_write()
+    write.settle(FAILED)
+    assert write.is_failed()
+    assert not write.is_persistent()
+    with pytest.raises(DiskError):
+        write.wait()
+
+
+@pytest.mark.parametrize("states", [(a, b) for a in range(3) for b in range(3)])
+def test_across_stores_is_as_its_parts_are(states: tuple[int, int]) -> None:
+    parts = [new_write(), new_write()]
+    across = AcrossStores(parts)
+    for part, state in zip(parts, states, strict=True):
+        if state != PENDING:
+            part.settle(state)
+    assert across.is_failed() == (FAILED in states)
+    assert across.is_persistent() == (states == (PERSISTENT_STATE, PERSISTENT_STATE))
+    if FAILED in states:
+        with pytest.raises(DiskError):
+            across.wait()
