@@ -197,6 +197,7 @@ def run_seed(plant: Plant, seed: int, planted: Path, clean: Path, seconds: float
         "spec": plant.spec,
         "mode": plant.mode,
         "property": plant.property,
+        "place": plant.place,
         "configuration": plant.configuration,
         "replaced": [replacement.file for replacement in plant.replacements],
         "seed": seed,

@@ -21,7 +21,7 @@ from harness.replay import ReplayAnswer, replay
 from harness.shrink import NotReproducedError, shrink
 from harness.shrink_passes import operation_count
 from harness.spec import Configuration
-from harness.verdict import Answer, Mode, Verdict
+from harness.verdict import Answer, Failure, Mode, Verdict
 
 _FIRST_SLICE = 100  # scenarios; slices double, so that no combination starves the others
 _SLICE_MAX = 20_000
@@ -55,12 +55,21 @@ def find(request: dict[str, Any]) -> dict[str, Any]:
     for each, verdict in _violations(loaded, request, counts):
         assert verdict.run is not None
         assert verdict.run.failure is not None
-        if verdict.run.failure.property == request["property"]:
+        if _is_wanted(verdict.run.failure, request):
             seconds = time.perf_counter() - started
             return {"found": True, "seconds": seconds, **counts, "other": other, **_minimal(each, verdict, request)}
-        if verdict.run.failure.property not in other:
-            other.append(verdict.run.failure.property)
+        described = _describe(verdict.run.failure, request)
+        if described not in other:
+            other.append(described)
     return {"found": False, "seconds": time.perf_counter() - started, **counts, "other": other}
+
+
+def _is_wanted(failure: Failure, request: dict[str, Any]) -> bool:
+    return failure.property == request["property"] and request["place"] in (None, failure.place)
+
+
+def _describe(failure: Failure, request: dict[str, Any]) -> str:
+    return failure.property if request["place"] is None else f"{failure.property} at {failure.place}"
 
 
 def _not_imported(replaced: list[str], folder: Path) -> str:

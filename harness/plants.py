@@ -14,6 +14,7 @@ the clean code.
     property = "persistence"
     minimum_operations = 3
     configuration = "zoned"                # optional: where it must be caught; else any of the spec's
+    place = "CorruptionError in recover"   # optional: where the property must break, if it could elsewhere
     seeds = [0, 1]                         # optional: to search with; else what the run asks for
     copies = ["shardstore", "refmodel"]    # optional: packages copied, besides those of the files named
     [[replace]]
@@ -62,6 +63,7 @@ class Plant:
     minimum_operations: int
     replacements: tuple[Replacement, ...]
     configuration: str | None = None
+    place: str | None = None
     seeds: tuple[int, ...] = ()
     copies: tuple[str, ...] = DEFAULT_COPIES
 
@@ -76,7 +78,7 @@ _FIELDS: Mapping[str, type] = {
     "minimum_operations": int,
     "replace": list,
 }
-_OPTIONAL_FIELDS: Mapping[str, type] = {"configuration": str, "seeds": list, "copies": list}
+_OPTIONAL_FIELDS: Mapping[str, type] = {"configuration": str, "place": str, "seeds": list, "copies": list}
 
 
 def find_plants(path: Path) -> list[Plant]:
@@ -121,6 +123,7 @@ def parse_plant(text: str, source: str) -> Plant:
         minimum_operations=table["minimum_operations"],
         replacements=tuple(_replacement(each, source) for each in table["replace"]),
         configuration=table.get("configuration"),
+        place=table.get("place"),
         seeds=tuple(_all_of(int, table.get("seeds", []), "seeds", source)),
         copies=tuple(_all_of(str, table.get("copies", DEFAULT_COPIES), "copies", source)),
     )

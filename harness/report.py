@@ -142,7 +142,7 @@ def _check_table(rows: Iterable[tuple[str, ...]]) -> Table:
     table = _plain_table()
     for name in ("spec", "mode", "config"):
         table.add_column(name, no_wrap=True)
-    for name in ("scenarios", "operations", "crashes", "interesting\ncrashes", "scenarios\n/core s"):
+    for name in ("scenarios", "operations", "crashes", "interest-\ning ones", "scenarios\n/core s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("answer", no_wrap=True)
     for row in rows:

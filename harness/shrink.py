@@ -5,8 +5,8 @@ of `shrink_passes` run first. Then two that give them other programs to start fr
 
     redraw    the same steps less one, with other choices: leads out of local minima, where a step can only go if
               several choices change with it
-    again     other failures of the same signature, from random programs, about as short and then as long as any; leads out
-              of local minima where a shorter program needs other operations
+    again     other failures of the same signature, from random programs, first about as short, then as long as any;
+              leads out of local minima where a shorter program needs other operations
     values    Hypothesis' shrinker over the whole program, see `hypothesis_bridge`
 
 A search that reaches its bound on candidates is not certified. Not promised: that no shorter program exists,

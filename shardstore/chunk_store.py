@@ -24,7 +24,7 @@ from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_frame import Frame
 from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waiter
-from shardstore.errors import CorruptionError, DiskError, InvariantError, StaleLocatorError
+from shardstore.errors import CorruptionError, DiskError, InvariantError, NoSpaceError, StaleLocatorError
 from shardstore.extents import Extents
 from shardstore.seam import Seam
 from shardstore.units import Kind, Locator, StoreConfiguration
@@ -88,10 +88,13 @@ class ChunkStore:
     # --- writing ------------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Go on in an extent that is partly written, if there is one for a kind of chunk."""
+        """Go on in an extent that is partly written, if there is one for a kind of chunk. `CorruptionError`."""
         for extent in self._extents.in_use():
-            stream = self._streams.get(Kind(self._extents.owner(extent)))
-            if stream is not None and stream.extent is None and self._room_bytes(extent) > 0:
+            owner = self._extents.owner(extent)
+            if owner not in tuple(Kind):
+                raise CorruptionError(extent, 0, f"no kind of chunk is {owner}")
+            stream = self._streams[Kind(owner)]
+            if stream.extent is None and self._room_bytes(extent) > 0:
                 self._open(stream, extent)
 
     def put(self, kind: Kind, key: bytes, payload: bytes) -> PutChunk:
@@ -151,19 +154,20 @@ class ChunkStore:
 
     def _make_ready(self, stream: _Stream, size: int) -> tuple[int, Promise]:
         """See that the stream has an extent with room for a frame of this size, and a buffer to pack it in."""
-        while True:
+        self._pool.take(self._io_step)  # may wait and so let other threads in: look at the stream only after it
+        try:
             if stream.extent is None or len(stream.buffer) + size > stream.room_bytes:
                 self._flush(stream)
-                if stream.extent is None or size > stream.room_bytes:
-                    self._open(stream, self._extents.allocate(stream.kind))
-            if stream.promise is not None and stream.extent is not None:
-                return stream.extent, stream.promise
-            # Taking a buffer may wait and so let other threads in: what was seen before may no longer be so.
-            self._pool.take(self._io_step)
-            if stream.promise is None:
-                stream.promise = Promise(self._waiter)
-            else:
-                self._pool.give_back()
+            if stream.extent is None or size > stream.room_bytes:
+                self._open(stream, self._extents.allocate(stream.kind))
+        except NoSpaceError:
+            self._pool.give_back()
+            raise
+        if stream.promise is None:
+            stream.promise = Promise(self._waiter)
+        else:
+            self._pool.give_back()
+        return stream.extent, stream.promise  # type: ignore[return-value]  # `_open` has set the extent
 
     def _open(self, stream: _Stream, extent: int) -> None:
         stream.extent = extent

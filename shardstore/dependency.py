@@ -66,7 +66,13 @@ class Dependency:
         return ()
 
     def __and__(self, other: Dependency) -> Dependency:
-        return join((self, other), self._waiter or other._waiter)
+        if self.state == PERSISTENT_STATE or self is other:
+            return other
+        if other.state == PERSISTENT_STATE:
+            return self
+        if self._waiter is None or self._waiter is not other._waiter:
+            return AcrossStores((self, other))
+        return Join(self._waiter, [self, other])
 
 
 PERSISTENT: Final = Dependency(None, PERSISTENT_STATE)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 from typing import NamedTuple
 
-from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Write
+from shardstore.dependency import PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Write
 from shardstore.errors import CorruptionError, InvariantError, NoSpaceError, StaleLocatorError
 from shardstore.io_scheduler import IoScheduler
 from shardstore.superblock import PRISTINE, ExtentRecord, Superblock
@@ -114,7 +114,7 @@ class Extents:
         for number, reset in self._resetting:
             if reset.state == PERSISTENT_STATE:
                 heapq.heappush(self._free, number)
-            else:
+            elif reset.state == PENDING:  # an extent whose reset has failed is out of use until the disk is reopened
                 waiting.append((number, reset))
         self._resetting = waiting
 

@@ -36,7 +36,7 @@ from shardstore.errors import (
     TooLargeError,
 )
 from shardstore.memtable import Memtable
-from shardstore.metadata_log import Block, Edit, MetadataLog, Move, RunRecord
+from shardstore.metadata_log import Block, Edit, MetadataLog, Move, RunRecord, run_size_bytes
 from shardstore.run_block import BlockError, Entry, Item
 from shardstore.seam import Monitor
 from shardstore.units import Kind, Locator, StoreConfiguration
@@ -54,7 +54,7 @@ class Chunks(Protocol):
 class Run:
     """A live run. Its locators change when reclamation moves a block; nothing else does."""
 
-    __slots__ = ("entry_count", "first_keys", "holders_count", "level", "locators", "run_id")
+    __slots__ = ("entry_count", "first_keys", "holders_count", "level", "locators", "metadata_size_bytes", "run_id")
 
     def __init__(self, record: RunRecord) -> None:
         self.run_id = record.run_id
@@ -62,6 +62,7 @@ class Run:
         self.entry_count = record.entry_count
         self.first_keys = [block.first_key for block in record.blocks]
         self.locators = [block.locator for block in record.blocks]
+        self.metadata_size_bytes = run_size_bytes(self.first_keys)
         self.holders_count = 1  # the index, and each snapshot
 
 
@@ -85,6 +86,8 @@ class Index:
         self._frozen: Memtable | None = None  # being written as a run
         self._levels: list[list[Run]] = [[]]  # level 0 newest first; each other level at most one run
         self._runs: dict[int, Run] = {}  # live or held by a snapshot
+        # Least recently used first. Never out of date, since no locator is used twice (CHUNK-1).
+        self._blocks: dict[Locator, bytes] = {}
         self._next_run_id = 1
         self._compacting = False
 
@@ -134,12 +137,12 @@ class Index:
             raise DiskError("a write has failed: the disk must be opened again before it takes changes")
         memtable = self._memtable
         if key in memtable:
-            self._note_dead(memtable.get(key))
+            self._note_dead([locator for locator in memtable.get(key) or () if locator not in (entry or ())])
         memtable.set(key, entry, values)
         return memtable.promise
 
-    def _note_dead(self, entry: Entry) -> None:
-        for locator in entry or ():
+    def _note_dead(self, locators: Iterable[Locator] | None) -> None:
+        for locator in locators or ():
             self._chunks.note_dead(locator)
 
     # --- memtable to run ----------------------------------------------------------------------------
@@ -197,7 +200,8 @@ class Index:
                 count += len(batch)
                 if level:
                     self._breathe()
-            if not self._metadata.fits(self._block_count() + len(blocks) - _block_count(dropped)):
+            size_bytes = run_size_bytes(block.first_key for block in blocks)
+            if not self._metadata.fits(self._metadata_size_bytes(dropped) + size_bytes):
                 raise NoSpaceError("the metadata names as many blocks as fit its extents")
         except BaseException:
             for block in blocks:
@@ -206,8 +210,9 @@ class Index:
             raise
         return (RunRecord(run_id, level, count, tuple(blocks)) if blocks else None), written
 
-    def _block_count(self) -> int:
-        return sum(_block_count(level) for level in self._levels)
+    def _metadata_size_bytes(self, dropped: tuple[Run, ...]) -> int:
+        """What naming the live runs takes, without those that are about to be dropped."""
+        return sum(run.metadata_size_bytes for level in self._levels for run in level if run not in dropped)
 
     def _breathe(self) -> None:
         """Let other threads have the monitor in the middle of long work."""
@@ -270,10 +275,18 @@ class Index:
             raise self._damaged(run, number, str(error)) from None
 
     def _block(self, run: Run, number: int) -> bytes:
-        try:
-            return self._chunks.get(run.locators[number])
-        except StaleLocatorError:
-            raise self._damaged(run, number, "a live block of a run is gone") from None
+        locator = run.locators[number]
+        blocks = self._blocks
+        block = blocks.pop(locator, None)
+        if block is None:
+            try:
+                block = self._chunks.get(locator)
+            except StaleLocatorError:
+                raise self._damaged(run, number, "a live block of a run is gone") from None
+            if len(blocks) >= self._configuration.block_cache_count:
+                del blocks[next(iter(blocks))]
+        blocks[locator] = block
+        return block
 
     def _damaged(self, run: Run, number: int, detail: str) -> CorruptionError:
         locator = run.locators[number]
@@ -314,11 +327,11 @@ class Index:
         limits = self._configuration
         if len(self._levels[0]) > limits.level0_runs_max:
             return 0
-        size = limits.memtable_entries_max * limits.level0_runs_max
+        entries_max = limits.level1_entries_max
         for number, level in enumerate(self._levels[1:], start=1):
-            size *= limits.level_growth
-            if level and level[0].entry_count > size:
+            if level and level[0].entry_count > entries_max:
                 return number
+            entries_max *= limits.level_growth
         return None
 
     def _can_merge(self, level: int) -> bool:
@@ -410,10 +423,6 @@ class Snapshot:
         runs, self._runs = self._runs, []
         for run in runs:
             self._index._let_go(run)
-
-
-def _block_count(runs: Iterable[Run]) -> int:
-    return sum(len(run.locators) for run in runs)
 
 
 def _newest(sources: list[Iterator[Item]], superseded: Callable[[Entry], None] | None = None) -> Iterator[Item]:

@@ -115,7 +115,7 @@ class IndexOnFake(SmallStack):
 
     def __init__(self, world: World) -> None:
         super().__init__(world.media[0], world.seam)
-        metadata = MetadataLog(self.scheduler, self.pool, self, STORE)
+        metadata = MetadataLog(self.scheduler, self.pool, self)
         self.scheduler.add_source(metadata)
         chunks = FakeChunks(world.kept.setdefault("chunks", ChunkStoreModel()))
         self.index = Index(chunks, metadata, self, STORE, self.monitor, self.scheduler.step)
@@ -186,7 +186,7 @@ SPEC = Spec(
 )
 
 ON_FAKE = Spec(
-    "index on a fake",
+    "index on fake",
     system=open_on_fake,
     model=IndexModel,
     operations=OPERATIONS,

@@ -58,7 +58,7 @@ class IoScheduler:
         self._queues: dict[int, deque[_Request]] = {}  # extents with requests not yet issued
         self._issued: list[_Request] = []  # issued since the last barrier began
         self._barrier_running = False
-        self._failed_extents: set[int] = set()
+        self._failed: dict[int, int] = {}  # extent -> the first page that is not, or may not be, as written
         self._sources: list[RecordSource] = []
         self._page_size_bytes = disk.page_size_bytes
         self.barriers_count = 0
@@ -74,11 +74,11 @@ class IoScheduler:
         return self._submit(_Request(self._waiter, after, extent, page, data))
 
     def submit_reset(self, extent: int, after: Dependency) -> Write:
-        self._failed_extents.discard(extent)
+        self._failed.pop(extent, None)
         return self._submit(_Request(self._waiter, after, extent, 0, None))
 
     def _submit(self, request: _Request) -> Write:
-        if request.extent in self._failed_extents:
+        if request.extent in self._failed:
             self._settle(request, FAILED)
         else:
             queue = self._queues.get(request.extent)
@@ -113,6 +113,8 @@ class IoScheduler:
         return b"".join(pieces)
 
     def _read_disk(self, extent: int, page: int, page_count: int) -> bytes:
+        if self._failed and page + page_count > self._failed.get(extent, page + page_count):
+            raise DiskError(f"extent {extent}, page {page}: was never written, the device refused it")
         try:
             return self.disk.read(extent, page, page_count)
         except OSError as error:
@@ -140,9 +142,9 @@ class IoScheduler:
             due[choice - len(ready) - can_barrier].submit_record()
         return True
 
-    def is_idle(self) -> bool:
-        """Nothing queued, nothing issued that a barrier has not passed."""
-        return not self._queues and not self._issued and not self._barrier_running
+    def wait_for_barrier(self) -> None:
+        """Return once no other thread is waiting for the device."""
+        self._monitor.wait_until(lambda: not self._barrier_running, self.step)
 
     def is_barrier_running(self) -> bool:
         """Whether another thread is waiting for the device."""
@@ -200,12 +202,15 @@ class IoScheduler:
         self._monitor.notify_all()
 
     def _fail_queue(self, extent: int) -> None:
-        self._failed_extents.add(extent)
+        self._failed.setdefault(extent, self.disk.extent_size_pages)
         for request in self._queues.pop(extent, ()):
             self._settle(request, FAILED)
+        self._monitor.notify_all()
 
     def _settle(self, request: _Request, state: int) -> None:
         request.settle(state)
         if request.data is not None:
             self.pool.give_back()
+            if state == FAILED:
+                self._failed[request.extent] = min(request.page, self._failed.get(request.extent, request.page))
             request.data = None

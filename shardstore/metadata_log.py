@@ -21,7 +21,7 @@ from shardstore.errors import CorruptionError
 from shardstore.io_scheduler import IoScheduler
 from shardstore.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator
 from shardstore.twin_log import TwinLog
-from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator, StoreConfiguration
+from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator
 
 MAGIC = b"SMD1"
 _COUNTS = struct.Struct("<III")  # runs dropped, runs added, blocks moved
@@ -66,9 +66,7 @@ class _Waiting(NamedTuple):
 class MetadataLog:
     """The caller holds the store's monitor. A `RecordSource` of the IO scheduler."""
 
-    def __init__(
-        self, scheduler: IoScheduler, pool: BufferPool, waiter: Waiter, configuration: StoreConfiguration
-    ) -> None:
+    def __init__(self, scheduler: IoScheduler, pool: BufferPool, waiter: Waiter) -> None:
         self._pool = pool
         self._waiter = waiter
         self._log = TwinLog(scheduler, METADATA_EXTENTS, MAGIC)
@@ -76,10 +74,6 @@ class MetadataLog:
         self._waiting: deque[_Waiting] = deque()
         self._last: Dependency = PERSISTENT
         self._format_due = False
-        # Runs are of a block at least, so this covers their headers too.
-        self._block_size_max_bytes = (
-            _RUN.size + _KEY_LENGTH.size + configuration.key_size_max_bytes + LOCATOR_SIZE_BYTES
-        )
         self.is_failed = False
 
     def format(self) -> None:
@@ -98,9 +92,9 @@ class MetadataLog:
                 raise CorruptionError(METADATA_EXTENTS[0], 0, f"metadata record does not decode: {error}") from None
         return list(self._recorded.values())
 
-    def fits(self, block_count: int) -> bool:
-        """Whether this many blocks can be named in a full record, with the longest keys there may be."""
-        return block_count * self._block_size_max_bytes <= self._log.payload_size_max_bytes()
+    def fits(self, runs_size_bytes: int) -> bool:
+        """Whether runs of this size, as `run_size_bytes` has it, can be named in a full record."""
+        return _COUNTS.size + runs_size_bytes <= self._log.payload_size_max_bytes()
 
     def enqueue(self, edit: Edit, after: Dependency) -> Promise:
         """Record the edit, behind those before it, once ``after`` is persistent. Given back: when a record has it."""
@@ -124,13 +118,15 @@ class MetadataLog:
     def is_due(self) -> bool:
         if not self._log.is_ready() or not self._pool.can_take():
             return False
+        if self._log.is_failed() and not self.is_failed:
+            self._fail()
         if self._waiting:
             state = self._waiting[0].after.poll()
             if state == FAILED:
                 self._fail()
             elif state == PERSISTENT_STATE:
                 return True
-        return self._format_due or self._log.needs_repair
+        return self._format_due or (self._log.needs_repair and not self.is_failed)
 
     def submit_record(self) -> None:
         """Build a record of the edits that are ready and hand it to the IO scheduler."""
@@ -180,6 +176,11 @@ def _encode_edit(edit: Edit) -> bytes:
     for run_id, block, locator in edit.moved:
         pieces += (_MOVE.pack(run_id, block), encode_locator(locator))
     return b"".join(pieces)
+
+
+def run_size_bytes(first_keys: Iterable[bytes]) -> int:
+    """What a run of blocks with these first keys takes in a record."""
+    return _RUN.size + sum(_KEY_LENGTH.size + len(key) + LOCATOR_SIZE_BYTES for key in first_keys)
 
 
 def _decode(payload: bytes) -> list[Edit]:

@@ -19,7 +19,7 @@ from crc32c import crc32c
 
 from shardstore.dependency import AcrossStores, Dependency
 from shardstore.disk import Disk
-from shardstore.errors import OutOfServiceError, TooLargeError
+from shardstore.errors import OutOfServiceError, StoreError, TooLargeError
 from shardstore.seam import Seam
 from shardstore.store import Store, StoreSnapshot, format_store, open_store
 from shardstore.units import StoreConfiguration
@@ -83,8 +83,11 @@ class Node:
         """Take a disk out of service: shut it down cleanly and refuse its shards. Raises `OutOfServiceError`."""
         with self._monitor:
             store = self._store(disk)
-            store.shutdown()
-            self._stores[disk] = None
+            try:
+                store.shutdown()
+            finally:
+                if not store.is_open():
+                    self._stores[disk] = None
 
     def return_disk(self, disk: int) -> None:
         """Put a disk back into service. Raises `CorruptionError`, `DiskError`."""
@@ -93,10 +96,15 @@ class Node:
                 self._stores[disk] = open_store(self._disks[disk], self._seam, self._configurations[disk])
 
     def shutdown(self) -> None:
-        """Shut down every disk in service."""
-        for disk, store in enumerate(self._stores):
-            if store is not None:
-                self.remove_disk(disk)
+        """Shut down every disk in service; raises what the first that fails raises, once all have been tried."""
+        errors: builtins.list[StoreError] = []
+        for store in self._in_service():
+            try:
+                store.shutdown()
+            except StoreError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def sync(self) -> None:
         """Return once every change accepted so far, on the disks in service, is persistent."""

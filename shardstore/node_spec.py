@@ -103,8 +103,8 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
 SPEC = _spec("node", 1, configurations(), ())
 
 TWO_DISKS = _spec(
-    "node of two disks",
+    "two disks",
     2,
-    (Configuration("zoned and file", (shape(zoned=True), shape(zoned=False)), STORE, COLLISIONS),),
+    (Configuration("mixed", (shape(zoned=True), shape(zoned=False)), STORE, COLLISIONS),),
     (Operation("remove_disk", disk=integers(0, 1)), Operation("return_disk", disk=integers(0, 1), weight=2)),
 )

@@ -73,6 +73,16 @@ class Reclamation:
         ]
         return [candidate[-1] for candidate in sorted(candidates)]
 
+    def known_victims(self, dead_bytes_min: int) -> list[int]:
+        """Victims that are known to have this much garbage, the most first; no need to look at the others."""
+        dead_bytes = self._chunks.dead_bytes
+        promising = [(-size, extent) for extent, size in dead_bytes.items() if size >= dead_bytes_min]
+        return [extent for _, extent in sorted(promising) if self._may_be_victim(extent)]
+
+    def _may_be_victim(self, extent: int) -> bool:
+        is_used = self._extents.soft_pages(extent) > 0 and not self._chunks.is_open(extent)
+        return is_used and extent not in self._running and not self._chunks.has_pins(extent)
+
     def reclaim(self, extent: int, *, dead_bytes_min: int = 0) -> Reclaimed | None:
         """Reclaim one extent; None if it must not be, or has less garbage than asked for.
 
@@ -90,7 +100,8 @@ class Reclamation:
 
     def _reclaim(self, extent: int, dead_bytes_min: int) -> Reclaimed | None:
         scan = self._chunks.scan(extent)
-        live = [scanned for scanned in scan.frames if self._references.is_live(scanned.frame, scanned.locator)]
+        by_key = sorted(scan.frames, key=lambda scanned: scanned.frame.key)  # neighbours in the index, too
+        live = [scanned for scanned in by_key if self._references.is_live(scanned.frame, scanned.locator)]
         if self._garbage_bytes(extent, live) < dead_bytes_min:
             return None
         self._rotation = extent

@@ -34,6 +34,11 @@ def entry_size_bytes(key: bytes, entry: Entry) -> int:
     return 2 + len(key) + 1 + (len(entry) * LOCATOR_SIZE_BYTES if entry else 0) + 4
 
 
+def block_size_bytes(items: Sequence[Item]) -> int:
+    """The size of the block of these entries."""
+    return _COUNT.size + sum(entry_size_bytes(key, entry) for key, entry in items)
+
+
 def encode_locator(locator: Locator) -> bytes:
     return _LOCATOR.pack(*locator)
 
@@ -111,7 +116,7 @@ def _item(block: bytes, offset: int, table: int) -> Item:
     count = block[end]
     if count == _DELETED:
         return key, None
-    if end + 1 + count * LOCATOR_SIZE_BYTES > table:
+    if not count or end + 1 + count * LOCATOR_SIZE_BYTES > table:
         raise BlockError("an entry reaches past the entries")
     if count == 1:
         return key, (Locator(*_LOCATOR.unpack_from(block, end + 1)),)

@@ -55,7 +55,8 @@ class _ThreadMonitor(threading.Condition):
 
     def wait_until(self, done: Callable[[], bool], progress: Callable[[], bool]) -> None:
         while not done():
-            if not progress():
+            # Finding that nothing is left to do may be what settled it.
+            if not progress() and not done():
                 self.wait()
 
 

@@ -1,7 +1,7 @@
 """Small worlds for the specs: media and sizes at which borders, turns and reclamation happen within a few operations.
 
 A page is 128 bytes, so a chunk of one byte fills half of one; an extent has 16; a superblock log turns after
-half a dozen records; a memtable has room for 6 keys; the cache for 4 pages.
+half a dozen records; a memtable has room for 6 keys, the cache for 4 pages, the first level for 2 entries.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ STORE = StoreConfiguration(
     write_buffer_size_bytes=256,
     buffer_count=6,
     cache_size_pages=4,
+    block_cache_count=1,
     memtable_entries_max=6,
     run_block_size_bytes=120,
     level0_runs_max=2,
+    level1_entries_max=2,
     level_growth=2,
     reserve_extents_count=3,
     reclaim_free_extents_min=4,

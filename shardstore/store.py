@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from shardstore import chunk_frame
+from shardstore import chunk_frame, run_block
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_store import ChunkStore, PutChunk
@@ -38,14 +38,17 @@ from shardstore.errors import (
 from shardstore.extents import Extents
 from shardstore.index import Index, Snapshot
 from shardstore.io_scheduler import IoScheduler
-from shardstore.metadata_log import MetadataLog
+from shardstore.metadata_log import MetadataLog, run_size_bytes
 from shardstore.reclamation import Reclaimed, Reclamation
-from shardstore.run_block import LOCATORS_MAX
 from shardstore.seam import Seam
 from shardstore.superblock import Superblock, superblock_full_size_bytes
+from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES
 from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, Locator, StoreConfiguration
 
 T = TypeVar("T")
+
+_ERASE_SIZE_BYTES = 1 << 20
+_ANYWHERE = Locator(0, 0, 0, bytes(16))
 
 
 class Store:
@@ -62,12 +65,13 @@ class Store:
         self._pool = BufferPool(configuration.buffer_count, self.monitor)
         self.scheduler = IoScheduler(disk, seam, self.monitor, self._pool, self)
         self.superblock = Superblock(self.scheduler, self)
-        self.metadata = MetadataLog(self.scheduler, self._pool, self, configuration)
+        self.metadata = MetadataLog(self.scheduler, self._pool, self)
         self.extents = Extents(self.scheduler, self.superblock)
         cache = BufferCache(self.extents, configuration.cache_size_pages)
         self.chunks = ChunkStore(cache, self.extents, self._pool, self.scheduler.step, seam, self, configuration)
         self.index = Index(self.chunks, self.metadata, self, configuration, self.monitor, self.scheduler.step)
         self.reclamation = Reclamation(self.chunks, self.extents, self.index, self._make_room, self._breathe)
+        self._value_size_max_bytes = configuration.chunk_payload_max_bytes * _locators_max(disk, configuration)
         self._is_open = True
         self._changes_count = 0
         self._full_at_change: int | None = None  # a search for space at this change found none
@@ -103,19 +107,26 @@ class Store:
             self.index.recover()
 
     def shutdown(self) -> None:
-        """Make everything persistent that can be, then take no more requests. `DiskError` if something failed."""
+        """Take no more requests, and make everything persistent that can be. `DiskError` if something failed.
+
+        Raises `NoSpaceError`, and stays open, if there is no room to write the index.
+        """
         with self.monitor:
             self._check_open()
-            self.index.flush()  # IDX-3
+            self._is_open = False  # at once: writing lets other threads in
+            try:
+                self.index.flush()  # IDX-3
+            except NoSpaceError:
+                self._is_open = True
+                raise
             self._drain()
-            self._is_open = False
             if self.metadata.is_failed:
                 raise DiskError("some writes failed and are not persistent")
 
     def _drain(self) -> None:
-        """Do all work there is, short of flushing the memtable."""
-        while self.scheduler.step() or self.chunks.flush():
-            pass
+        """Do all work there is, short of flushing the memtable, and see other threads' barriers through."""
+        while self.scheduler.step() or self.chunks.flush() or self.scheduler.is_barrier_running():
+            self.scheduler.wait_for_barrier()
 
     # --- requests -----------------------------------------------------------------------------------
 
@@ -220,7 +231,7 @@ class Store:
 
     def flush(self) -> bool:
         """Write the memtable as a run."""
-        return self._guarded(self.index.flush)
+        return self._guarded(self._flush)
 
     def compact(self) -> bool:
         return self._guarded(self.index.compact)
@@ -246,21 +257,31 @@ class Store:
                 self._maintain()
 
     def _maintain(self) -> None:
-        self.index.flush()
-        while self.index.is_compaction_due() and self.index.compact():
-            pass
+        self._flush()
         spare_count = self.extents.free_count() + self.extents.resetting_count()
         if spare_count < self.configuration.reclaim_free_extents_min:
-            self._reclaim_best()
+            self._reclaim_one(self.reclamation.known_victims(self._dead_bytes_min()))
 
-    def _reclaim_best(self) -> bool:
-        """Reclaim the first victim that has any garbage to speak of. False if none has."""
-        extent_size_bytes = self.extents.extent_size_pages * self.extents.page_size_bytes
-        for extent in self.reclamation.victims():
-            reclaimed = self.reclamation.reclaim(extent, dead_bytes_min=max(1, extent_size_bytes // 8))
+    def _flush(self) -> bool:
+        """Write the memtable as a run, and compact what has become due by it."""
+        flushed = self.index.flush()
+        if self.configuration.automatic:
+            with suppress(NoSpaceError):  # compaction can wait until there is room
+                while self.index.is_compaction_due() and self.index.compact():
+                    pass
+        return flushed
+
+    def _reclaim_one(self, victims: list[int]) -> bool:
+        """Reclaim the first of these that has any garbage to speak of. False if none has."""
+        for extent in victims:
+            reclaimed = self.reclamation.reclaim(extent, dead_bytes_min=self._dead_bytes_min())
             if reclaimed is not None and reclaimed.is_reset:
                 return True
         return False
+
+    def _dead_bytes_min(self) -> int:
+        """How much garbage makes an extent worth reclaiming."""
+        return max(1, self.extents.extent_size_pages * self.extents.page_size_bytes // 8)
 
     def _breathe(self) -> None:
         """Let other threads have the monitor in the middle of long work."""
@@ -291,7 +312,7 @@ class Store:
         """One step towards making everything persistent."""
         if self.scheduler.step() or self.chunks.flush():
             return True
-        return not self.scheduler.is_barrier_running() and self.index.flush()
+        return not self.scheduler.is_barrier_running() and self._flush()
 
     # --- chunks of a value --------------------------------------------------------------------------
 
@@ -342,6 +363,10 @@ class Store:
 
     # --- limits and space ---------------------------------------------------------------------------
 
+    def is_open(self) -> bool:
+        """Whether it takes requests: not yet shut down."""
+        return self._is_open
+
     def _check_open(self) -> None:
         if not self._is_open:
             raise OutOfServiceError("the disk is out of service")
@@ -349,9 +374,8 @@ class Store:
     def _check_sizes(self, key: bytes, value: bytes) -> None:
         if not 0 < len(key) <= self.configuration.key_size_max_bytes:
             raise TooLargeError(f"a key has 1 to {self.configuration.key_size_max_bytes} bytes, not {len(key)}")
-        limit = self.configuration.chunk_payload_max_bytes * LOCATORS_MAX
-        if len(value) > limit:
-            raise TooLargeError(f"a value has at most {limit} bytes, not {len(value)}")
+        if len(value) > self._value_size_max_bytes:
+            raise TooLargeError(f"a value has at most {self._value_size_max_bytes} bytes, not {len(value)}")
 
     def _check_bulk(self, keys: Sequence[bytes]) -> None:
         limit = self.configuration.memtable_entries_max
@@ -361,7 +385,7 @@ class Store:
     def _make_room(self, entries_count: int = 1) -> None:
         """Flush the memtable unless it takes this many entries more."""
         while self.index.room_count() < entries_count:
-            self.index.flush()
+            self._flush()
 
     def _reserve_space(self, items: Sequence[tuple[bytes, bytes]]) -> None:
         """Raise `NoSpaceError` unless these values can be stored without touching the reserve."""
@@ -385,9 +409,13 @@ class Store:
     def _find_space(self, sizes: list[int]) -> bool:
         """Reclaim until these frames fit. False if there is no garbage left that would make room."""
         for _ in range(self.disk.extent_count):
-            if not self.extents.resetting_count() and not self._reclaim_best():
+            if (
+                not self.extents.resetting_count()
+                and not self._reclaim_one(self.reclamation.victims())
+                and not self.index.compact()
+            ):
                 return False
-            self.index.flush()  # resets wait for what the memtable holds
+            self._flush()  # resets wait for what the memtable holds
             self._drain()
             if self._fits(sizes):
                 return True
@@ -412,9 +440,7 @@ class StoreSnapshot:
 
 def format_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Store:
     """Make an empty store on the disk, whatever was on it. Raises `ConfigurationError`, `DiskError`."""
-    if disk.zoned:
-        for extent in range(disk.extent_count):
-            disk.reset(extent)
+    _erase(disk)
     store = Store(disk, seam, configuration)
     store._format()
     return store
@@ -427,6 +453,32 @@ def open_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Sto
     return store
 
 
+def _erase(disk: Disk) -> None:
+    """Forget what an earlier store may have left: log records of its generations above all."""
+    try:
+        if disk.zoned:
+            for extent in range(disk.extent_count):
+                disk.reset(extent)
+        else:
+            slab_pages = min(disk.extent_size_pages, max(1, _ERASE_SIZE_BYTES // disk.page_size_bytes))
+            for extent in range(RESERVED_EXTENTS_COUNT):
+                for page in range(0, disk.extent_size_pages, slab_pages):
+                    page_count = min(slab_pages, disk.extent_size_pages - page)
+                    disk.write(extent, page, bytes(page_count * disk.page_size_bytes))
+        disk.barrier()
+    except OSError as error:
+        raise DiskError(f"the disk could not be erased: {error}") from error
+
+
+def _locators_max(disk: Disk, configuration: StoreConfiguration) -> int:
+    """How many chunks a value may have: its entry must fit a block, and the block an extent."""
+    key = bytes(configuration.key_size_max_bytes)
+    block_key_size_bytes = 12
+    room = disk.extent_size_pages * disk.page_size_bytes - chunk_frame.OVERHEAD_SIZE_BYTES - block_key_size_bytes
+    room -= run_block.block_size_bytes([(key, ())])
+    return min(run_block.LOCATORS_MAX, room // run_block.LOCATOR_SIZE_BYTES)
+
+
 def _check_geometry(disk: Disk, configuration: StoreConfiguration) -> None:
     extent_size_bytes = disk.extent_size_pages * disk.page_size_bytes
     least_count = RESERVED_EXTENTS_COUNT + configuration.reserve_extents_count + len(Kind)
@@ -436,5 +488,10 @@ def _check_geometry(disk: Disk, configuration: StoreConfiguration) -> None:
     for name in ("chunk_payload_max_bytes", "run_block_size_bytes"):
         if getattr(configuration, name) + overhead > extent_size_bytes:
             raise ConfigurationError(f"{name} is too large for extents of {extent_size_bytes} bytes")
+    entry_size_bytes = run_block.entry_size_bytes(bytes(configuration.key_size_max_bytes), (_ANYWHERE,))
+    block_count = 1 + configuration.memtable_entries_max * entry_size_bytes // configuration.run_block_size_bytes
+    run_size = run_size_bytes([bytes(configuration.key_size_max_bytes)] * block_count)
+    if 2 * (run_size + RECORD_HEADER_SIZE_BYTES) + 2 * disk.page_size_bytes > extent_size_bytes:
+        raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small to name one memtable's run")
     if 2 * superblock_full_size_bytes(disk.extent_count, disk.page_size_bytes) > extent_size_bytes:
         raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small for the superblock")

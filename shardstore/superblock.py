@@ -53,6 +53,11 @@ class Superblock:
         self._pending: dict[int, deque[_Change]] = {}
         self._format_due = False
 
+    @property
+    def bytes_recorded(self) -> int:
+        """Bytes of records written since the superblock was opened, both copies."""
+        return self._log.bytes_submitted
+
     # --- opening ------------------------------------------------------------------------------------
 
     def format(self) -> None:
@@ -81,6 +86,8 @@ class Superblock:
                 raise CorruptionError(SUPERBLOCK_EXTENTS[0], 0, f"superblock names extent {extent}")
             if soft_pages > self._disk.extent_size_pages:
                 raise CorruptionError(extent, 0, f"soft pointer {soft_pages} is past the extent's end")
+            if soft_pages and owner == UNOWNED:
+                raise CorruptionError(extent, 0, f"{soft_pages} pages have no owner")
             self._recorded[extent] = ExtentRecord(epoch, soft_pages, owner)
 
     def _check_geometry(self, payload: bytes) -> None:

@@ -54,11 +54,16 @@ class TwinLog:
         self._turn_due = True
         self._outstanding: Dependency = PERSISTENT
         self._outstanding_turned = False
+        self.bytes_submitted = 0
         self.needs_repair = False  # a record of the live chain has lost a copy
 
     def is_ready(self) -> bool:
         """Whether the next record may be built: the one before is persistent."""
         return self._outstanding.state != PENDING
+
+    def is_failed(self) -> bool:
+        """Whether the last record was refused."""
+        return self._outstanding.state == FAILED
 
     def submit(self, delta: bytes, full: Callable[[], bytes]) -> Write:
         """Write the next record, ``delta`` if it fits behind the last, else ``full()`` into the other extent.
@@ -91,6 +96,7 @@ class TwinLog:
 
     def _write(self, copy: bytes, *, turned: bool) -> Write:
         data = copy + copy
+        self.bytes_submitted += len(data)
         write = self._scheduler.submit_write(self._extents[self._active], self._next_page, data, PERSISTENT)
         self._next_page += len(data) // self._disk.page_size_bytes
         self._next_generation += 1

@@ -44,9 +44,11 @@ class StoreConfiguration:
     write_buffer_size_bytes: int = 256 * 1024  # a buffer is flushed once it is at least this full
     buffer_count: int = 16  # buffers in the pool, the superblock's included
     cache_size_pages: int = 2048
+    block_cache_count: int = 64  # run blocks kept ready to be searched
     memtable_entries_max: int = 8192
     run_block_size_bytes: int = 16 * 1024
     level0_runs_max: int = 4
+    level1_entries_max: int = 8192 * 40  # each level below may hold `level_growth` times as many
     level_growth: int = 10
     reserve_extents_count: int = 4  # kept for index flushes and evacuation; requests never open these
     reclaim_free_extents_min: int = 8  # upkeep reclaims while fewer extents than this are free
@@ -60,9 +62,11 @@ class StoreConfiguration:
             # one open buffer for each kind of chunk, one metadata record, one superblock record
             ("buffer_count", len(Kind) + 2),
             ("cache_size_pages", 1),
+            ("block_cache_count", 1),
             ("memtable_entries_max", 1),
             ("run_block_size_bytes", 1),
             ("level0_runs_max", 1),
+            ("level1_entries_max", 1),
             ("level_growth", 2),
             ("reserve_extents_count", len(Kind)),
         ):

@@ -111,6 +111,8 @@ class Audit:
     # --- records ------------------------------------------------------------------------------------
 
     def _record(self, event: Event) -> None:
+        if not any(event.data):
+            return  # formatting erases what was there
         log = self.logs[_LOGS[event.extent]]
         if log.in_flight:
             raise Broken("LOG-1", f"a record in extent {event.extent} follows one that is not persistent")

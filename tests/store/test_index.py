@@ -69,7 +69,7 @@ class World:
     def open(self, medium: SimulatedMedium) -> None:
         self.stack = Stack(reopened(medium), self.choose)
         self.chunks = FakeChunks(self.model)
-        self.metadata = MetadataLog(self.stack.scheduler, self.stack.pool, self.stack, CONFIGURATION)
+        self.metadata = MetadataLog(self.stack.scheduler, self.stack.pool, self.stack)
         self.stack.scheduler.add_source(self.metadata)
         self.index = Index(
             self.chunks, self.metadata, self.stack, CONFIGURATION, self.stack.monitor, self.stack.scheduler.step

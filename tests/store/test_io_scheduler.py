@@ -105,7 +105,7 @@ def test_order_and_persistence_are_as_the_device_saw_them(
     run.stack.drain()
     run.check()
     assert all(each.write.poll() == PERSISTENT_STATE for each in run.all)
-    assert run.stack.scheduler.is_idle()
+    assert not run.stack.scheduler.step()
     assert run.stack.pool.free_count == run.stack.pool.buffer_count
 
 

@@ -88,7 +88,6 @@ def test_bytes_that_are_no_block_are_refused(block: bytes) -> None:
         list(run_block.decode(block))
 
 
-@pytest.mark.xfail(strict=True, reason="a locator count of 0 is taken for an entry")
 def test_an_entry_without_locators_is_refused() -> None:
     """It would read as an empty value that nobody put."""
     with pytest.raises(BlockError):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
 from shardstore.seam import ThreadSeam
 
 
@@ -67,7 +65,6 @@ def test_the_monitor_excludes_others() -> None:
     assert total == [8_000]
 
 
-@pytest.mark.xfail(strict=True, reason="a waiter goes to sleep on what its own last step has settled")
 def test_a_waiter_looks_again_after_its_last_step_before_it_sleeps() -> None:
     """The step that finds nothing to do may have been the one that found out about a failure."""
     monitor = ThreadSeam().monitor("test")

@@ -202,17 +202,11 @@ def opens_or_is_refused(full: bytes, deltas: list[bytes], *, zoned: bool) -> Non
 
 @examples(200)
 @given(st.one_of(entries.map(lambda data: geometry() + data), payloads), st.lists(payloads, max_size=2), st.booleans())
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="pages whose owner is no kind of chunk are not told from damage"
-)
 def test_any_payload_at_all_opens_or_raises_a_typed_error(full: bytes, deltas: list[bytes], is_zoned: bool) -> None:
     opens_or_is_refused(full, deltas, zoned=is_zoned)
 
 
 @pytest.mark.parametrize("owner", [0, 3])
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="pages whose owner is no kind of chunk are not told from damage"
-)
 def test_pages_of_an_unknown_owner_are_corruption(owner: int) -> None:
     with pytest.raises(CorruptionError):
         Stack(superblock_medium(geometry(zoned=False) + ENTRY.pack(FIRST, 0, 1, owner), zoned=False)).recover()
