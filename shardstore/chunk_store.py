@@ -83,7 +83,7 @@ class ChunkStore:
         self._buffer_size_bytes = configuration.write_buffer_size_bytes
         self._streams = {kind: _Stream(kind) for kind in Kind}
         self._pins: dict[int, int] = {}  # extent -> chunks in it that nobody refers to yet
-        self.dead_bytes: dict[int, int] = {}  # extent -> bytes known to be garbage; an estimate from below
+        self.dead_bytes: dict[int, int] = {}  # extent -> bytes thought to be garbage; steers the choice of victims
 
     # --- writing ------------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ class CheckedChunkStore(SmallStack):
         cache = BufferCache(extents, STORE.cache_size_pages)
         self._chunks = ChunkStore(cache, extents, self.pool, self.scheduler.step, world.seam, self, STORE)
         self._table: ReferenceTable = world.kept.setdefault("table", ReferenceTable())
-        self._reclamation = Reclamation(self._chunks, extents, self._table, lambda: None, lambda: None)
+        self._reclamation = Reclamation(self._chunks, extents, self._table, lambda: None, lambda: True, lambda: None)
         self._open(is_formatted="formatted" in world.kept)
         world.kept["formatted"] = True
 

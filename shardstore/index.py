@@ -75,6 +75,7 @@ class Index:
         configuration: StoreConfiguration,
         monitor: Monitor,
         io_step: Callable[[], bool],
+        compaction_room_bytes: Callable[[], int],
     ) -> None:
         self._chunks = chunks
         self._metadata = metadata
@@ -82,6 +83,7 @@ class Index:
         self._configuration = configuration
         self._monitor = monitor
         self._io_step = io_step
+        self._compaction_room_bytes = compaction_room_bytes
         self._memtable = Memtable(Promise(waiter))
         self._frozen: Memtable | None = None  # being written as a run
         self._levels: list[list[Run]] = [[]]  # level 0 newest first; each other level at most one run
@@ -323,6 +325,10 @@ class Index:
             self._compacting = False
         return True
 
+    def next_compaction_bytes(self) -> int:
+        """What merging level 0 into the next reads, and at the most writes."""
+        return _size_bytes(run for level in self._levels[:2] for run in level)
+
     def _due_level(self) -> int | None:
         limits = self._configuration
         if len(self._levels[0]) > limits.level0_runs_max:
@@ -341,6 +347,8 @@ class Index:
     def _merge_into_next(self, level: int) -> None:
         target = level + 1
         dropped = (*self._levels[level], *(self._levels[target] if target < len(self._levels) else ()))
+        if _size_bytes(dropped) > self._compaction_room_bytes():
+            raise NoSpaceError(f"no room to merge level {level} into the next")
         is_bottom = not any(self._levels[target + 1 :])  # then nothing is left for a deletion to hide
         sources = [self._run_items(run) for run in dropped]
         merged = (item for item in _newest(sources, self._note_dead) if item[1] is not None or not is_bottom)
@@ -423,6 +431,10 @@ class Snapshot:
         runs, self._runs = self._runs, []
         for run in runs:
             self._index._let_go(run)
+
+
+def _size_bytes(runs: Iterable[Run]) -> int:
+    return sum(locator.length_bytes for run in runs for locator in run.locators)
 
 
 def _newest(sources: list[Iterator[Item]], superseded: Callable[[Entry], None] | None = None) -> Iterator[Item]:

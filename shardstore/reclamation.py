@@ -53,12 +53,14 @@ class Reclamation:
         extents: Extents,
         references: References,
         make_room: Callable[[], None],
+        may_copy: Callable[[], bool],
         breathe: Callable[[], None],
     ) -> None:
         self._chunks = chunks
         self._extents = extents
         self._references = references
         self._make_room = make_room  # before each move: the index may need to flush first
+        self._may_copy = may_copy  # whether there is room for an extent's worth of copies
         self._breathe = breathe
         self._running: set[int] = set()
         self._rotation = 0
@@ -74,17 +76,27 @@ class Reclamation:
         return [candidate[-1] for candidate in sorted(candidates)]
 
     def known_victims(self, dead_bytes_min: int) -> list[int]:
-        """Victims that are known to have this much garbage, the most first; no need to look at the others."""
+        """Victims that are thought to have this much garbage, the most first; no need to look at the others."""
         dead_bytes = self._chunks.dead_bytes
         promising = [(-size, extent) for extent, size in dead_bytes.items() if size >= dead_bytes_min]
         return [extent for _, extent in sorted(promising) if self._may_be_victim(extent)]
 
     def _may_be_victim(self, extent: int) -> bool:
-        is_used = self._extents.soft_pages(extent) > 0 and not self._chunks.is_open(extent)
+        is_used = self._extents.soft_pages(extent) > 0
         return is_used and extent not in self._running and not self._chunks.has_pins(extent)
 
+    def survey(self) -> None:
+        """Find out how much garbage every victim has. Reads the whole disk: the last resort of a full one."""
+        for extent in self.victims():
+            scan = self._chunks.scan(extent)
+            self._chunks.dead_bytes[extent] = self._garbage_bytes(extent, self._live(scan))
+
+    def _live(self, scan: Scan) -> list[ScannedFrame]:
+        by_key = sorted(scan.frames, key=lambda scanned: scanned.frame.key)  # neighbours in the index, too
+        return [scanned for scanned in by_key if self._references.is_live(scanned.frame, scanned.locator)]
+
     def reclaim(self, extent: int, *, dead_bytes_min: int = 0) -> Reclaimed | None:
-        """Reclaim one extent; None if it must not be, or has less garbage than asked for.
+        """Reclaim one extent; None if it must not be, has less garbage than asked for, or nowhere to copy to.
 
         An extent that is being filled is closed first. Raises `NoSpaceError` when there is no room for the
         copies: what was moved so far stays moved.
@@ -100,9 +112,10 @@ class Reclamation:
 
     def _reclaim(self, extent: int, dead_bytes_min: int) -> Reclaimed | None:
         scan = self._chunks.scan(extent)
-        by_key = sorted(scan.frames, key=lambda scanned: scanned.frame.key)  # neighbours in the index, too
-        live = [scanned for scanned in by_key if self._references.is_live(scanned.frame, scanned.locator)]
-        if self._garbage_bytes(extent, live) < dead_bytes_min:
+        live = self._live(scan)
+        garbage_bytes = self._garbage_bytes(extent, live)
+        self._chunks.dead_bytes[extent] = garbage_bytes  # the estimate is off where older entries came to light late
+        if garbage_bytes < dead_bytes_min or (live and not self._may_copy()):
             return None
         self._rotation = extent
         moved_count = sum(self._move(scanned) for scanned in live)

@@ -69,8 +69,18 @@ class Store:
         self.extents = Extents(self.scheduler, self.superblock)
         cache = BufferCache(self.extents, configuration.cache_size_pages)
         self.chunks = ChunkStore(cache, self.extents, self._pool, self.scheduler.step, seam, self, configuration)
-        self.index = Index(self.chunks, self.metadata, self, configuration, self.monitor, self.scheduler.step)
-        self.reclamation = Reclamation(self.chunks, self.extents, self.index, self._make_room, self._breathe)
+        self.index = Index(
+            self.chunks,
+            self.metadata,
+            self,
+            configuration,
+            self.monitor,
+            self.scheduler.step,
+            self._compaction_room_bytes,
+        )
+        self.reclamation = Reclamation(
+            self.chunks, self.extents, self.index, self._make_room, self._may_copy, self._breathe
+        )
         self._value_size_max_bytes = configuration.chunk_payload_max_bytes * _locators_max(disk, configuration)
         self._is_open = True
         self._changes_count = 0
@@ -237,7 +247,10 @@ class Store:
         return self._guarded(self.index.compact)
 
     def reclaim(self, choice: int = 0) -> Reclaimed | None:
-        """Reclaim one extent: of those that may be, the most promising, or one further down the list."""
+        """Reclaim one extent: of those that may be, the most promising, or one further down the list.
+
+        None if there is none, or no room for the copies.
+        """
         with self.monitor:
             self._check_open()
             victims = self.reclamation.victims()
@@ -252,21 +265,35 @@ class Store:
         """Whatever a change has made due."""
         self._changes_count += 1
         if self.configuration.automatic and self.index.room_count() <= 0:
-            # The change itself is done; where there is no room for the upkeep, a later request is refused.
-            with suppress(NoSpaceError):
+            # The change itself is done; whatever the upkeep meets, a later request will meet too.
+            with suppress(StoreError):
                 self._maintain()
 
     def _maintain(self) -> None:
         self._flush()
-        spare_count = self.extents.free_count() + self.extents.resetting_count()
-        if spare_count < self.configuration.reclaim_free_extents_min:
-            self._reclaim_one(self.reclamation.known_victims(self._dead_bytes_min()))
+        self._evacuate_known()
+
+    def _evacuate_known(self) -> bool:
+        """Reclaim what is known to be worth it until enough extents are free or soon will be. False if none was."""
+        done = False
+        for extent in self.reclamation.known_victims(self._dead_bytes_min()):
+            if self.extents.free_count() + self.extents.resetting_count() >= self._free_extents_goal():
+                break
+            done = self._reclaim_one([extent]) or done
+        return done
+
+    def _free_extents_goal(self) -> int:
+        """How many extents upkeep keeps free: what the next compaction takes, and some for requests."""
+        extent_size_bytes = self.extents.extent_size_pages * self.extents.page_size_bytes
+        compaction_count = 2 + -(-self.index.next_compaction_bytes() // extent_size_bytes)
+        limits = self.configuration
+        return limits.reserve_extents_count + max(limits.reclaim_free_extents_min, compaction_count)
 
     def _flush(self) -> bool:
         """Write the memtable as a run, and compact what has become due by it."""
         flushed = self.index.flush()
         if self.configuration.automatic:
-            with suppress(NoSpaceError):  # compaction can wait until there is room
+            with suppress(StoreError):  # compaction can wait, until there is room above all
                 while self.index.is_compaction_due() and self.index.compact():
                     pass
         return flushed
@@ -278,6 +305,15 @@ class Store:
             if reclaimed is not None and reclaimed.is_reset:
                 return True
         return False
+
+    def _may_copy(self) -> bool:
+        """Copies may not take the last extent: what they replace is free only after a flush, which may need it."""
+        return self.extents.free_count() > 1
+
+    def _compaction_room_bytes(self) -> int:
+        """What compaction may write: it leaves an extent to the copies of an evacuation, and one to a flush."""
+        extent_size_bytes = self.extents.extent_size_pages * self.extents.page_size_bytes
+        return max(0, self.extents.free_count() - 2) * extent_size_bytes
 
     def _dead_bytes_min(self) -> int:
         """How much garbage makes an extent worth reclaiming."""
@@ -409,17 +445,24 @@ class Store:
     def _find_space(self, sizes: list[int]) -> bool:
         """Reclaim until these frames fit. False if there is no garbage left that would make room."""
         for _ in range(self.disk.extent_count):
-            if (
-                not self.extents.resetting_count()
-                and not self._reclaim_one(self.reclamation.victims())
-                and not self.index.compact()
-            ):
-                return False
+            if not self._evacuate_known() and not self.extents.resetting_count():
+                if self._fits(sizes):
+                    return True
+                if not self._free_something():
+                    return False
             self._flush()  # resets wait for what the memtable holds
             self._drain()
-            if self._fits(sizes):
+            if self.extents.free_count() >= self._free_extents_goal() and self._fits(sizes):
                 return True
-        return False
+        return self._fits(sizes)
+
+    def _free_something(self) -> bool:
+        """Compact, which makes garbage, or else look for garbage nobody knows of. False if neither is of use."""
+        with suppress(NoSpaceError):
+            if self.index.compact():
+                return True
+        self.reclamation.survey()
+        return self._evacuate_known()
 
 
 class StoreSnapshot:

@@ -51,7 +51,7 @@ class StoreConfiguration:
     level1_entries_max: int = 8192 * 40  # each level below may hold `level_growth` times as many
     level_growth: int = 10
     reserve_extents_count: int = 4  # kept for index flushes and evacuation; requests never open these
-    reclaim_free_extents_min: int = 8  # upkeep reclaims while fewer extents than this are free
+    reclaim_free_extents_min: int = 8  # upkeep keeps this many free for requests, besides the reserve
     automatic: bool = True  # flush, compact and reclaim as part of the requests that make them due
 
     def __post_init__(self) -> None:

@@ -66,13 +66,21 @@ class World:
         self.metadata.format()
         self.stack.drain()
 
+    compaction_room_bytes = 1 << 30
+
     def open(self, medium: SimulatedMedium) -> None:
         self.stack = Stack(reopened(medium), self.choose)
         self.chunks = FakeChunks(self.model)
         self.metadata = MetadataLog(self.stack.scheduler, self.stack.pool, self.stack)
         self.stack.scheduler.add_source(self.metadata)
         self.index = Index(
-            self.chunks, self.metadata, self.stack, CONFIGURATION, self.stack.monitor, self.stack.scheduler.step
+            self.chunks,
+            self.metadata,
+            self.stack,
+            CONFIGURATION,
+            self.stack.monitor,
+            self.stack.scheduler.step,
+            lambda: self.compaction_room_bytes,
         )
 
     def reopen(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 
 import pytest
@@ -155,6 +156,18 @@ def test_many_writes_share_one_barrier() -> None:
     stack.drain()
     assert stack.scheduler.barriers_count == 1
     assert all(write.poll() == PERSISTENT_STATE for write in writes)
+
+
+def test_a_chain_of_writes_is_forgotten_link_by_link_as_it_becomes_persistent() -> None:
+    """DEP-1's other half: the newest of many writes holds on to none of the others."""
+    stack = new_scheduler()
+    newest: Dependency = PERSISTENT
+    for number in range(200):
+        newest = submit(stack, FIRST + number % 16, number // 16, after=newest)
+    stack.drain()
+    assert newest.poll() == PERSISTENT_STATE
+    gc.collect()
+    assert sum(isinstance(each, Write) for each in gc.get_referents(newest)) == 0
 
 
 def test_io_4_a_refused_write_fails_all_behind_it_until_the_extent_is_reset() -> None:

@@ -62,7 +62,9 @@ class World:
         self.stack = stack
         self.table = Table(stack)
         self.breaths_count = 0
-        self.reclamation = Reclamation(stack.chunks, stack.extents, self.table, lambda: None, self._breathe)
+        self.reclamation = Reclamation(
+            stack.chunks, stack.extents, self.table, lambda: None, lambda: True, self._breathe
+        )
 
     def _breathe(self) -> None:
         self.breaths_count += 1
