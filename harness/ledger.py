@@ -60,6 +60,15 @@ class Judgement:
     any_lost: bool  # some key's last operation was not, and is not what the key reads as
 
 
+class UnreadableKeyError(Exception):
+    """Reading a recovered key raised ``__cause__``; ``allowed`` is what it may read as."""
+
+    def __init__(self, key: Key, allowed: Sequence[Any]) -> None:
+        super().__init__(key, allowed)
+        self.key = key
+        self.allowed = allowed
+
+
 class Ledger:
     """See the module. ``read`` is that of the spec's `Durability`; without one only dependencies are kept."""
 
@@ -131,7 +140,10 @@ class Ledger:
         return None
 
     def judge(self, system: Any, states: Sequence[str]) -> Judgement:
-        """Read every key written since the last settling. ``states`` were polled just before the crash."""
+        """Read every key written since the last settling. ``states`` were polled just before the crash.
+
+        Raises `UnreadableKeyError` from whatever the system raises on being read.
+        """
         assert self._read is not None
         places = self._places_by_key()
         observed: dict[Key, Any] = {}
@@ -139,8 +151,11 @@ class Ledger:
         mismatch: Mismatch | None = None
         any_persistent = any_lost = False
         for key, key_places in places.items():
-            outcome = observed[key] = self._read(system, key)
             options = allowed[key] = self._allowed(key, key_places, states)
+            try:
+                outcome = observed[key] = self._read(system, key)
+            except Exception as error:
+                raise UnreadableKeyError(key, options) from error
             last = key_places[-1]
             if states[last] == PERSISTENT:
                 any_persistent = True

@@ -4,19 +4,25 @@ The answer is one of four and never a guess. *Still fails*: the same property at
 differently*: another failure. *Fixed*: the program runs to its end and nothing breaks. *No longer applies*: what
 the case was recorded against has changed so that the program does not mean today what it meant then; the
 step at which that shows is named where there is one.
+
+A mend often changes what the device may choose from: an order of writes that broke is not to be had any more. Then the
+steps and their arguments are run with `SCHEDULES_TRIED` other choices of the surroundings, and the answer says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from harness.case_file import Case
 from harness.loader import SpecMissingError, find_configuration, load_spec
-from harness.runner import replay_program
-from harness.sources import NoLongerApplies
+from harness.runner import replay_program, run_scenario
+from harness.sources import ENVIRONMENT_LANES, NoLongerApplies, RedrawingSource
+from harness.spec import Configuration, Spec
 from harness.verdict import Run
+
+SCHEDULES_TRIED = 300
 
 
 class ReplayAnswer(StrEnum):
@@ -48,8 +54,25 @@ def replay(case: Case, folder: Path | None = None) -> Replayed:
     except SpecMissingError as error:
         return Replayed(ReplayAnswer.NO_LONGER_APPLIES, str(error))
     except NoLongerApplies as error:
+        if error.is_environment():
+            return _replay_otherwise(case, spec, configuration, error)
         return Replayed(ReplayAnswer.NO_LONGER_APPLIES, error.reason, error.step)
     return judge(case, run)
+
+
+def _replay_otherwise(case: Case, spec: Spec, configuration: Configuration, gone: NoLongerApplies) -> Replayed:
+    """Run the same steps with other choices of the surroundings; those that were recorded are not to be had."""
+    why = f"step {gone.step}: {gone.reason}"
+    for seed in range(SCHEDULES_TRIED):
+        source = RedrawingSource(case.program, seed, ENVIRONMENT_LANES)
+        try:
+            run = run_scenario(spec, configuration, case.mode, source, record=True)
+        except NoLongerApplies as error:
+            return Replayed(ReplayAnswer.NO_LONGER_APPLIES, error.reason, error.step)
+        if run.failure is not None:
+            return replace(judge(case, run), detail=f"with other choices of the device ({why})")
+    passed = f"{SCHEDULES_TRIED} other choices of the device with the same steps pass ({why})"
+    return Replayed(ReplayAnswer.FIXED, passed, run=run)
 
 
 def judge(case: Case, run: Run) -> Replayed:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from harness.arguments import ArgumentDrawer, split_answer
 from harness.failures import ScenarioFailed, finding_of_model, finding_of_system
 from harness.history import History, describe, describe_difference
-from harness.ledger import FAILED, Judgement, Ledger, poll
+from harness.ledger import FAILED, Judgement, Ledger, UnreadableKeyError, poll
 from harness.plan import BACKGROUND, CRASH, OPERATION, WRITE_BACK, Action, Plan
 from harness.sources import ENDING, OPENING, Source
 from harness.spec import Dependency
@@ -307,6 +307,9 @@ class Scenario:
     def _judge(self, operation: str, states: list[str]) -> Judgement:
         try:
             judgement = self._ledger.judge(self.system, states)
+        except UnreadableKeyError as unreadable:
+            cause = unreadable.__cause__ or unreadable
+            self._fail_on(cause, operation, "persistence", {unreadable.key: unreadable.allowed})
         except BaseException as error:
             self._fail_on(error, operation, "persistence")
         if self._history is not None:
@@ -349,12 +352,19 @@ class Scenario:
 
     # -- failures
 
-    def _fail_on(self, error: BaseException, operation: str, property_name: str = "unexpected error") -> NoReturn:
+    def _fail_on(
+        self,
+        error: BaseException,
+        operation: str,
+        property_name: str = "unexpected error",
+        allowed: object = None,
+    ) -> NoReturn:
         """Turn what came out of the system into a failure, or let it pass if it is not the system's."""
         finding = finding_of_system(error, operation, property_name)
         if finding is None:
             raise error
-        self._fail(*finding)
+        property_broken, place, answered, no_error = finding
+        self._fail(property_broken, place, answered, no_error if allowed is None else describe(allowed))
 
     def _fail_on_model(self, error: BaseException, operation: str) -> NoReturn:
         finding = finding_of_model(error, operation)

@@ -32,14 +32,29 @@ SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
 
 REDRAW_CHANCE: Final = 0.5
 
+# Lanes of choices that the system's surroundings make, not whoever calls it.
+ENVIRONMENT_LANES: Final = frozenset({"device", "survivor", "entropy", "flush"})
+
 
 class NoLongerApplies(BaseException):
-    """A recorded program asks for what the code no longer offers, at this step."""
+    """A recorded program asks for what the code no longer offers, at this step.
 
-    def __init__(self, step: int, reason: str) -> None:
+    ``choice`` is the name of the choice that has no place any more; empty if it is the step itself.
+    """
+
+    def __init__(self, step: int, reason: str, choice: str = "") -> None:
         super().__init__(f"no longer applies at step {step}: {reason}")
         self.step = step
         self.reason = reason
+        self.choice = choice
+
+    def is_environment(self) -> bool:
+        """Whether what has changed is only what the surroundings may choose from."""
+        return lane_of(self.choice) in ENVIRONMENT_LANES
+
+
+def lane_of(choice: str) -> str:
+    return choice.split(".", 1)[0]
 
 
 class Source(Protocol):
@@ -190,14 +205,18 @@ class ReplaySource:
     asked for by the end of its step. Otherwise these are skipped, clamped and ignored: made for shrinking.
 
     What a crash was to take of a write is not asked for if a barrier has passed that write meanwhile. That is how a
-    mended store looks, so such a choice has no place but does not make the program inapplicable.
+    mended store looks, so such a choice has no place but does not make the program inapplicable. Choices of
+    ``lenient_lanes`` are never held to.
     """
 
-    __slots__ = ("_asked", "_choices", "_drawn", "_indices", "_next", "_steps", "_strict", "step")
+    __slots__ = ("_asked", "_choices", "_drawn", "_indices", "_lenient_lanes", "_next", "_steps", "_strict", "step")
 
-    def __init__(self, program: Program, *, strict: bool) -> None:
+    def __init__(
+        self, program: Program, *, strict: bool, lenient_lanes: frozenset[str] = frozenset({"survivor"})
+    ) -> None:
         self._steps = program.steps
         self._strict = strict
+        self._lenient_lanes = lenient_lanes
         self._enter_step(Step(0, OPENING))
 
     def _enter_step(self, step: Step) -> None:
@@ -231,9 +250,9 @@ class ReplaySource:
     def _check_all_asked(self) -> None:
         if self._strict and self._asked != len(self._choices):
             names = sorted(name for name in self._choices if name not in self._drawn)
-            wanted = [name for name in names if not name.startswith("survivor.")]
+            wanted = [name for name in names if lane_of(name) not in self._lenient_lanes]
             if wanted:
-                raise NoLongerApplies(self.step, f"choice {wanted[0]!r} was never asked for")
+                raise NoLongerApplies(self.step, f"choice {wanted[0]!r} was never asked for", wanted[0])
 
     def choose(self, name: str, count: int) -> int:
         number = self._drawn.get(name, 0)
@@ -246,8 +265,8 @@ class ReplaySource:
         value = self._ask(full_name)
         if value < count or not value:
             return value
-        if self._strict:
-            raise NoLongerApplies(self.step, f"choice {full_name}={value}, but there are only {count}")
+        if self._strict and lane_of(full_name) not in self._lenient_lanes:
+            raise NoLongerApplies(self.step, f"choice {full_name}={value}, but there are only {count}", full_name)
         return max(count - 1, 0)
 
     def choose_step(self, name: str, identities: Sequence[int]) -> int:
@@ -270,16 +289,21 @@ class ReplaySource:
 
 
 class RedrawingSource(ReplaySource):
-    """The steps of a program with other choices: each is kept or drawn anew, a function of ``seed`` alone."""
+    """The steps of a program with other choices: each is kept or drawn anew, a function of ``seed`` alone.
 
-    __slots__ = ("_random",)
+    With ``lanes`` only choices of those are; the others are held to strictly.
+    """
 
-    def __init__(self, program: Program, seed: int) -> None:
+    __slots__ = ("_lanes", "_random")
+
+    def __init__(self, program: Program, seed: int, lanes: frozenset[str] | None = None) -> None:
         self._random = Random(seed).random
-        super().__init__(program, strict=False)
+        self._lanes = lanes
+        super().__init__(program, strict=lanes is not None, lenient_lanes=lanes or frozenset())
 
     def choose_at(self, full_name: str, count: int) -> int:
-        if self._random() < REDRAW_CHANCE:
+        is_free = self._lanes is None or lane_of(full_name) in self._lanes
+        if is_free and self._random() < REDRAW_CHANCE:
             return int(self._random() * count)
         return super().choose_at(full_name, count)
 

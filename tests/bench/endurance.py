@@ -1,7 +1,8 @@
 """A long life on a real file: puts, gets and deletes with upkeep running, then reopening and verifying every key.
 
-Prints rates, write amplification and peak memory. Run with ``--operations 4000000`` to see that memory does not grow with
-the number of keys; ``--superblock`` counts a commit's superblock bytes on disks of very different size instead.
+Prints rates, write amplification and peak memory. Run with ``--operations 4000000`` to see that memory does not
+grow with the number of keys; ``--superblock`` counts a commit's superblock bytes on disks of very different
+size instead.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def test_there_is_a_test_for_each_kind_mode_and_configuration() -> None:
     ],
 )
 def test_both_kinds_find_a_planted_bug_and_show_its_sequence(bug: str, mode: Mode, property_name: str) -> None:
-    tests = as_test(toy_spec(bug), modes=[mode], configurations=["zoned"], max_examples=100, steps_max=12)
+    tests = as_test(toy_spec(bug), modes=[mode], configurations=["zoned"], max_examples=500, steps_max=12)
     result = run_tests(tests)
     assert result.testsRun == len(result.failures) == 2, [text for _, text in result.errors]
     for _, text in result.failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import struct
 import subprocess
@@ -152,6 +153,17 @@ def test_a_disk_smaller_than_a_store_needs_is_refused(path: Path) -> None:
 def test_a_disk_that_was_never_formatted_is_told_from_one_that_was(path: Path) -> None:
     with create(path) as disk, pytest.raises(CorruptionError, match="no superblock"):
         open_store(disk, PlainSeam(), SMALL)
+
+
+def test_a_barrier_asks_the_operating_system(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut would show, and no test can."""
+    asked: list[int] = []
+    with create(path) as disk:
+        monkeypatch.setattr(os, "fdatasync", asked.append)
+        disk.write(0, 0, page_of("a"))
+        assert asked == []
+        disk.barrier()
+    assert len(asked) == 1
 
 
 def test_a_closed_disk_is_a_disk_error(path: Path) -> None:

@@ -21,7 +21,7 @@ from shardstore.errors import CorruptionError, DiskError, NoSpaceError, TooLarge
 from shardstore.index import Index
 from shardstore.metadata_log import MetadataLog
 from shardstore.run_block import LOCATORS_MAX
-from shardstore.units import Kind, Locator
+from shardstore.units import Kind, Locator, StoreConfiguration
 
 CONFIGURATION = replace(SMALL, run_block_size_bytes=80, memtable_entries_max=100)
 LOCATORS = [Locator(1000 + i, 7 * i, 100 + i, bytes([i]) * 16) for i in range(8)]
@@ -59,7 +59,8 @@ class FakeChunks:
 class World:
     """An index on fake chunks, with its metadata on a medium; `reopen` keeps both."""
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, configuration: StoreConfiguration = CONFIGURATION) -> None:
+        self.configuration = configuration
         self.choose = random_choices(seed) if seed is not None else lambda count: 0
         self.model = ChunkStoreModel()
         self.open(new_medium())
@@ -77,7 +78,7 @@ class World:
             self.chunks,
             self.metadata,
             self.stack,
-            CONFIGURATION,
+            self.configuration,
             self.stack.monitor,
             self.stack.scheduler.step,
             lambda: self.compaction_room_bytes,
@@ -218,6 +219,7 @@ def test_idx_5_what_comes_while_a_memtable_is_written_goes_to_the_next_and_both_
             world.put(b"b", 2)
             world.put(b"c", 2)
             seen.append(dict(world.index.items()))
+            assert world.index.get(b"a") == (LOCATORS[1],)
 
     world.chunks.on_put = another_thread
     world.index.flush()
@@ -287,6 +289,28 @@ def test_compaction_drops_deletions_at_the_bottom_only() -> None:
     assert sorted(dict(world.index.items())) == [b"d", b"e", b"f"]
     world.reopen()
     assert sorted(dict(world.index.items())) == [b"d", b"e", b"f"]
+
+
+def test_compaction_keeps_a_deletion_while_a_deeper_level_may_hold_what_it_hides() -> None:
+    world = World(configuration=replace(CONFIGURATION, level0_runs_max=1, level1_entries_max=2))
+
+    def flush_and_compact() -> None:
+        world.put(b"x")
+        world.index.flush()
+        world.put(b"y")
+        world.index.flush()
+        assert world.index.compact()
+
+    for key in KEYS:
+        world.put(key)
+    flush_and_compact()
+    assert world.index.compact()  # level 1 is over its limit
+    assert [len(level) for level in world.index._levels] == [0, 0, 1]
+    world.index.delete(b"a")
+    flush_and_compact()
+    assert [len(level) for level in world.index._levels] == [0, 1, 1]
+    assert world.index.get(b"a") is None
+    assert sorted(dict(world.index.items())) == [*KEYS[1:], b"x", b"y"]
 
 
 def test_gc_2_a_chunk_is_moved_only_if_it_is_still_named() -> None:

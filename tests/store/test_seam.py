@@ -21,8 +21,13 @@ def test_the_first_choice_is_taken() -> None:
 def test_a_waiter_does_the_work_itself_while_there_is_any() -> None:
     monitor = ThreadSeam().monitor("test")
     done: list[int] = []
+
+    def work() -> bool:
+        done.append(1)
+        return True
+
     with monitor:
-        monitor.wait_until(lambda: len(done) == 3, lambda: done.append(1) is None)
+        monitor.wait_until(lambda: len(done) == 3, work)
     assert len(done) == 3
 
 

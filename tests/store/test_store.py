@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from worlds import (
     with_contents,
 )
 
-from shardstore.dependency import Dependency
+from shardstore.dependency import PERSISTENT, Dependency
 from shardstore.errors import (
     ConfigurationError,
     CorruptionError,
@@ -316,6 +317,7 @@ def test_bulk_1_a_share_waits_for_a_memtable_that_has_room_for_all_of_it() -> No
     store.bulk_put([(b"x%d" % number, b"") for number in range(4)])
     assert store.index.room_count() == MANUAL.memtable_entries_max - 4  # the four old ones were flushed
     store.bulk_delete([*KEYS[:4], b"x0"])
+    assert store.index.room_count() == MANUAL.memtable_entries_max - 5
     assert sorted(dict(store.contents())) == [b"x1", b"x2", b"x3"]
 
 
@@ -428,22 +430,35 @@ class SleeplessSeam(ThreadSeam):
         return monitor
 
 
-def test_idx_3_a_shutdown_waits_for_the_barrier_of_another_thread() -> None:
+def shut_down_in_barrier(nth: int) -> bool:
+    """Shut a store down in the n-th barrier of another thread's wait. Whether that waited, or all was persistent."""
     store = format_store(new_medium(), SleeplessSeam(), MANUAL)
     dependency = store.put(b"a", b"1")
-    finished = []
+    barriers, outcomes = count(1), []
 
     def another_thread() -> None:
-        medium_of(store).in_barrier = lambda: None
-        try:
-            store.shutdown()
-        except Asleep:
-            return  # as it should: it waits
-        finished.append(dependency.is_persistent())
+        if next(barriers) == nth:
+            try:
+                store.shutdown()
+            except Asleep:  # as it should: it waits
+                outcomes.append(True)
+            else:
+                outcomes.append(dependency.is_persistent())
 
     medium_of(store).in_barrier = another_thread
     dependency.wait()
-    assert finished in ([], [True])
+    (outcome,) = outcomes
+    return outcome
+
+
+def test_idx_3_a_shutdown_waits_for_the_barrier_of_another_thread() -> None:
+    """Whichever barrier of a wait it falls into, the last one above all: then there is nothing else to do."""
+    plain = format_store(new_medium(), SleeplessSeam(), MANUAL)
+    before = plain.scheduler.barriers_count
+    plain.put(b"a", b"1").wait()
+    barriers_count = plain.scheduler.barriers_count - before
+    assert barriers_count >= 4
+    assert all(shut_down_in_barrier(nth) for nth in range(1, barriers_count + 1))
 
 
 class SignallingSeam(ThreadSeam):
@@ -537,6 +552,28 @@ def test_a_waiter_is_told_of_every_refusal(kind: str) -> None:
             continue
 
 
+@pytest.mark.parametrize("is_bulk", [True, False])
+def test_gc_1_a_put_that_the_index_refuses_leaves_no_pin(is_bulk: bool) -> None:
+    store = new_store()
+    medium_of(store).fails = lambda event: event.kind == "write" and event.extent >= FIRST
+    store.put(b"a", b"1")
+    store.flush()
+    store.flush_buffers()
+    drain(store)
+    medium_of(store).fails = lambda event: False
+    with pytest.raises(DiskError):
+        store.bulk_put([(b"b", b"2"), (b"c", b"3")]) if is_bulk else store.put(b"b", bytes(500))
+    assert not [extent for extent in range(FIRST, 20) if store.chunks.has_pins(extent)]
+
+
+def test_a_chunk_of_another_key_is_not_returned() -> None:
+    store = new_store()
+    store.put(b"a", b"1")
+    store.index.put(b"b", store.index.get(b"a") or (), PERSISTENT)
+    with pytest.raises(CorruptionError, match="belongs to b'a'"):
+        store.get(b"b")
+
+
 def test_a_shutdown_after_a_failed_write_says_so() -> None:
     store = new_store()
     store.put(b"a", b"1")
@@ -603,12 +640,17 @@ def test_a_disk_that_is_formatted_again_is_empty(zoned: bool) -> None:
     assert dict(again(store).contents()) == {b"new": b"value"}
 
 
-def test_the_largest_value_can_be_made_persistent() -> None:
-    store = new_store(extent_count=40)
-    value = bytes(73 * MANUAL.chunk_payload_max_bytes)
-    dependency = store.put(b"k", value)
+def test_the_largest_value_can_be_made_persistent(zoned: bool) -> None:
+    """Its entry names so many chunks that it fills the block of a run."""
+    store = new_store(zoned=zoned, extent_count=40)
+    size = store._value_size_max_bytes
+    assert size > 60 * MANUAL.chunk_payload_max_bytes
+    with pytest.raises(TooLargeError):
+        store.put(b"k" * 16, bytes(size + 1))
+    dependency = store.put(b"k" * 16, bytes(size))
     store.sync()
     assert dependency.is_persistent()
+    assert again(store).get(b"k" * 16) == bytes(size)
 
 
 def test_waiting_for_every_put_does_not_wear_the_store_out() -> None:

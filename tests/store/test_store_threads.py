@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from worlds import PAGE, SMALL, Medium, PlainSeam, new_medium, random_choices, reopened
@@ -95,7 +96,7 @@ def test_threads_on_one_store_do_not_disturb_each_other(zoned: bool, configurati
                 with pytest.raises(NotFoundError):
                     store.get(key)
 
-    with running([lambda number=number: client(number) for number in range(THREADS_COUNT)]):
+    with running([partial(client, number) for number in range(THREADS_COUNT)]):
         pass
     expected = {key: value for mine in finals for key, value in mine.items() if value is not None}
     assert dict(store.contents()) == expected
@@ -133,7 +134,11 @@ def test_bulk_1_a_listing_sees_all_of_a_share_or_none() -> None:
 def test_group_commit_many_waiters_share_barriers() -> None:
     medium = roomy_medium(zoned=False)
     store = format_store(medium, ThreadSeam(), CONFIGURATION)
-    with running([lambda number=number: store.put(b"%d" % number, b"v").wait() for number in range(8)]):
+
+    def client(number: int) -> None:
+        store.put(b"%d" % number, b"v").wait()
+
+    with running([partial(client, number) for number in range(8)]):
         pass
     assert sorted(dict(open_store(reopened(medium), PlainSeam(), CONFIGURATION).contents())) == [
         b"%d" % number for number in range(8)
@@ -157,7 +162,7 @@ def test_threads_on_one_node() -> None:
                 node.reclaim()
                 assert all(page for page in node.list(page_size_keys=3))
 
-    with running([lambda number=number: client(number) for number in range(3)]):
+    with running([partial(client, number) for number in range(3)]):
         pass
     node.shutdown()
     stores = [open_store(reopened(medium), PlainSeam(), CONFIGURATION) for medium in media]
