@@ -219,7 +219,11 @@ class ChunkStore:
             except DiskError:
                 is_complete = False
         frames = [found[offset] for offset in sorted(found)]
-        return Scan(frames, is_complete and self._is_covered(extent, page_count, frames))
+        try:
+            is_complete = is_complete and self._is_covered(extent, page_count, frames)
+        except DiskError:
+            is_complete = False
+        return Scan(frames, is_complete)
 
     def _scan_from(self, extent: int, offset: int, end: int, found: dict[int, ScannedFrame]) -> None:
         """Decode frame behind frame, from ``offset`` to where no whole frame follows."""

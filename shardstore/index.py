@@ -36,7 +36,7 @@ from shardstore.errors import (
     TooLargeError,
 )
 from shardstore.memtable import Memtable
-from shardstore.metadata_log import Block, Edit, MetadataLog, Move, RunRecord, run_size_bytes
+from shardstore.metadata_log import Block, Edit, MetadataLog, Move, RunRecord, memtable_run_size_bytes, run_size_bytes
 from shardstore.run_block import BlockError, Entry, Item
 from shardstore.seam import Monitor
 from shardstore.units import Kind, Locator, StoreConfiguration
@@ -92,6 +92,7 @@ class Index:
         self._blocks: dict[Locator, bytes] = {}
         self._next_run_id = 1
         self._compacting = False
+        self._memtable_run_size_bytes = memtable_run_size_bytes(configuration)
 
     def recover(self) -> None:
         """Open the runs that the newest metadata names. Raises `CorruptionError`."""
@@ -215,6 +216,10 @@ class Index:
     def _metadata_size_bytes(self, dropped: tuple[Run, ...]) -> int:
         """What naming the live runs takes, without those that are about to be dropped."""
         return sum(run.metadata_size_bytes for level in self._levels for run in level if run not in dropped)
+
+    def may_grow(self) -> bool:
+        """Whether the metadata can name one more memtable's run, however long its keys."""
+        return self._metadata.fits(self._metadata_size_bytes(()) + self._memtable_run_size_bytes)
 
     def _breathe(self) -> None:
         """Let other threads have the monitor in the middle of long work."""

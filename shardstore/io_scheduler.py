@@ -60,9 +60,17 @@ class IoScheduler:
         self._barrier_running = False
         self._failed: dict[int, int] = {}  # extent -> the first page that is not, or may not be, as written
         self._sources: list[RecordSource] = []
+        self._is_stopped = False
         self._page_size_bytes = disk.page_size_bytes
         self.barriers_count = 0
         self.bytes_written = 0
+
+    def stop(self) -> None:
+        """Touch the disk no more, whoever still asks for it: it may have a new owner. What is submitted fails."""
+        self._is_stopped = True
+
+    def is_stopped(self) -> bool:
+        return self._is_stopped
 
     def add_source(self, source: RecordSource) -> None:
         self._sources.append(source)
@@ -78,7 +86,7 @@ class IoScheduler:
         return self._submit(_Request(self._waiter, after, extent, 0, None))
 
     def _submit(self, request: _Request) -> Write:
-        if request.extent in self._failed:
+        if self._is_stopped or request.extent in self._failed:
             self._settle(request, FAILED)
         else:
             queue = self._queues.get(request.extent)
@@ -127,6 +135,8 @@ class IoScheduler:
 
         False if there is nothing that this caller can do.
         """
+        if self._is_stopped:
+            return False
         ready = self._ready_extents()
         due = [source for source in self._sources if source.is_due()]
         can_barrier = bool(self._issued) and not self._barrier_running

@@ -19,9 +19,9 @@ from shardstore.buffer_pool import BufferPool
 from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Waiter
 from shardstore.errors import CorruptionError
 from shardstore.io_scheduler import IoScheduler
-from shardstore.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator
+from shardstore.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator, entry_size_bytes
 from shardstore.twin_log import TwinLog
-from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator
+from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator, StoreConfiguration
 
 MAGIC = b"SMD1"
 _COUNTS = struct.Struct("<III")  # runs dropped, runs added, blocks moved
@@ -29,6 +29,7 @@ _RUN = struct.Struct("<QBQI")  # run id, level, entries, blocks
 _MOVE = struct.Struct("<QI")  # run id, block
 _DROP = struct.Struct("<Q")
 _KEY_LENGTH = struct.Struct("<H")
+_ANYWHERE = Locator(0, 0, 0, b"")
 
 
 class Block(NamedTuple):
@@ -181,6 +182,14 @@ def _encode_edit(edit: Edit) -> bytes:
 def run_size_bytes(first_keys: Iterable[bytes]) -> int:
     """What a run of blocks with these first keys takes in a record."""
     return _RUN.size + sum(_KEY_LENGTH.size + len(key) + LOCATOR_SIZE_BYTES for key in first_keys)
+
+
+def memtable_run_size_bytes(configuration: StoreConfiguration) -> int:
+    """What a run of one full memtable takes in a record, with the longest keys and a chunk a value."""
+    key = bytes(configuration.key_size_max_bytes)
+    entry_size = entry_size_bytes(key, (_ANYWHERE,))
+    block_count = 1 + configuration.memtable_entries_max * entry_size // configuration.run_block_size_bytes
+    return run_size_bytes([key] * block_count)
 
 
 def _decode(payload: bytes) -> list[Edit]:

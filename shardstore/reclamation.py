@@ -133,10 +133,13 @@ class Reclamation:
         old, frame = scanned
         self._make_room()
         copy = self._chunks.put(Kind(frame.kind), frame.key, frame.payload)
-        moved = self._references.move(frame, old, copy.locator, copy.dependency)
-        self._chunks.unpin(copy.locator)
-        if not moved:
-            self._chunks.note_dead(copy.locator)
+        moved = False
+        try:
+            moved = self._references.move(frame, old, copy.locator, copy.dependency)
+        finally:
+            self._chunks.unpin(copy.locator)
+            if not moved:
+                self._chunks.note_dead(copy.locator)
         self._breathe()
         return moved
 

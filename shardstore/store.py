@@ -38,7 +38,7 @@ from shardstore.errors import (
 from shardstore.extents import Extents
 from shardstore.index import Index, Snapshot
 from shardstore.io_scheduler import IoScheduler
-from shardstore.metadata_log import MetadataLog, run_size_bytes
+from shardstore.metadata_log import MetadataLog, memtable_run_size_bytes
 from shardstore.reclamation import Reclaimed, Reclamation
 from shardstore.seam import Seam
 from shardstore.superblock import Superblock, superblock_full_size_bytes
@@ -48,7 +48,6 @@ from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, Locator, StoreConfigu
 T = TypeVar("T")
 
 _ERASE_SIZE_BYTES = 1 << 20
-_ANYWHERE = Locator(0, 0, 0, bytes(16))
 
 
 class Store:
@@ -130,6 +129,7 @@ class Store:
                 self._is_open = True
                 raise
             self._drain()
+            self.scheduler.stop()
             if self.metadata.is_failed:
                 raise DiskError("some writes failed and are not persistent")
 
@@ -149,6 +149,7 @@ class Store:
             locators, written = self._put_chunks(key, value)
             try:
                 self._make_room()
+                self._check_open()  # again: what came before may have waited
                 dependency = self.index.put(key, locators, written)
             except StoreError:
                 self._abandon(locators)
@@ -174,6 +175,7 @@ class Store:
             self._check_open()
             self._check_sizes(key, b"")
             self._make_room()
+            self._check_open()
             dependency = self.index.delete(key)
             self._upkeep()
             return dependency
@@ -190,6 +192,7 @@ class Store:
             all_locators = [locator for locators, _ in chunks for locator in locators]
             try:
                 self._make_room(len(items))
+                self._check_open()
                 dependencies = [
                     self.index.put(key, locators, written)
                     for (key, _), (locators, written) in zip(items, chunks, strict=True)
@@ -207,6 +210,7 @@ class Store:
             self._check_open()
             self._check_bulk(keys)
             self._make_room(len(keys))
+            self._check_open()
             dependencies = [self.index.delete(key) for key in keys]
             self._upkeep()
             return join(dependencies, self)
@@ -338,11 +342,14 @@ class Store:
             return dependency.poll()
 
     def wait(self, dependency: Dependency) -> None:
-        """Return once it is persistent. Raises `DiskError` if it failed."""
+        """Return once it is persistent. `DiskError` if it failed, `OutOfServiceError` if nobody will write it."""
         with self.monitor:
-            self.monitor.wait_until(lambda: dependency.poll() != PENDING, self._progress)
-            if dependency.poll() == FAILED:
-                raise DiskError("a write that this depends on was refused")
+            self.monitor.wait_until(lambda: dependency.poll() != PENDING or self.scheduler.is_stopped(), self._progress)
+            state = dependency.poll()
+        if state == FAILED:
+            raise DiskError("a write that this depends on was refused")
+        if state == PENDING:
+            raise OutOfServiceError("the disk went out of service before this was persistent")
 
     def _progress(self) -> bool:
         """One step towards making everything persistent."""
@@ -440,7 +447,8 @@ class Store:
     def _fits(self, sizes: list[int]) -> bool:
         needed_count = self.chunks.extents_needed(Kind.VALUE, sizes)
         # Even where an open extent has room: each request may cost the index space, and that comes from the reserve.
-        return self.extents.free_count() >= needed_count + self.configuration.reserve_extents_count
+        has_extents = self.extents.free_count() >= needed_count + self.configuration.reserve_extents_count
+        return has_extents and self.index.may_grow()
 
     def _find_space(self, sizes: list[int]) -> bool:
         """Reclaim until these frames fit. False if there is no garbage left that would make room."""
@@ -531,10 +539,8 @@ def _check_geometry(disk: Disk, configuration: StoreConfiguration) -> None:
     for name in ("chunk_payload_max_bytes", "run_block_size_bytes"):
         if getattr(configuration, name) + overhead > extent_size_bytes:
             raise ConfigurationError(f"{name} is too large for extents of {extent_size_bytes} bytes")
-    entry_size_bytes = run_block.entry_size_bytes(bytes(configuration.key_size_max_bytes), (_ANYWHERE,))
-    block_count = 1 + configuration.memtable_entries_max * entry_size_bytes // configuration.run_block_size_bytes
-    run_size = run_size_bytes([bytes(configuration.key_size_max_bytes)] * block_count)
-    if 2 * (run_size + RECORD_HEADER_SIZE_BYTES) + 2 * disk.page_size_bytes > extent_size_bytes:
+    record_size_bytes = RECORD_HEADER_SIZE_BYTES + memtable_run_size_bytes(configuration) + disk.page_size_bytes
+    if 2 * record_size_bytes > extent_size_bytes:
         raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small to name one memtable's run")
     if 2 * superblock_full_size_bytes(disk.extent_count, disk.page_size_bytes) > extent_size_bytes:
         raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small for the superblock")

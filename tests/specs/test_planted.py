@@ -1,4 +1,4 @@
-"""A few planted bugs from finding to replay, so that the whole way is walked in every test run; all: ``harness bugs``."""
+"""A few planted bugs from finding to replay, so that every test run walks the whole way. All: ``harness bugs``."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_idx_5_what_comes_while_a_memtable_is_written_goes_to_the_next_and_both_
     world = World()
     world.put(b"a", 1)
     world.put(b"b", 1)
-    seen = []
+    seen: list[object] = []
 
     def another_thread() -> None:
         if not seen:
