@@ -19,7 +19,9 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 bench: .venv/ready
-	$(BIN)/python -m harness bench
+	$(BIN)/python tests/bench/reference_mix.py
+	$(BIN)/python tests/bench/endurance.py --superblock
+	$(BIN)/python tests/bench/endurance.py --operations 200000
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'

@@ -28,7 +28,7 @@ from harness.verdict import Failure, Mode
 
 REDRAW_STEPS_MAX = 12
 REDRAWS_COUNT = 150  # for each step left out
-AGAIN_SCENARIOS_MAX = 1_500  # of each length
+AGAIN_SCENARIOS_MAX = 600  # of each length
 AGAIN_FAILURES_MAX = 10
 
 

@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 
 def encode(uuid: bytes, kind: int, key: bytes, payload: bytes) -> bytes:
     header = _pack_header(MAGIC, uuid, kind, len(key), len(payload))
-    checksum = _pack_checksum(crc32c(payload, crc32c(key, crc32c(header))))
+    checksum = _pack_checksum(crc32c(payload, crc32c(header + key)))
     return b"".join((header, checksum, key, payload, MAGIC, uuid))
 
 

@@ -109,7 +109,7 @@ class Promise(Dependency):
     def bind(self, target: Dependency) -> None:
         if self._target is not None or self.state:
             raise InvariantError("DEP-2", "a promise is bound once")
-        if reaches(target, self):
+        if target.state == PENDING and reaches(target, self):
             raise InvariantError("DEP-1", "binding this promise would close a cycle")
         self._target = target
         self.poll()

@@ -137,7 +137,7 @@ class IoScheduler:
         """
         if self._is_stopped:
             return False
-        ready = self._ready_extents()
+        ready = self._ready_extents() if self._queues else []
         due = [source for source in self._sources if source.is_due()]
         can_barrier = bool(self._issued) and not self._barrier_running
         option_count = len(ready) + can_barrier + len(due)

@@ -117,6 +117,8 @@ class MetadataLog:
     # --- records ------------------------------------------------------------------------------------
 
     def is_due(self) -> bool:
+        if not (self._waiting or self._format_due or self._log.needs_repair or self._log.is_failed()):
+            return False
         if not self._log.is_ready() or not self._pool.can_take():
             return False
         if self._log.is_failed() and not self.is_failed:

@@ -27,8 +27,8 @@ EXTENT_COUNT = 20
 
 STORE = StoreConfiguration(
     key_size_max_bytes=16,
-    chunk_payload_max_bytes=200,
-    write_buffer_size_bytes=256,
+    chunk_payload_max_bytes=300,
+    write_buffer_size_bytes=512,
     buffer_count=6,
     cache_size_pages=4,
     block_cache_count=1,
@@ -107,4 +107,4 @@ def violations() -> Iterator[None]:
     try:
         yield
     except InvariantError as error:
-        raise Violated(error.rule, str(error)) from None
+        raise Violated(error.rule, str(error), f"what rule {error.rule} of docs/INVARIANTS.md says") from None

@@ -120,7 +120,7 @@ class Superblock:
             return False
         if self._format_due or self._log.needs_repair:
             return True
-        return bool(self._ready_extents())
+        return bool(self._pending) and bool(self._ready_extents())
 
     def submit_record(self) -> None:
         """Build a record of all changes that are ready and hand it to the IO scheduler."""

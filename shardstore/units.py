@@ -34,6 +34,9 @@ class Locator(NamedTuple):
     length_bytes: int  # of the whole frame
     uuid: bytes
 
+    def __repr__(self) -> str:
+        return f"<{self.extent}:{self.offset_bytes}+{self.length_bytes} {self.uuid[:4].hex()}>"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfiguration:
