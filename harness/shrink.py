@@ -27,7 +27,7 @@ from harness.spec import Configuration, Spec
 from harness.verdict import Failure, Mode
 
 REDRAW_STEPS_MAX = 12
-REDRAWS_COUNT = 150  # for each step left out
+REDRAWS_COUNT = 2_000  # shared among the steps that may be left out
 AGAIN_SCENARIOS_MAX = 600  # of each length
 AGAIN_FAILURES_MAX = 10
 
@@ -124,7 +124,7 @@ def redrawn_failures(
         return
     for step in reversed(program.steps):
         shorter = program.without([step.identity])
-        for seed in range(REDRAWS_COUNT):
+        for seed in range(REDRAWS_COUNT // len(program.steps)):
             run = run_scenario(spec, configuration, mode, RedrawingSource(shorter, seed), record=True)
             if run.failure is not None and run.failure.signature == signature:
                 yield run.program

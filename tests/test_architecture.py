@@ -79,7 +79,7 @@ def test_models_know_units_errors_and_protocols_only(path: Path) -> None:
     for name in _imports(path):
         assert _top(name) not in {"harness", "tests"}
         if _top(name) == "shardstore":
-            assert name.split(".")[1] in {"units", "errors", "reclamation", "chunk_frame"}, name
+            assert name.split(".")[1] in {"units", "errors"}, name
 
 
 BANNED = {"time", "datetime", "random", "secrets", "uuid", "threading", "asyncio", "multiprocessing", "queue"}
