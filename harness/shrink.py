@@ -102,7 +102,9 @@ def shrink(
         if simpler is not None:
             yield simpler
 
-    suggestions = {"redraw": redraw, "again": again} | ({"values": values} if with_hypothesis else {})
+    suggestions = [("redraw", redraw), ("again", again), ("redraw", redraw)]
+    if with_hypothesis:
+        suggestions.append(("values", values))
     certified = minimise(search, suggestions)
     final = _strict_failure(spec, configuration, mode, search.best)
     alike = final is not None and final.signature == failure.signature

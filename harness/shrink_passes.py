@@ -18,7 +18,7 @@ this order worse. The passes run until none improves. The bound is on candidates
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
 
@@ -109,11 +109,11 @@ class Search:
         return known
 
 
-def minimise(search: Search, suggestions: Mapping[str, Suggest] | None = None) -> bool:
+def minimise(search: Search, suggestions: Sequence[tuple[str, Suggest]] = ()) -> bool:
     """Run the passes until none improves, also on what each of the ``suggestions`` gives; True if certified."""
     try:
         _run_own_passes(search)
-        for name, suggest in (suggestions or {}).items():
+        for name, suggest in suggestions:
             while _follow(search, name, suggest):
                 pass
         return is_certified(search)

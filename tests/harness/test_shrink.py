@@ -126,7 +126,7 @@ def test_a_suggestion_is_kept_only_if_what_comes_of_it_is_simpler() -> None:
     whole = program_of(*[0] * 8)
     others = [whole.without([1, 7]), whole.without(range(4, 9)), whole.without(range(1, 6)), whole.without([7])]
     search = Search(reproduce, program_of(0, 0, 0))
-    assert minimise(search, {"again": lambda best: others})
+    assert minimise(search, [("again", lambda best: others)])
     assert [step.identity for step in search.best.steps] == [7]
     assert search.passes["again"].improved == 2
 
