@@ -14,15 +14,12 @@ from harness.generators import integers, keys
 from harness.spec import Background, Crash, Durability, Operation, Reboot, Spec, WriteBack
 from harness.world import World
 from refmodel.chunk_store import ChunkStoreModel
-from shardstore.buffer_cache import BufferCache
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import ChunkStore
 from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, join
-from shardstore.errors import CorruptionError, NoSpaceError, NotFoundError
-from shardstore.extents import Extents
+from shardstore.errors import NoSpaceError, NotFoundError
 from shardstore.reclamation import Reclamation
-from shardstore.spec_world import STORE, SmallStack, configurations, values, violations
-from shardstore.superblock import Superblock
+from shardstore.spec_world import STORE, ExtentsStack, configurations, values, violations
 from shardstore.units import Kind, Locator
 
 
@@ -93,30 +90,15 @@ class ReferenceTable:
         return any(locator.extent == extent for locator in self.locators().values())
 
 
-class CheckedChunkStore(SmallStack):
+class CheckedChunkStore(ExtentsStack):
     def __init__(self, world: World) -> None:
-        super().__init__(world.media[0], world.seam)
-        self._superblock = Superblock(self.scheduler, self)
-        self.scheduler.add_source(self._superblock)
-        extents = self._extents = Extents(self.scheduler, self._superblock)
-        cache = BufferCache(extents, STORE.cache_size_pages)
-        self._chunks = ChunkStore(cache, extents, self.pool, self.scheduler.step, world.seam, self, STORE)
+        super().__init__(world)
+        self._chunks = ChunkStore(self.cache, self.extents, self.pool, self.scheduler.step, world.seam, self, STORE)
         self._table: ReferenceTable = world.kept.setdefault("table", ReferenceTable())
-        self._reclamation = Reclamation(self._chunks, extents, self._table, lambda: None, lambda: True, lambda: None)
-        self._open(is_formatted="formatted" in world.kept)
-        world.kept["formatted"] = True
-
-    def _open(self, *, is_formatted: bool) -> None:
-        self.settle_device()
+        self._reclamation = Reclamation(
+            self._chunks, self.extents, self._table, lambda: None, lambda: True, lambda: None
+        )
         with self.monitor:
-            if not is_formatted:
-                self._superblock.format()
-                self.drain()
-                self._extents.format()
-                return
-            if not self._superblock.recover():
-                raise CorruptionError(0, 0, "the superblock is gone")
-            self._extents.recover()
             self._chunks.recover()
             self._table.recover()
 

@@ -13,12 +13,9 @@ from harness.generators import Choose, Generator, integers
 from harness.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
 from harness.world import World
 from refmodel.extents import ExtentsModel
-from shardstore.buffer_cache import BufferCache
 from shardstore.dependency import PERSISTENT, Dependency, join
-from shardstore.errors import CorruptionError, NoSpaceError
-from shardstore.extents import Extents
-from shardstore.spec_world import PAGE_SIZE_BYTES, STORE, SmallStack, shape
-from shardstore.superblock import Superblock
+from shardstore.errors import NoSpaceError
+from shardstore.spec_world import PAGE_SIZE_BYTES, ExtentsStack, shape
 
 SLOT_COUNT = 3
 EXTENT_COUNT = 4 + SLOT_COUNT + 2  # more extents than slots, so that a slot need not come back to the same one
@@ -32,36 +29,18 @@ class Appended(NamedTuple):
     page_count: int
 
 
-class CheckedExtents(SmallStack):
+class CheckedExtents(ExtentsStack):
     def __init__(self, world: World) -> None:
-        super().__init__(world.media[0], world.seam)
-        self._superblock = Superblock(self.scheduler, self)
-        self.scheduler.add_source(self._superblock)
-        self._extents = Extents(self.scheduler, self._superblock)
-        self._cache = BufferCache(self._extents, STORE.cache_size_pages)
+        super().__init__(world)
         self._directory: list[Appended] = world.kept.setdefault("directory", [])
         self._after: dict[int, Dependency] = {}  # of each slot, its last reset
-        self._open(is_formatted="formatted" in world.kept)
-        world.kept["formatted"] = True
-
-    def _open(self, *, is_formatted: bool) -> None:
-        self.settle_device()
-        with self.monitor:
-            if not is_formatted:
-                self._superblock.format()
-                self.drain()
-                self._extents.format()
-                return
-            if not self._superblock.recover():
-                raise CorruptionError(0, 0, "the superblock is gone")
-            self._extents.recover()
-            # What recovery does not show was lost, and must not come back when the pointer passes over it.
-            self._directory[:] = [appended for appended in self._directory if self._is_there(appended)]
+        # What recovery does not show was lost, and must not come back when the pointer passes over it.
+        self._directory[:] = [appended for appended in self._directory if self._is_there(appended)]
 
     def _is_there(self, appended: Appended) -> bool:
-        return self._extents.epoch(
+        return self.extents.epoch(
             appended.extent
-        ) == appended.epoch and appended.page + appended.page_count <= self._extents.soft_pages(appended.extent)
+        ) == appended.epoch and appended.page + appended.page_count <= self.extents.soft_pages(appended.extent)
 
     def _of(self, slot: int) -> list[Appended]:
         return [appended for appended in self._directory if appended.slot == slot and self._is_there(appended)]
@@ -70,30 +49,30 @@ class CheckedExtents(SmallStack):
         with self.monitor:
             extent = self._extent_for(slot, len(data) // PAGE_SIZE_BYTES)
             self.pool.take(self.scheduler.step)
-            epoch = self._extents.epoch(extent)
-            page, dependency = self._cache.append(extent, data, self._after.get(slot, PERSISTENT))
+            epoch = self.extents.epoch(extent)
+            page, dependency = self.cache.append(extent, data, self._after.get(slot, PERSISTENT))
             self._directory.append(Appended(slot, extent, epoch, page, len(data) // PAGE_SIZE_BYTES))
             return join((dependency, self._after.get(slot, PERSISTENT)), self)
 
     def _extent_for(self, slot: int, page_count: int) -> int:
         pages = self._of(slot)
         if not pages:
-            return self._extents.allocate(slot + 1)
-        if self._extents.next_page(pages[0].extent) + page_count > self._extents.extent_size_pages:
+            return self.extents.allocate(slot + 1)
+        if self.extents.next_page(pages[0].extent) + page_count > self.extents.extent_size_pages:
             raise NoSpaceError("the slot is full")
         return pages[0].extent
 
     def read(self, slot: int) -> bytes:
         with self.monitor:
             pages = self._of(slot)
-            return b"".join([self._cache.read(each.extent, each.page, each.page_count) for each in pages])
+            return b"".join([self.cache.read(each.extent, each.page, each.page_count) for each in pages])
 
     def reset(self, slot: int) -> Dependency:
         with self.monitor:
             pages = self._of(slot)
             if not pages:
                 return self._after.get(slot, PERSISTENT)
-            self._after[slot] = self._cache.reset(pages[0].extent, self._after.get(slot, PERSISTENT))
+            self._after[slot] = self.cache.reset(pages[0].extent, self._after.get(slot, PERSISTENT))
             return self._after[slot]
 
     def contents(self) -> dict[int, bytes]:

@@ -11,13 +11,17 @@ from contextlib import contextmanager
 
 from harness.generators import Generator, payloads
 from harness.spec import Configuration, MediumShape, Violated
+from harness.world import World
 from shardstore import chunk_frame
+from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.dependency import PENDING, Dependency
 from shardstore.disk import Disk
-from shardstore.errors import InvariantError
+from shardstore.errors import CorruptionError, InvariantError
+from shardstore.extents import Extents
 from shardstore.io_scheduler import IoScheduler
 from shardstore.seam import Seam
+from shardstore.superblock import Superblock
 from shardstore.units import StoreConfiguration
 
 PAGE_SIZE_BYTES = 128
@@ -99,6 +103,31 @@ class SmallStack:
     def settle_device(self) -> None:
         """REC-1: what is read on opening must still be there after the next crash."""
         self.medium.barrier()
+
+
+class ExtentsStack(SmallStack):
+    """A small stack with superblock, extents and cache on it, formatted at first and recovered later."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.media[0], world.seam)
+        self.superblock = Superblock(self.scheduler, self)
+        self.scheduler.add_source(self.superblock)
+        self.extents = Extents(self.scheduler, self.superblock)
+        self.cache = BufferCache(self.extents, STORE.cache_size_pages)
+        self.settle_device()
+        with self.monitor:
+            if "formatted" in world.kept:
+                self._recover()
+            else:
+                self.superblock.format()
+                self.drain()
+                self.extents.format()
+        world.kept["formatted"] = True
+
+    def _recover(self) -> None:
+        if not self.superblock.recover():
+            raise CorruptionError(0, 0, "the superblock is gone")
+        self.extents.recover()
 
 
 @contextmanager
