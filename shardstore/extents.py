@@ -48,8 +48,10 @@ class Extents:
         self._scheduler = scheduler
         self._superblock = superblock
         self._disk = scheduler.disk
+        self.extent_count = scheduler.disk.extent_count
         self.extent_size_pages = scheduler.disk.extent_size_pages
         self.page_size_bytes = scheduler.disk.page_size_bytes
+        self.extent_size_bytes = self.extent_size_pages * self.page_size_bytes
         self._extents: dict[int, _Extent] = {}
         self._free: list[int] = []  # a heap: the lowest number first
         self._resetting: list[tuple[int, Write]] = []

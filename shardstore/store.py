@@ -15,17 +15,15 @@ Does not promise that different keys survive as one prefix of the history: each 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
-from shardstore import chunk_frame, run_block
+from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_store import ChunkStore, PutChunk
 from shardstore.dependency import FAILED, PENDING, Dependency, join
 from shardstore.disk import Disk
 from shardstore.errors import (
-    ConfigurationError,
     CorruptionError,
     DiskError,
     NoSpaceError,
@@ -38,11 +36,12 @@ from shardstore.errors import (
 from shardstore.extents import Extents
 from shardstore.index import Index, Snapshot
 from shardstore.io_scheduler import IoScheduler
-from shardstore.metadata_log import MetadataLog, memtable_run_size_bytes
+from shardstore.limits import value_size_max_bytes
+from shardstore.metadata_log import MetadataLog
 from shardstore.reclamation import Reclaimed, Reclamation
 from shardstore.seam import Seam
-from shardstore.superblock import Superblock, superblock_full_size_bytes
-from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES
+from shardstore.space import Space, compaction_room_bytes, may_copy
+from shardstore.superblock import Superblock
 from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, Locator, StoreConfiguration
 
 T = TypeVar("T")
@@ -57,7 +56,7 @@ class Store:
     """
 
     def __init__(self, disk: Disk, seam: Seam, configuration: StoreConfiguration) -> None:
-        _check_geometry(disk, configuration)
+        self._value_size_max_bytes = value_size_max_bytes(disk, configuration)
         self.configuration = configuration
         self.disk = disk
         self.monitor = seam.monitor("store")
@@ -75,15 +74,18 @@ class Store:
             configuration,
             self.monitor,
             self.scheduler.step,
-            self._compaction_room_bytes,
+            lambda: compaction_room_bytes(self.extents),
         )
         self.reclamation = Reclamation(
-            self.chunks, self.extents, self.index, self._make_room, self._may_copy, self._breathe
+            self.chunks,
+            self.extents,
+            self.index,
+            lambda: self.space.make_room(),
+            lambda: may_copy(self.extents),
+            self._breathe,
         )
-        self._value_size_max_bytes = configuration.chunk_payload_max_bytes * _locators_max(disk, configuration)
+        self.space = Space(configuration, self.extents, self.chunks, self.index, self.reclamation, self._drain)
         self._is_open = True
-        self._changes_count = 0
-        self._full_at_change: int | None = None  # a search for space at this change found none
 
     # --- opening and closing ------------------------------------------------------------------------
 
@@ -145,17 +147,17 @@ class Store:
         with self.monitor:
             self._check_open()
             self._check_sizes(key, value)
-            self._reserve_space([(key, value)])
+            self.space.reserve(self._frame_sizes(key, len(value)))
             locators, written = self._put_chunks(key, value)
             try:
-                self._make_room()
+                self.space.make_room()
                 self._check_open()  # again: what came before may have waited
                 dependency = self.index.put(key, locators, written)
             except StoreError:
                 self._abandon(locators)
                 raise
             self._unpin(locators)
-            self._upkeep()
+            self.space.changed()
             return dependency
 
     def get(self, key: bytes) -> bytes:
@@ -174,10 +176,10 @@ class Store:
         with self.monitor:
             self._check_open()
             self._check_sizes(key, b"")
-            self._make_room()
+            self.space.make_room()
             self._check_open()
             dependency = self.index.delete(key)
-            self._upkeep()
+            self.space.changed()
             return dependency
 
     def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
@@ -187,11 +189,11 @@ class Store:
             self._check_bulk([key for key, _ in items])
             for key, value in items:
                 self._check_sizes(key, value)
-            self._reserve_space(items)
+            self.space.reserve([size for key, value in items for size in self._frame_sizes(key, len(value))])
             chunks = self._put_all_chunks(items)
             all_locators = [locator for locators, _ in chunks for locator in locators]
             try:
-                self._make_room(len(items))
+                self.space.make_room(len(items))
                 self._check_open()
                 dependencies = [
                     self.index.put(key, locators, written)
@@ -201,7 +203,7 @@ class Store:
                 self._abandon(all_locators)
                 raise
             self._unpin(all_locators)
-            self._upkeep()
+            self.space.changed()
             return join(dependencies, self)
 
     def bulk_delete(self, keys: Sequence[bytes]) -> Dependency:
@@ -209,10 +211,10 @@ class Store:
         with self.monitor:
             self._check_open()
             self._check_bulk(keys)
-            self._make_room(len(keys))
+            self.space.make_room(len(keys))
             self._check_open()
             dependencies = [self.index.delete(key) for key in keys]
-            self._upkeep()
+            self.space.changed()
             return join(dependencies, self)
 
     def snapshot(self) -> StoreSnapshot:
@@ -245,7 +247,7 @@ class Store:
 
     def flush(self) -> bool:
         """Write the memtable as a run."""
-        return self._guarded(self._flush)
+        return self._guarded(self.space.flush)
 
     def compact(self) -> bool:
         return self._guarded(self.index.compact)
@@ -264,64 +266,6 @@ class Store:
         with self.monitor:
             self._check_open()
             return work()
-
-    def _upkeep(self) -> None:
-        """Whatever a change has made due."""
-        self._changes_count += 1
-        if self.configuration.automatic and self.index.room_count() <= 0:
-            # The change itself is done; whatever the upkeep meets, a later request will meet too.
-            with suppress(StoreError):
-                self._maintain()
-
-    def _maintain(self) -> None:
-        self._flush()
-        self._evacuate_known()
-
-    def _evacuate_known(self) -> bool:
-        """Reclaim what is known to be worth it until enough extents are free or soon will be. False if none was."""
-        done = False
-        for extent in self.reclamation.known_victims(self._dead_bytes_min()):
-            if self.extents.free_count() + self.extents.resetting_count() >= self._free_extents_goal():
-                break
-            done = self._reclaim_one([extent]) or done
-        return done
-
-    def _free_extents_goal(self) -> int:
-        """How many extents upkeep keeps free: what the next compaction takes, and some for requests."""
-        extent_size_bytes = self.extents.extent_size_pages * self.extents.page_size_bytes
-        compaction_count = 2 + -(-self.index.next_compaction_bytes() // extent_size_bytes)
-        limits = self.configuration
-        return limits.reserve_extents_count + max(limits.reclaim_free_extents_min, compaction_count)
-
-    def _flush(self) -> bool:
-        """Write the memtable as a run, and compact what has become due by it."""
-        flushed = self.index.flush()
-        if self.configuration.automatic:
-            with suppress(StoreError):  # compaction can wait, until there is room above all
-                while self.index.is_compaction_due() and self.index.compact():
-                    pass
-        return flushed
-
-    def _reclaim_one(self, victims: list[int]) -> bool:
-        """Reclaim the first of these that has any garbage to speak of. False if none has."""
-        for extent in victims:
-            reclaimed = self.reclamation.reclaim(extent, dead_bytes_min=self._dead_bytes_min())
-            if reclaimed is not None and reclaimed.is_reset:
-                return True
-        return False
-
-    def _may_copy(self) -> bool:
-        """Copies may not take the last extent: what they replace is free only after a flush, which may need it."""
-        return self.extents.free_count() > 1
-
-    def _compaction_room_bytes(self) -> int:
-        """What compaction may write: it leaves an extent to the copies of an evacuation, and one to a flush."""
-        extent_size_bytes = self.extents.extent_size_pages * self.extents.page_size_bytes
-        return max(0, self.extents.free_count() - 2) * extent_size_bytes
-
-    def _dead_bytes_min(self) -> int:
-        """How much garbage makes an extent worth reclaiming."""
-        return max(1, self.extents.extent_size_pages * self.extents.page_size_bytes // 8)
 
     def _breathe(self) -> None:
         """Let other threads have the monitor in the middle of long work."""
@@ -355,7 +299,7 @@ class Store:
         """One step towards making everything persistent."""
         if self.scheduler.step() or self.chunks.flush():
             return True
-        return not self.scheduler.is_barrier_running() and self._flush()
+        return not self.scheduler.is_barrier_running() and self.space.flush()
 
     # --- chunks of a value --------------------------------------------------------------------------
 
@@ -425,52 +369,11 @@ class Store:
         if len(keys) > limit:
             raise TooLargeError(f"one disk's share of a bulk request has at most {limit} keys, not {len(keys)}")
 
-    def _make_room(self, entries_count: int = 1) -> None:
-        """Flush the memtable unless it takes this many entries more."""
-        while self.index.room_count() < entries_count:
-            self._flush()
-
-    def _reserve_space(self, items: Sequence[tuple[bytes, bytes]]) -> None:
-        """Raise `NoSpaceError` unless these values can be stored without touching the reserve."""
-        sizes = [size for key, value in items for size in self._frame_sizes(key, len(value))]
-        if self._fits(sizes) or (self._full_at_change != self._changes_count and self._find_space(sizes)):
-            return
-        self._full_at_change = self._changes_count
-        raise NoSpaceError(f"no room for {sum(sizes)} bytes")
-
     def _frame_sizes(self, key: bytes, value_size_bytes: int) -> list[int]:
         size = self.configuration.chunk_payload_max_bytes
         whole_count, rest = divmod(value_size_bytes, size)
         pieces = [size] * whole_count + ([rest] if rest or not whole_count else [])
         return [chunk_frame.frame_size_bytes(key, piece) for piece in pieces]
-
-    def _fits(self, sizes: list[int]) -> bool:
-        needed_count = self.chunks.extents_needed(Kind.VALUE, sizes)
-        # Even where an open extent has room: each request may cost the index space, and that comes from the reserve.
-        has_extents = self.extents.free_count() >= needed_count + self.configuration.reserve_extents_count
-        return has_extents and self.index.may_grow()
-
-    def _find_space(self, sizes: list[int]) -> bool:
-        """Reclaim until these frames fit. False if there is no garbage left that would make room."""
-        for _ in range(self.disk.extent_count):
-            if not self._evacuate_known() and not self.extents.resetting_count():
-                if self._fits(sizes):
-                    return True
-                if not self._free_something():
-                    return False
-            self._flush()  # resets wait for what the memtable holds
-            self._drain()
-            if self.extents.free_count() >= self._free_extents_goal() and self._fits(sizes):
-                return True
-        return self._fits(sizes)
-
-    def _free_something(self) -> bool:
-        """Compact, which makes garbage, or else look for garbage nobody knows of. False if neither is of use."""
-        with suppress(NoSpaceError):
-            if self.index.compact():
-                return True
-        self.reclamation.survey()
-        return self._evacuate_known()
 
 
 class StoreSnapshot:
@@ -519,28 +422,3 @@ def _erase(disk: Disk) -> None:
         disk.barrier()
     except OSError as error:
         raise DiskError(f"the disk could not be erased: {error}") from error
-
-
-def _locators_max(disk: Disk, configuration: StoreConfiguration) -> int:
-    """How many chunks a value may have: its entry must fit a block, and the block an extent."""
-    key = bytes(configuration.key_size_max_bytes)
-    block_key_size_bytes = 12
-    room = disk.extent_size_pages * disk.page_size_bytes - chunk_frame.OVERHEAD_SIZE_BYTES - block_key_size_bytes
-    room -= run_block.block_size_bytes([(key, ())])
-    return min(run_block.LOCATORS_MAX, room // run_block.LOCATOR_SIZE_BYTES)
-
-
-def _check_geometry(disk: Disk, configuration: StoreConfiguration) -> None:
-    extent_size_bytes = disk.extent_size_pages * disk.page_size_bytes
-    least_count = RESERVED_EXTENTS_COUNT + configuration.reserve_extents_count + len(Kind)
-    if disk.extent_count < least_count:
-        raise ConfigurationError(f"a disk needs at least {least_count} extents, not {disk.extent_count}")
-    overhead = chunk_frame.OVERHEAD_SIZE_BYTES + configuration.key_size_max_bytes
-    for name in ("chunk_payload_max_bytes", "run_block_size_bytes"):
-        if getattr(configuration, name) + overhead > extent_size_bytes:
-            raise ConfigurationError(f"{name} is too large for extents of {extent_size_bytes} bytes")
-    record_size_bytes = RECORD_HEADER_SIZE_BYTES + memtable_run_size_bytes(configuration) + disk.page_size_bytes
-    if 2 * record_size_bytes > extent_size_bytes:
-        raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small to name one memtable's run")
-    if 2 * superblock_full_size_bytes(disk.extent_count, disk.page_size_bytes) > extent_size_bytes:
-        raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small for the superblock")

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 STORE_LAYERS = [
     ("node",),
     ("store",),
+    ("space", "limits"),
     ("reclamation",),
     ("index", "memtable", "metadata_log", "run_block"),
     ("chunk_store", "chunk_frame"),

@@ -1,0 +1,45 @@
+"""What a disk's geometry and a configuration allow together."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from shardstore import chunk_frame, run_block
+from shardstore.disk import Disk
+from shardstore.errors import ConfigurationError
+from shardstore.metadata_log import memtable_run_size_bytes
+from shardstore.superblock import superblock_full_size_bytes
+from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES
+from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, StoreConfiguration
+
+_RUN_KEY_SIZE_BYTES = 12  # of the frame around a run's block
+
+
+def value_size_max_bytes(disk: Disk, configuration: StoreConfiguration) -> int:
+    """The longest value. Raises `ConfigurationError` if the configuration does not suit the disk."""
+    return _checked(disk.extent_count, disk.extent_size_pages, disk.page_size_bytes, configuration)
+
+
+@lru_cache(maxsize=32)
+def _checked(extent_count: int, extent_size_pages: int, page_size_bytes: int, configuration: StoreConfiguration) -> int:
+    extent_size_bytes = extent_size_pages * page_size_bytes
+    least_count = RESERVED_EXTENTS_COUNT + configuration.reserve_extents_count + len(Kind)
+    if extent_count < least_count:
+        raise ConfigurationError(f"a disk needs at least {least_count} extents, not {extent_count}")
+    overhead = chunk_frame.OVERHEAD_SIZE_BYTES + configuration.key_size_max_bytes
+    for name in ("chunk_payload_max_bytes", "run_block_size_bytes"):
+        if getattr(configuration, name) + overhead > extent_size_bytes:
+            raise ConfigurationError(f"{name} is too large for extents of {extent_size_bytes} bytes")
+    record_size_bytes = RECORD_HEADER_SIZE_BYTES + memtable_run_size_bytes(configuration) + page_size_bytes
+    if 2 * record_size_bytes > extent_size_bytes:
+        raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small to name one memtable's run")
+    if 2 * superblock_full_size_bytes(extent_count, page_size_bytes) > extent_size_bytes:
+        raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small for the superblock")
+    return configuration.chunk_payload_max_bytes * _locators_max(extent_size_bytes, configuration)
+
+
+def _locators_max(extent_size_bytes: int, configuration: StoreConfiguration) -> int:
+    """How many chunks a value may have: its entry must fit a block, and the block an extent."""
+    empty = run_block.block_size_bytes([(bytes(configuration.key_size_max_bytes), ())])
+    room = extent_size_bytes - chunk_frame.OVERHEAD_SIZE_BYTES - _RUN_KEY_SIZE_BYTES - empty
+    return min(run_block.LOCATORS_MAX, room // run_block.LOCATOR_SIZE_BYTES)
