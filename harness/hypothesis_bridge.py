@@ -18,10 +18,13 @@ cannot: one step's choices moving to another step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
+from tempfile import gettempdir
 
 from hypothesis import HealthCheck, Phase, Verbosity, find, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.core import threadlocal
 from hypothesis.database import InMemoryExampleDatabase, choices_to_bytes
 from hypothesis.errors import HypothesisException
@@ -194,6 +197,8 @@ def _find_from(
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
     )
+    # Else it would leave a folder of its own where the harness is run.
+    set_hypothesis_home_dir(Path(gettempdir()) / "harness-hypothesis")
     before = threadlocal._hypothesis_global_random
     threadlocal._hypothesis_global_random = Random(0)
     try:
@@ -202,3 +207,4 @@ def _find_from(
         return  # nothing found from there, or the bound on candidates made it look flaky
     finally:
         threadlocal._hypothesis_global_random = before
+        set_hypothesis_home_dir(None)

@@ -110,13 +110,14 @@ class Crash(Operation):
 
     ``flushes`` names background operations, without arguments, each of which is run just before the crash or not, by
     choice (the coarse tier: each component flushed or dropped). ``tier`` says how finely the device's survivors are
-    chosen: "fine", or "coarse", where the operation is named ``crash_coarse``.
+    chosen: "fine", or "coarse", where the operation is named ``crash_coarse``. It has no weight: a random run has about
+    one crash, where there is most to lose.
     """
 
     __slots__ = ("flushes", "tier")
 
-    def __init__(self, *, weight: int = 1, flushes: Sequence[str] = (), tier: Tier = "fine") -> None:
-        super().__init__("crash" if tier == "fine" else "crash_coarse", weight=weight)
+    def __init__(self, *, flushes: Sequence[str] = (), tier: Tier = "fine") -> None:
+        super().__init__("crash" if tier == "fine" else "crash_coarse")
         self.flushes = tuple(flushes)
         self.tier: Tier = tier
 

@@ -33,7 +33,7 @@ class DiskError(StoreError):
 
 
 class StaleLocatorError(StoreError):
-    """The locator's chunk is not there: it was moved or dropped. Whoever looked it up looks it up again."""
+    """The locator's chunk is not there: it was moved or dropped."""
 
 
 class CorruptionError(StoreError):
