@@ -1,6 +1,16 @@
+"""``python -m harness`` and the ``harness`` command."""
+
 import sys
 
-from harness.cli import main
+
+def main() -> int:
+    try:
+        from harness.cli import main as run
+    except ModuleNotFoundError as error:
+        print(f"harness: {error.name} is not installed; the extra 'harness' brings it", file=sys.stderr)
+        return 2
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.campaign import Budget, can_crash, plan_checks, run_checks
-from harness.case_file import Case
+from harness.case_file import Case, file_name, format_case
 from harness.cli import EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATED
 from harness.corpus import save_case
 from harness.loader import find_configuration, find_spec_files, load_spec, load_specs
@@ -32,6 +32,8 @@ class Found:
     case: Case
     path: Path
     shrunk: ShrinkResult | None
+    run: Run
+    trouble: str = ""  # why it was not shrunk, or not saved
 
 
 def check_specs(
@@ -49,9 +51,11 @@ def check_specs(
     plans = plan_checks(loaded, lambda spec: _modes(spec, mode), configuration)
     with Progress(console, plans) as progress:
         verdicts = run_checks(plans, budget, folder, progress)
-    print_verdicts(console, verdicts)
     paths = [plan.path for plan in plans]
-    found = [_explain(console, path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
+    found = [_save(path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
+    print_verdicts(console, verdicts)  # all failures are saved by now, whoever reads this or stops reading
+    for each in found:
+        _explain(console, each)
     if json_path is not None:
         json_path.write_text(json.dumps(_summary(verdicts, found, budget), indent=2) + "\n", encoding="utf-8")
     return exit_status(verdicts)
@@ -80,31 +84,44 @@ def distinct(paths: Sequence[str], verdicts: Sequence[Verdict]) -> list[tuple[st
     return list(found.values())
 
 
-def _explain(console: Console, path: str, verdict: Verdict, corpus: Path, folder: Path) -> Found:
-    """Shrink, save and print one failure."""
+def _save(path: str, verdict: Verdict, corpus: Path, folder: Path) -> Found:
+    """Shrink one failure and save it; as it was found, if shrinking it is broken off."""
     assert verdict.run is not None
     assert verdict.run.failure is not None
     each = load_spec(path, verdict.spec, folder)
     configuration = find_configuration(each.spec, verdict.configuration)
-    shrunk, run = None, verdict.run
+    shrunk, run, trouble = None, verdict.run, ""
     try:
         shrunk = shrink(each.spec, configuration, verdict.mode, run.program, verdict.run.failure)
         run = replay_program(each.spec, configuration, verdict.mode, shrunk.program, strict=True)
     except NotReproducedError as error:
-        console.print(f"not shrunk: {error}; the system is not deterministic", style="yellow", soft_wrap=True)
+        trouble = f"not shrunk: {error}; the system is not deterministic"
+    except KeyboardInterrupt:
+        trouble = "not shrunk: interrupted"
     case = case_of(path, verdict, run)
-    saved = save_case(case, comments(run.history), corpus, folder)
+    try:
+        saved = save_case(case, comments(run.history), corpus, folder)
+    except OSError as error:
+        saved = corpus / file_name(case, 1)
+        trouble = f"not saved: {error.filename}: {error.strerror}; the case is\n\n{format_case(case)}"
+    return Found(verdict, case, saved, shrunk, run, trouble)
+
+
+def _explain(console: Console, found: Found) -> None:
+    """Print one failure."""
+    verdict = found.verdict
     console.print()
     text = failing_sequence(
-        run,
-        spec=f"{verdict.spec} ({path})",
+        found.run,
+        spec=f"{verdict.spec} ({found.case.spec})",
         mode=verdict.mode,
         configuration=verdict.configuration,
-        certified=shrunk.certified if shrunk else None,
-        command=replay_command(saved),
+        certified=found.shrunk.certified if found.shrunk else None,
+        command=replay_command(found.path),
     )
     console.print(text, soft_wrap=True)
-    return Found(verdict, case, saved, shrunk)
+    if found.trouble:
+        console.print(found.trouble, style="yellow", soft_wrap=True)
 
 
 def case_of(path: str, verdict: Verdict, run: Run) -> Case:

@@ -35,6 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         print("harness: interrupted", file=sys.stderr)
         return EXIT_UNKNOWN
+    except BrokenPipeError:
+        # Whoever read the output has gone; what was found is saved, but not all of it was said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNKNOWN
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help(), file=sys.stderr)
+        return EXIT_UNUSABLE
+    except OSError as error:
+        print(f"harness: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_UNUSABLE
     except click.ClickException as error:
         print(f"harness: {' '.join(error.format_message().split())}", file=sys.stderr)
         return EXIT_UNUSABLE
@@ -114,6 +124,9 @@ def check(
         seconds = seconds or DEFAULT_SECONDS
     budget = Budget(scenarios, seconds, seed, jobs or _core_count())
     _check_writable(json_path)
+    _check_folder(corpus)
+    if seconds is not None and not seconds < float("inf"):
+        raise Unusable("--seconds takes a number")
     with _one_line_errors():
         return check_specs(specs, None if mode == _ALL else Mode(mode), configuration, budget, json_path, corpus)
 
@@ -139,6 +152,7 @@ def shrink(case: str, output: Path | None, json_path: Path | None) -> int:
     from harness.case_command import shrink_case
 
     _check_writable(json_path)
+    _check_writable(output or Path(case), "case")
     with _one_line_errors():
         return shrink_case(case, output, json_path)
 
@@ -188,13 +202,20 @@ def _one_line_errors() -> Iterator[None]:
         raise Unusable(str(error)) from error
 
 
-def _check_writable(path: Path | None) -> None:
+def _check_folder(path: Path) -> None:
+    """Refuse at the start a folder that failures could not be saved in."""
+    existing = next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise Unusable(f"--corpus {path}: cannot be written")
+
+
+def _check_writable(path: Path | None, what: str = "--json") -> None:
     """Refuse at the start a file that could not be written at the end."""
     if path is None:
         return
     folder = path.resolve().parent
     if not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise Unusable(f"--json {path}: cannot be written")
+        raise Unusable(f"{what} {path}: cannot be written")
 
 
 def _core_count() -> int:

@@ -1,7 +1,7 @@
 """What counts as a failure of the system, of all that can come out of it.
 
 Not failures, and passed on unchanged: `MemoryError`, and whatever derives from `BaseException` other than the stop
-signals of medium and seam (a keyboard interrupt, a program that no longer applies).
+signals of medium and seam (a keyboard interrupt, a program that no longer applies). A system that exits is a failure.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def finding_of_system(error: BaseException, operation: str, property_name: str =
         return "device", error.kind, str(error), "only what the device model takes"
     if isinstance(error, DeadMedium):
         return "device", "use after a crash", str(error), "no further use of what has crashed"
-    if isinstance(error, MemoryError) or not isinstance(error, Exception):
+    if isinstance(error, MemoryError) or not isinstance(error, Exception | SystemExit):
         return None
     return property_name, _place_of(error), describe(error), "no such error"
 
@@ -47,7 +47,7 @@ def finding_of_model(error: BaseException, operation: str) -> Finding | None:
     """The same for an error that came out of the model: models can be wrong too."""
     if isinstance(error, Violated):
         return _finding_of_violated(error)
-    if isinstance(error, MemoryError) or not isinstance(error, Exception):
+    if isinstance(error, MemoryError) or not isinstance(error, Exception | SystemExit):
         return None
     return "unexpected error", f"model: {_place_of(error)}", describe(error), "a model that answers"
 

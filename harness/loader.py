@@ -141,7 +141,7 @@ def _import(path: Path, shown: str) -> ModuleType:
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # whatever a file does at import is reported, not raised through
+    except (Exception, SystemExit) as error:  # whatever a file does at import is reported, not raised through
         raise SpecLoadError(f"{shown}: {_where(error)}{type(error).__name__}: {_first_line(error)}") from error
     origin = getattr(module, "__file__", None)
     if origin is None or Path(origin).resolve() != path:
@@ -149,7 +149,7 @@ def _import(path: Path, shown: str) -> ModuleType:
     return module
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     outside = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     if isinstance(error, SyntaxError) or not outside:
@@ -157,5 +157,5 @@ def _where(error: Exception) -> str:
     return f"line {outside[-1].lineno} of {Path(outside[-1].filename).name}: "
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]

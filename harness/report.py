@@ -48,7 +48,11 @@ def make_console() -> Console:
     """A console of exactly `WIDTH_MAX`: a narrower terminal wraps lines rather than losing figures."""
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False, markup=False, width=WIDTH_MAX)
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the command line says what that means
+
+    return Piped(highlight=False, emoji=False, markup=False, width=WIDTH_MAX)
 
 
 def rate(counters: Counters, seconds: float) -> float:
@@ -209,7 +213,8 @@ def _minimality(run: Run, certified: bool | None) -> str:
     if certified is None:
         return f"{size}."
     if certified:
-        return f"{size}, certified minimal: without any one of them, or with any choice smaller, this does not fail."
+        smaller = "without any one of them, or with one choice zero or one less"
+        return f"{size}, certified minimal: {smaller}, this does not fail."
     return f"{size}, not certified minimal: the search for a shorter sequence was not completed."
 
 
@@ -264,8 +269,8 @@ def _wrapped(text: str, first: str) -> list[str]:
 def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
     """The table of planted bugs, and in words what is wrong with any."""
     table = _plain_table()
-    for name in ("plant", "component", "property"):
-        table.add_column(name, overflow="fold")
+    for name in ("plant", "property"):
+        table.add_column(name, no_wrap=True)
     for name in ("found", "scenarios", "median s", "worst s", "operations", "minimum"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("caught", no_wrap=True)
@@ -284,7 +289,6 @@ def _plant_row(result: PlantResult) -> tuple[str, ...]:
     operations = sorted(set(result.operations()))
     return (
         plant.id,
-        plant.component,
         plant.property,
         f"{found}/{len(result.seeds)}",
         "-" if scenarios is None else f"{scenarios:,.0f}",

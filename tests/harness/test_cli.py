@@ -354,3 +354,62 @@ def test_a_plant_in_a_file_that_the_spec_does_not_import_is_an_error(
 
 def test_the_working_folder_is_left_as_it_was(clean: Path) -> None:
     assert sorted(os.listdir(SAMPLE)) == ["plants", "samplestore"]
+
+
+def harness_process(*arguments: str, cwd: Path, output: object = subprocess.PIPE) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,  # type: ignore[call-overload]
+    )
+
+
+def test_a_reader_that_stops_reading_costs_no_saved_failure(planted: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = harness_process(*CHECK_PLANTED, cwd=planted, output=writing)
+    os.close(writing)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == EXIT_UNKNOWN
+    assert errors == ""
+    assert len(list((planted / "fuzz_corpus").iterdir())) == 1
+
+
+def test_output_that_can_not_be_written_is_one_line(clean: Path) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        process = harness_process("check", "--scenarios", "5", "--jobs", "1", cwd=clean, output=full)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == EXIT_UNUSABLE
+    assert errors.count("\n") == 1
+
+
+def test_a_corpus_that_can_not_be_written_is_seen_at_the_start(
+    planted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (planted / "file").write_text("")
+    assert main([*CHECK_PLANTED, "--corpus", "file/corpus"]) == EXIT_UNUSABLE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "harness: --corpus file/corpus: cannot be written\n"
+
+
+def test_a_spec_that_exits_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "exits_spec.py"
+    spec.write_text("raise SystemExit(0)\n")
+    assert main(["check", str(spec)]) == EXIT_UNUSABLE
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == EXIT_UNUSABLE
+    assert "Commands:" in capsys.readouterr().err
+
+
+def test_seconds_must_be_a_number(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--seconds", "nan"]) == EXIT_UNUSABLE
+    assert capsys.readouterr().err == "harness: --seconds takes a number\n"

@@ -61,8 +61,8 @@ persistence violated: toy, crash, zoned
   system answered  None
   model allows     b'a'
 
-  2 operations, certified minimal: without any one of them, or with any choice smaller, this does
-  not fail.
+  2 operations, certified minimal: without any one of them, or with one choice zero or one less,
+  this does not fail.
 
   harness replay fuzz_corpus/x.case
 """

@@ -197,6 +197,7 @@ def test_all_is_well() -> None:
             ("unexpected error", "ZeroDivisionError in raising.<locals>.call"),
         ),
         ({"get": raising(AssertionError())}, ["get"], ("unexpected error", "AssertionError in raising.<locals>.call")),
+        ({"get": raising(SystemExit(0))}, ["get"], ("unexpected error", "SystemExit in raising.<locals>.call")),
         ({"get": raising(Deadlock("stuck"))}, ["get"], ("deadlock", "get")),
         ({"tidy": raising(MissingError())}, ["tidy"], ("unexpected error", "MissingError in raising.<locals>.call")),
         (
@@ -238,7 +239,7 @@ def test_a_model_that_breaks_is_a_finding_too() -> None:
     assert signature(run(broken, "get")) == ("unexpected error", "model: KeyError in raising.<locals>.call")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), SystemExit()])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
 def test_what_is_not_the_systems_passes_through(error: BaseException) -> None:
     with pytest.raises(type(error)):
         run(make_spec({"get": raising(error)}), "get")
