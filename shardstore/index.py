@@ -331,8 +331,9 @@ class Index:
         return True
 
     def next_compaction_bytes(self) -> int:
-        """What merging level 0 into the next reads, and at the most writes."""
-        return _size_bytes(run for level in self._levels[:2] for run in level)
+        """What the merge that is due, else that of level 0 into the next, reads and at the most writes."""
+        level = self._due_level() or 0
+        return _size_bytes(run for merged in self._levels[level : level + 2] for run in merged)
 
     def _due_level(self) -> int | None:
         limits = self._configuration
