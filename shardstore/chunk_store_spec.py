@@ -17,7 +17,7 @@ from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import ChunkStore
 from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, join
-from shardstore.errors import NoSpaceError, NotFoundError
+from shardstore.errors import DiskError, NoSpaceError, NotFoundError
 from shardstore.reclamation import Reclamation
 from shardstore.spec_world import STORE, ExtentsStack, configurations, values, violations
 from shardstore.units import Kind, Locator
@@ -77,7 +77,9 @@ class ReferenceTable:
         return self.locator(frame.key) == locator
 
     def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
-        if written.poll() == FAILED or not self.is_live(frame, old):
+        if written.poll() == FAILED:
+            raise DiskError("the device refused the copy of a live chunk")
+        if not self.is_live(frame, old):
             return False
         self.refer(frame.key, new, written)
         self.moved.append((frame.key, old, new))

@@ -188,11 +188,11 @@ class AcrossStores(Dependency):
 def join(parts: Iterable[Dependency], waiter: Waiter | None) -> Dependency:
     """The dependency that is persistent once all ``parts`` are."""
     pending = []
-    for part in parts:
+    for part in dict.fromkeys(parts):
         state = part.poll()
         if state == FAILED:
             return part
-        if state == PENDING and part not in pending:
+        if state == PENDING:
             pending.append(part)
     if not pending:
         return PERSISTENT

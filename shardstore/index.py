@@ -54,7 +54,16 @@ class Chunks(Protocol):
 class Run:
     """A live run. Its locators change when reclamation moves a block; nothing else does."""
 
-    __slots__ = ("entry_count", "first_keys", "holders_count", "level", "locators", "metadata_size_bytes", "run_id")
+    __slots__ = (
+        "entry_count",
+        "first_keys",
+        "holders_count",
+        "level",
+        "locators",
+        "metadata_size_bytes",
+        "run_id",
+        "size_bytes",
+    )
 
     def __init__(self, record: RunRecord) -> None:
         self.run_id = record.run_id
@@ -62,6 +71,7 @@ class Run:
         self.entry_count = record.entry_count
         self.first_keys = [block.first_key for block in record.blocks]
         self.locators = [block.locator for block in record.blocks]
+        self.size_bytes = sum(locator.length_bytes for locator in self.locators)  # a move keeps a block's length
         self.metadata_size_bytes = run_size_bytes(self.first_keys)
         self.holders_count = 1  # the index, and each snapshot
 
@@ -372,7 +382,9 @@ class Index:
 
     def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
         """Name the copy instead, if the chunk is still named (GC-2). False, and nothing done, if not."""
-        if written.poll() == FAILED or not self.is_live(frame, old):
+        if written.poll() == FAILED:
+            raise DiskError("the device refused the copy of a live chunk")
+        if not self.is_live(frame, old):
             return False
         if frame.kind == Kind.VALUE:
             locators = self.get(frame.key) or ()
@@ -440,7 +452,7 @@ class Snapshot:
 
 
 def _size_bytes(runs: Iterable[Run]) -> int:
-    return sum(locator.length_bytes for run in runs for locator in run.locators)
+    return sum(run.size_bytes for run in runs)
 
 
 def _newest(sources: list[Iterator[Item]], superseded: Callable[[Entry], None] | None = None) -> Iterator[Item]:

@@ -195,14 +195,18 @@ class IoScheduler:
     def _barrier(self) -> None:
         covered, self._issued = self._issued, []
         self._barrier_running = True
+        state = FAILED  # also if waiting for the device is interrupted
         self._monitor.release()
         try:
             self.disk.barrier()
             state = PERSISTENT_STATE
         except OSError:
-            state = FAILED
+            pass
         finally:
             self._monitor.acquire()
+            self._end_barrier(covered, state)
+
+    def _end_barrier(self, covered: list[_Request], state: int) -> None:
         self._barrier_running = False
         self.barriers_count += 1
         for request in covered:

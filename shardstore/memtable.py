@@ -13,14 +13,17 @@ from sortedcontainers import SortedDict
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.run_block import Entry, Item
 
+PRUNE_AT_COUNT = 64
+
 
 class Memtable:
-    __slots__ = ("_entries", "_value_dependencies", "promise")
+    __slots__ = ("_entries", "_prune_at_count", "_value_dependencies", "promise")
 
     def __init__(self, promise: Promise) -> None:
         self.promise = promise
         self._entries: SortedDict[bytes, Entry] = SortedDict()
         self._value_dependencies: list[Dependency] = []
+        self._prune_at_count = PRUNE_AT_COUNT
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -35,6 +38,9 @@ class Memtable:
         # Values that share a write buffer share its dependency, so looking at the last keeps the list short.
         if value_dependency.state != PERSISTENT_STATE and not (dependencies and dependencies[-1] is value_dependency):
             dependencies.append(value_dependency)
+            if len(dependencies) >= self._prune_at_count:
+                dependencies[:] = [each for each in dependencies if each.poll() != PERSISTENT_STATE]
+                self._prune_at_count = max(PRUNE_AT_COUNT, 2 * len(dependencies))
 
     def get(self, key: bytes) -> Entry:
         """The entry; raises `KeyError` if the memtable says nothing about this key."""

@@ -190,7 +190,9 @@ def memtable_run_size_bytes(configuration: StoreConfiguration) -> int:
     """What a run of one full memtable takes in a record, with the longest keys and a chunk a value."""
     key = bytes(configuration.key_size_max_bytes)
     entry_size = entry_size_bytes(key, (_ANYWHERE,))
-    block_count = 1 + configuration.memtable_entries_max * entry_size // configuration.run_block_size_bytes
+    # Any two neighbouring blocks together hold more than one block's worth.
+    entries_count = configuration.memtable_entries_max
+    block_count = min(entries_count, 1 + 2 * entries_count * entry_size // configuration.run_block_size_bytes)
     return run_size_bytes([key] * block_count)
 
 

@@ -84,8 +84,9 @@ class Space:
     def _fits(self, sizes: list[int]) -> bool:
         needed_count = self._chunks.extents_needed(Kind.VALUE, sizes)
         # Even where an open extent has room: each request may cost the index space, and that comes from the reserve.
-        has_extents = self._extents.free_count() >= needed_count + self._configuration.reserve_extents_count
-        return has_extents and self._index.may_grow()
+        # And what the next compaction takes is left to it: without it the index would only grow.
+        kept_count = self._configuration.reserve_extents_count + self._compaction_extents_count()
+        return self._extents.free_count() >= needed_count + kept_count and self._index.may_grow()
 
     def _find(self, sizes: list[int]) -> bool:
         """Reclaim until these frames fit. False if there is no garbage left that would make room."""
@@ -103,7 +104,7 @@ class Space:
 
     def _free_something(self) -> bool:
         """Compact, which brings garbage to light, or else look at every extent. False if neither is of use."""
-        with suppress(NoSpaceError):
+        with suppress(StoreError):
             if self._index.compact():
                 return True
         self._reclamation.survey()
@@ -121,9 +122,13 @@ class Space:
 
     def _goal(self) -> int:
         """How many extents upkeep keeps free: what the next compaction takes, and some for requests."""
-        compaction_count = 2 + -(-self._index.next_compaction_bytes() // self._extents.extent_size_bytes)
         limits = self._configuration
-        return limits.reserve_extents_count + max(limits.reclaim_free_extents_min, compaction_count)
+        return limits.reserve_extents_count + limits.reclaim_free_extents_min + self._compaction_extents_count()
+
+    def _compaction_extents_count(self) -> int:
+        """What the next compaction takes, as `compaction_room_bytes` counts it."""
+        size_bytes = self._index.next_compaction_bytes()
+        return 2 + -(-size_bytes // self._extents.extent_size_bytes) if size_bytes else 0
 
 
 def may_copy(extents: Extents) -> bool:

@@ -110,7 +110,8 @@ class Superblock:
         return promise
 
     def has_pending(self) -> bool:
-        return bool(self._pending) or not self._log.is_ready()
+        """Whether something that was asked for is not recorded."""
+        return bool(self._pending) or not self._log.is_ready() or self._log.is_failed()
 
     # --- records ------------------------------------------------------------------------------------
 

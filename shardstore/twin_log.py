@@ -125,7 +125,12 @@ class TwinLog:
 
         On a zoned disk it resets the extent that the next record will open, if that one holds anything.
         """
-        logs = [list(self._scan(extent)) for extent in self._extents]
+        # A full record is the first of its extent. Anything else that looks like one is in what a longer, older record
+        # left behind the newest, and may be a user's bytes.
+        logs = [
+            [each for each in self._scan(extent) if not each.is_full or each.page in (0, each.page_count)]
+            for extent in self._extents
+        ]
         newest = max((record.generation for log in logs for record in log if record.is_full), default=None)
         if newest is None:
             if any(logs):

@@ -48,10 +48,10 @@ class StoreConfiguration:
     buffer_count: int = 16  # buffers in the pool, the superblock's included
     cache_size_pages: int = 2048
     block_cache_count: int = 64  # run blocks kept ready to be searched
-    memtable_entries_max: int = 8192
+    memtable_entries_max: int = 4096
     run_block_size_bytes: int = 16 * 1024
     level0_runs_max: int = 4
-    level1_entries_max: int = 8192 * 40  # each level below may hold `level_growth` times as many
+    level1_entries_max: int = 4096 * 40  # each level below may hold `level_growth` times as many
     level_growth: int = 10
     reserve_extents_count: int = 4  # kept for index flushes and evacuation; requests never open these
     reclaim_free_extents_min: int = 8  # upkeep keeps this many free for requests, besides the reserve

@@ -331,7 +331,8 @@ def test_gc_2_a_chunk_is_not_moved_to_a_copy_that_failed() -> None:
     world.put(b"a")
     broken = Promise(world.stack)
     broken.fail()
-    assert not world.index.move(Frame(LOCATORS[0].uuid, Kind.VALUE, b"a", b"", 0), LOCATORS[0], LOCATORS[1], broken)
+    with pytest.raises(DiskError):  # not False: the extent must not be reset
+        world.index.move(Frame(LOCATORS[0].uuid, Kind.VALUE, b"a", b"", 0), LOCATORS[0], LOCATORS[1], broken)
     assert world.index.get(b"a") == (LOCATORS[0],)
 
 
