@@ -213,6 +213,13 @@ def test_stale_records_of_earlier_turns_are_not_chosen() -> None:
     assert Life(log_medium(newest + stale, stale, zoned=False)).numbers == [9]
 
 
+def test_what_looks_like_a_full_record_behind_the_newest_is_not_taken_for_one() -> None:
+    """A shorter record leaves the tail of an older one standing, and in that may be a user's bytes."""
+    newest = record(9, _payload([9], 0), is_full=True) * 2
+    made_up = record(10**9, _payload([], 0), is_full=True)
+    assert Life(log_medium(newest + bytes(PAGE) + made_up * 2, zoned=False)).numbers == [9]
+
+
 def test_both_copies_of_the_newest_record_lost_is_as_if_it_was_never_written() -> None:
     first, second = record(1, _payload([1], 0), is_full=True), record(2, _payload([2], 0), is_full=False)
     torn = bytearray(second * 2)
