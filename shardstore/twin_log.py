@@ -125,8 +125,8 @@ class TwinLog:
 
         On a zoned disk it resets the extent that the next record will open, if that one holds anything.
         """
-        # LOG-5: a full record is the first of its extent. Anything else that looks like one is in what a longer, older record
-        # left behind the newest, and may be a user's bytes.
+        # LOG-5: a full record is the first of its extent. What else looks like one is left of a longer, older record
+        # behind the newest, and may be a user's bytes.
         logs = [
             [each for each in self._scan(extent) if not each.is_full or each.page in (0, each.page_count)]
             for extent in self._extents
