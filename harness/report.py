@@ -271,7 +271,7 @@ def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
     table = _plain_table()
     for name in ("plant", "property"):
         table.add_column(name, no_wrap=True)
-    for name in ("found", "scenarios", "median s", "worst s", "operations", "minimum"):
+    for name in ("found", "scenarios", "median s", "worst s", "steps", "least"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("caught", no_wrap=True)
     for result in results:
