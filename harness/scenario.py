@@ -20,7 +20,7 @@ from harness.history import History, describe, describe_difference
 from harness.ledger import FAILED, Judgement, Ledger, UnreadableKeyError, poll
 from harness.plan import BACKGROUND, CRASH, OPERATION, WRITE_BACK, Action, Plan
 from harness.sources import ENDING, OPENING, Source
-from harness.spec import Dependency
+from harness.spec import Dependency, Key
 from harness.verdict import Counters, Failure
 from harness.world import World
 
@@ -122,7 +122,7 @@ class Scenario:
             self._fail_on(error, action.name)
         result, dependency = split_answer(answer, self._dependency_types)
         if action.key_argument is not None:
-            self._write_key(action, arguments, result, dependency)
+            self._write_key(action, arguments[action.key_argument], arguments, result, dependency)
         elif action.groups_of is not None:
             self._write_groups(action, arguments, result, dependency)
         else:
@@ -133,9 +133,13 @@ class Scenario:
             self._drawer.remember(action.name, self._position.step, result)
 
     def _write_key(
-        self, action: Action, arguments: Mapping[str, Any], result: object, dependency: Dependency | None
+        self,
+        action: Action,
+        key: Key,
+        arguments: Mapping[str, Any],
+        result: object,
+        dependency: Dependency | None,
     ) -> None:
-        key = arguments[action.key_argument]  # type: ignore[index]
         ledger = self._ledger
         ledger.expect(self.model, key)
         self._compare_result(action, arguments, result, dependency)

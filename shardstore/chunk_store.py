@@ -158,8 +158,10 @@ class ChunkStore:
         try:
             if stream.extent is None or len(stream.buffer) + size > stream.room_bytes:
                 self._flush(stream)
-            if stream.extent is None or size > stream.room_bytes:
-                self._open(stream, self._extents.allocate(stream.kind))
+            extent = stream.extent
+            if extent is None or size > stream.room_bytes:
+                extent = self._extents.allocate(stream.kind)
+                self._open(stream, extent)
         except NoSpaceError:
             self._pool.give_back()
             raise
@@ -167,7 +169,7 @@ class ChunkStore:
             stream.promise = Promise(self._waiter)
         else:
             self._pool.give_back()
-        return stream.extent, stream.promise  # type: ignore[return-value]  # `_open` has set the extent
+        return extent, stream.promise
 
     def _open(self, stream: _Stream, extent: int) -> None:
         stream.extent = extent

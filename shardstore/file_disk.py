@@ -14,6 +14,7 @@ What a power cut leaves of unsynced writes is any subset of their sectors. A kil
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import struct
 from pathlib import Path
@@ -131,7 +132,7 @@ class FileDisk:
         os.fdatasync(self._descriptor)
 
     def write_pointer(self, extent: int) -> int:
-        raise NotImplementedError("a file has no write pointers")
+        raise io.UnsupportedOperation("a file has no write pointers: `zoned` is False")
 
     def _offset(self, extent: int, page: int) -> int:
         return LABEL_SIZE_BYTES + extent * self._extent_size_bytes + page * self.page_size_bytes

@@ -127,11 +127,13 @@ class Store:
             self._is_open = False  # at once: writing lets other threads in
             try:
                 self.index.flush()  # IDX-3
+                self._drain()
             except NoSpaceError:
                 self._is_open = True
                 raise
-            self._drain()
-            self.scheduler.stop()
+            finally:
+                if not self._is_open:
+                    self.scheduler.stop()
             if self.metadata.is_failed:
                 raise DiskError("some writes failed and are not persistent")
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
-import pstats
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
+from types import CodeType
 
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -118,21 +118,27 @@ def measure_machine(mode: Mode, seconds: float) -> float:
         examples_count *= 2
 
 
+def _module_of(code: CodeType | str) -> str:
+    if isinstance(code, str):
+        return f"built in {code}"
+    path = Path(code.co_filename)
+    return f"{path.parent.name}/{path.stem}"
+
+
 def profile() -> dict[str, float]:
     """Share of the time spent in each module's own code, in crash mode, as the profiler sees it."""
     profiler = cProfile.Profile()
     profiler.runcall(check, MIX, Mode.CRASH, configuration="zoned", scenarios=300)
-    shares: Counter[str] = Counter()
+    shares: dict[str, float] = defaultdict(float)
     total = 0.0
-    for (file, _, name), (_, _, own_seconds, _, _) in pstats.Stats(profiler).stats.items():  # type: ignore[attr-defined]
-        path = Path(file)
-        module = f"{path.parent.name}/{path.stem}" if path.suffix else f"built in {name}"
-        shares[module] += own_seconds
-        total += own_seconds
+    for entry in profiler.getstats():
+        shares[_module_of(entry.code)] += entry.inlinetime
+        total += entry.inlinetime
     print("where the time goes, by module:")
-    for module, seconds in shares.most_common(16):
+    ranked = sorted(shares.items(), key=lambda share: -share[1])
+    for module, seconds in ranked[:16]:
         print(f"  {100 * seconds / total:4.1f} %  {module}")
-    return {module: seconds / total for module, seconds in shares.most_common()}
+    return {module: seconds / total for module, seconds in ranked}
 
 
 if __name__ == "__main__":

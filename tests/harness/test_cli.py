@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -356,7 +357,7 @@ def test_the_working_folder_is_left_as_it_was(clean: Path) -> None:
     assert sorted(os.listdir(SAMPLE)) == ["plants", "samplestore"]
 
 
-def harness_process(*arguments: str, cwd: Path, output: object = subprocess.PIPE) -> subprocess.Popen[str]:
+def harness_process(*arguments: str, cwd: Path, output: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "harness", *arguments]
     return subprocess.Popen(
@@ -365,7 +366,7 @@ def harness_process(*arguments: str, cwd: Path, output: object = subprocess.PIPE
         env=environment,
         stdout=output,
         stderr=subprocess.PIPE,
-        text=True,  # type: ignore[call-overload]
+        text=True,
     )
 
 

@@ -24,7 +24,9 @@ from harness.generators import (
     sampled,
 )
 
-ZERO = lambda name, count: 0  # noqa: E731 - a source of nothing but zeros
+
+def zero(name: str, count: int) -> int:
+    return 0
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ ZERO = lambda name, count: 0  # noqa: E731 - a source of nothing but zeros
     ],
 )
 def test_zero_is_the_simplest(generator: Generator, simplest: object) -> None:
-    assert generator(ZERO, "argument") == simplest
+    assert generator(zero, "argument") == simplest
 
 
 def drawn(generator: Generator, count: int = 2_000) -> Counter[Any]:

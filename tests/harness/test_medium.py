@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -261,7 +261,7 @@ def test_reopening_is_no_barrier() -> None:
 def test_a_buffer_the_store_uses_again_does_not_change_the_medium() -> None:
     medium = SimulatedMedium(FILE)
     buffer = bytearray(b"x" * PAGE)
-    medium.write(0, 0, buffer)  # type: ignore[arg-type]
+    medium.write(0, 0, cast(bytes, buffer))
     buffer[:] = b"y" * PAGE
     assert medium.read(0, 0, 1) == b"x" * PAGE
 

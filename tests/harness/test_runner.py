@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -91,7 +91,7 @@ class System:
 
 
 class Model:
-    script: dict[str, Callable[..., Any]] = {}  # noqa: RUF012 - replaced in a subclass for each test
+    script: ClassVar[dict[str, Callable[..., Any]]] = {}  # replaced in a subclass for each test
 
     def __init__(self) -> None:
         self.entries: dict[int, int] = {}
@@ -299,8 +299,8 @@ def test_a_model_that_adopts_judges_what_the_system_gave(
 
 
 def test_a_model_that_wants_to_know_is_told_of_each_reopening() -> None:
-    def told(system: System, model: Model) -> None:
-        counts.append(model.reopened_count)  # type: ignore[attr-defined]
+    def told(system: System, model: _AdoptingModel) -> None:
+        counts.append(model.reopened_count)
 
     counts: list[int] = []
     run(make_spec(model=_AdoptingModel, invariants=[told]), "get", "reboot", "crash")
@@ -453,7 +453,8 @@ class _Anything:
     def __eq__(self, other: object) -> bool:
         return True
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return 0
 
 
 def test_write_back_is_bounded_and_at_least_one_step() -> None:

@@ -447,7 +447,8 @@ def shut_down_in_barrier(nth: int) -> bool:
                 outcomes.append(dependency.is_persistent())
 
     medium_of(store).in_barrier = another_thread
-    dependency.wait()
+    with suppress(OutOfServiceError):  # the shutdown that was broken off has stopped the store
+        dependency.wait()
     (outcome,) = outcomes
     return outcome
 
@@ -680,3 +681,20 @@ def test_a_disk_that_does_not_settle_is_a_disk_error() -> None:
     medium.fails = lambda event: event.kind == "barrier"
     with pytest.raises(DiskError):
         open_store(medium, PlainSeam(), MANUAL)
+
+
+def test_a_shutdown_that_is_interrupted_touches_the_disk_no_more() -> None:
+    def interrupted(event: Event) -> bool:
+        if event.kind == "barrier":
+            raise KeyboardInterrupt
+        return False
+
+    store = new_store()
+    dependency = store.put(b"a", b"1")
+    medium_of(store).fails = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        store.shutdown()
+    traced_count = len(medium_of(store).trace)
+    with pytest.raises((DiskError, OutOfServiceError)):
+        dependency.wait()
+    assert len(medium_of(store).trace) == traced_count
