@@ -18,7 +18,7 @@ from harness.spec import (
     Operation,
     Reboot,
     Spec,
-    Violated,
+    ViolationError,
     WriteBack,
 )
 from harness.verdict import Answer, Mode, Verdict
@@ -37,7 +37,7 @@ __all__ = [
     "SimulatedMedium",
     "Spec",
     "Verdict",
-    "Violated",
+    "ViolationError",
     "World",
     "WriteBack",
     "check",

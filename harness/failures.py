@@ -7,9 +7,9 @@ signals of medium and seam (a keyboard interrupt, a program that no longer appli
 from __future__ import annotations
 
 from harness.history import describe
-from harness.medium import DeadMedium, MediumMisuse
+from harness.medium import DeadMedium, MediumMisuseError
 from harness.sequential_seam import Deadlock, LockMisuse
-from harness.spec import Violated
+from harness.spec import ViolationError
 from harness.verdict import Failure
 
 Finding = tuple[str, str, str, str]  # property, place, answered, allowed
@@ -28,13 +28,13 @@ def finding_of_system(error: BaseException, operation: str, property_name: str =
 
     ``property_name`` is what an ordinary error breaks here.
     """
-    if isinstance(error, Violated):
+    if isinstance(error, ViolationError):
         return _finding_of_violated(error)
     if isinstance(error, Deadlock):
         return "deadlock", operation, str(error), "every wait ends"
     if isinstance(error, LockMisuse):
         return "lock misuse", operation, str(error), "each lock taken once and let go by its holder"
-    if isinstance(error, MediumMisuse):
+    if isinstance(error, MediumMisuseError):
         return "device", error.kind, str(error), "only what the device model takes"
     if isinstance(error, DeadMedium):
         return "device", "use after a crash", str(error), "no further use of what has crashed"
@@ -45,14 +45,14 @@ def finding_of_system(error: BaseException, operation: str, property_name: str =
 
 def finding_of_model(error: BaseException, operation: str) -> Finding | None:
     """The same for an error that came out of the model: models can be wrong too."""
-    if isinstance(error, Violated):
+    if isinstance(error, ViolationError):
         return _finding_of_violated(error)
     if isinstance(error, MemoryError) or not isinstance(error, Exception | SystemExit):
         return None
     return "unexpected error", f"model: {_place_of(error)}", describe(error), "a model that answers"
 
 
-def _finding_of_violated(error: Violated) -> Finding:
+def _finding_of_violated(error: ViolationError) -> Finding:
     return "invariant", error.place, describe(error.answered), describe(error.allowed)
 
 

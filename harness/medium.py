@@ -42,7 +42,7 @@ class DeadMedium(BaseException):
     """Something that crashed was used again."""
 
 
-class MediumMisuse(Exception):  # noqa: N818 - what happened, not an error's name
+class MediumMisuseError(Exception):
     """The store asked the device for what it must not. ``kind`` is a stable name."""
 
     def __init__(self, kind: str, detail: str) -> None:
@@ -124,12 +124,12 @@ class SimulatedMedium:
         if self._dead:
             self._check_alive()
         if extent < 0 or page < 0 or page_count < 1 or extent >= self.extent_count:
-            raise MediumMisuse("read out of range", f"{page_count} pages at page {page} of extent {extent}")
+            raise MediumMisuseError("read out of range", f"{page_count} pages at page {page} of extent {extent}")
         content = self._extents[extent]
         page_size_bytes = self.page_size_bytes
         end = (page + page_count) * page_size_bytes
         if end > len(content):
-            raise MediumMisuse("read past the end", f"{page_count} pages at page {page} of extent {extent}")
+            raise MediumMisuseError("read past the end", f"{page_count} pages at page {page} of extent {extent}")
         return content[page * page_size_bytes : end]
 
     def write(self, extent: int, page: int, data: bytes) -> None:
@@ -138,9 +138,9 @@ class SimulatedMedium:
         start = page * self.page_size_bytes
         end = start + len(data)
         if not 0 <= extent < self.extent_count or page < 0 or end > self._extent_size_bytes:
-            raise MediumMisuse("write out of range", f"{len(data)} bytes at page {page} of extent {extent}")
+            raise MediumMisuseError("write out of range", f"{len(data)} bytes at page {page} of extent {extent}")
         if not data or len(data) % self.page_size_bytes:
-            raise MediumMisuse("write of a partial page", f"{len(data)} bytes at page {page} of extent {extent}")
+            raise MediumMisuseError("write of a partial page", f"{len(data)} bytes at page {page} of extent {extent}")
         before = self._extents[extent]
         data = bytes(data)  # a store may re-use its buffer
         if not self.zoned:
@@ -149,14 +149,14 @@ class SimulatedMedium:
             self._extents[extent] = before + data
         else:
             pointer = len(before) // self.page_size_bytes
-            raise MediumMisuse("write off the pointer", f"page {page} of extent {extent}, write pointer {pointer}")
+            raise MediumMisuseError("write off the pointer", f"page {page} of extent {extent}, write pointer {pointer}")
         self._enter(extent, page, data, before)
 
     def reset(self, extent: int) -> None:
         if self._dead:
             self._check_alive()
         if not 0 <= extent < self.extent_count:
-            raise MediumMisuse("reset out of range", f"extent {extent}")
+            raise MediumMisuseError("reset out of range", f"extent {extent}")
         if self.zoned:
             before = self._extents[extent]
             self._extents[extent] = b""
@@ -171,7 +171,7 @@ class SimulatedMedium:
         if self._dead:
             self._check_alive()
         if not self.zoned or not 0 <= extent < self.extent_count:
-            raise MediumMisuse("no write pointer", f"extent {extent}")
+            raise MediumMisuseError("no write pointer", f"extent {extent}")
         return len(self._extents[extent]) // self.page_size_bytes
 
     def _enter(self, extent: int, page: int, data: bytes | None, before: bytes) -> None:

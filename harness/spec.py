@@ -54,8 +54,8 @@ class Operation:
     ``arguments`` maps each parameter to its generator. ``writes`` names what the call changes: the name of
     the argument that is the key, or a function of (arguments, result) that gives groups of keys, each group
     atomic. Where the system is free in what it returns, the model ``adopts`` the result: its method is called as
-    ``model.<name>(result, **arguments)`` and raises `Violated` if the system may not have returned that. A typed error
-    that the system raised is given to it in the result's place.
+    ``model.<name>(result, **arguments)`` and raises `ViolationError` if the system may not have returned that. A typed
+    error that the system raised is given to it in the result's place.
     """
 
     __slots__ = ("adopts", "arguments", "name", "weight", "writes")
@@ -80,7 +80,7 @@ class Background(Operation):
     """Work that must not change what the system answers; called on the system only, unless the model has it.
 
     Where the model offers a method of the same name, it is given what the system returned:
-    ``model.<name>(result, **arguments)``; the method raises `Violated` if the system may not have done so.
+    ``model.<name>(result, **arguments)``; the method raises `ViolationError` if the system may not have done so.
     """
 
     __slots__ = ()
@@ -155,7 +155,7 @@ class Configuration:
     collisions: tuple[bytes, ...] = (b"\x00\x00", b"\xff\xff")  # endings that an identifier may be chosen to have
 
 
-class Violated(Exception):  # noqa: N818 - what happened, not an error's name
+class ViolationError(Exception):
     """Raised by an invariant or a model that sees the system do what it must not. ``place`` is a stable name."""
 
     def __init__(self, place: str, answered: object = "", allowed: object = "") -> None:
@@ -181,7 +181,7 @@ class Spec:
     configurations: Sequence[Configuration]
     contents: Callable[[Any], Any] | None = None  # whole contents, of system or model, comparable
     durability: Durability | None = None
-    invariants: Sequence[Callable[[Any, Any], None]] = field(default=())  # (system, model); raise Violated
+    invariants: Sequence[Callable[[Any, Any], None]] = field(default=())  # (system, model); raise ViolationError
     errors: tuple[type[Exception], ...] = ()  # typed errors that count as results; the model raises the same
     excuses: tuple[type[Exception], ...] = ()  # typed errors that only the system may raise: the step is void
     steps_mean: int = 30

@@ -28,8 +28,6 @@ class BufferCache:
         self._page_size_bytes = extents.page_size_bytes
         self._extent_size_pages = extents.extent_size_pages
         self._pages: dict[int, bytes] = {}  # least recently used first
-        self.hits_count = 0
-        self.misses_count = 0
 
     def append(self, extent: int, data: bytes, after: Dependency) -> CachedAppend:
         """Append whole pages. Given back: persistent when the bytes are *and* the pointer over them."""
@@ -48,7 +46,6 @@ class BufferCache:
                 return self._read_through(extent, page, page_count)
             found.append(data)
         self._restore(first, found)
-        self.hits_count += 1
         return found[0] if page_count == 1 else b"".join(found)
 
     def _restore(self, first: int, found: list[bytes]) -> None:
@@ -58,7 +55,6 @@ class BufferCache:
             pages[first + i] = data
 
     def _read_through(self, extent: int, page: int, page_count: int) -> bytes:
-        self.misses_count += 1
         data = self._extents.read(extent, page, page_count)
         size = self._page_size_bytes
         first = extent * self._extent_size_pages + page
@@ -83,6 +79,3 @@ class BufferCache:
         first = extent * self._extent_size_pages
         for key in range(first, first + self._extents.soft_pages(extent)):
             self._pages.pop(key, None)  # CACHE-1
-
-    def soft_pages(self, extent: int) -> int:
-        return self._extents.soft_pages(extent)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.generators import Generator, payloads
-from harness.spec import Configuration, MediumShape, Violated
+from harness.spec import Configuration, MediumShape, ViolationError
 from harness.world import World
 from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
@@ -136,4 +136,4 @@ def violations() -> Iterator[None]:
     try:
         yield
     except InvariantError as error:
-        raise Violated(error.rule, str(error), f"what rule {error.rule} of docs/INVARIANTS.md says") from None
+        raise ViolationError(error.rule, str(error), f"what rule {error.rule} of docs/INVARIANTS.md says") from None

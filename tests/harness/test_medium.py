@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.medium import DeadMedium, MediumMisuse, SimulatedMedium
+from harness.medium import DeadMedium, MediumMisuseError, SimulatedMedium
 from harness.menu import Menu
 from harness.sources import EnumeratingSource
 from harness.spec import MediumShape
@@ -216,7 +216,7 @@ def test_a_lost_page_takes_all_later_entries_of_its_extent_and_no_other() -> Non
     ],
 )
 def test_misuse_has_a_name(shape: MediumShape, kind: str, misuse: Callable[[SimulatedMedium], object]) -> None:
-    with pytest.raises(MediumMisuse) as caught:
+    with pytest.raises(MediumMisuseError) as caught:
         misuse(SimulatedMedium(shape))
     assert caught.value.kind == kind
 

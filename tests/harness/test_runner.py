@@ -22,7 +22,7 @@ from harness.spec import (
     Operation,
     Reboot,
     Spec,
-    Violated,
+    ViolationError,
     WriteBack,
 )
 from harness.verdict import Mode, Run
@@ -112,7 +112,7 @@ class Model:
 class TidyingModel(Model):
     def tidy(self, result: Any) -> None:
         if result == "too much":
-            raise Violated("tidied too much", result, "less")
+            raise ViolationError("tidied too much", result, "less")
 
 
 def write(model: Model, key: int, outcome: int | None) -> None:
@@ -281,7 +281,7 @@ class _AdoptingModel(Model):
 
     def make(self, result: Any = None) -> Any:
         if isinstance(result, MissingError) or result % 2:
-            raise Violated("odd make", result, "an even number")
+            raise ViolationError("odd make", result, "an even number")
 
     def reopened(self) -> None:
         self.reopened_count += 1
@@ -334,7 +334,7 @@ def test_a_conformance_spec_without_durability_may_have_failed_writes() -> None:
 def test_invariants_hold_after_each_step() -> None:
     def even(system: System, model: Model) -> None:
         if any(value % 2 for value in system.entries.values()):
-            raise Violated("even", system.entries, "even values")
+            raise ViolationError("even", system.entries, "even values")
 
     result = run(make_spec(invariants=[even]), "make", ("put", {"value.0": 3}), "make")
     assert signature(result) == ("invariant", "even")

@@ -26,7 +26,7 @@ from harness.spec import (
     Operation,
     Reboot,
     Spec,
-    Violated,
+    ViolationError,
     WriteBack,
 )
 
@@ -344,7 +344,7 @@ def all_entries(subject: ToyStore | ToyModel) -> Mapping[bytes, bytes]:
 def same_count(system: ToyStore, model: ToyModel) -> None:
     count = len(system.entries) + (system.bug == "count off by one" and len(system.entries) == 3)
     if count != len(model.entries):
-        raise Violated("same count", count, len(model.entries))
+        raise ViolationError("same count", count, len(model.entries))
 
 
 def _shape(*, zoned: bool) -> MediumShape:

@@ -32,7 +32,6 @@ def test_a_page_is_read_from_the_disk_once() -> None:
         assert stack.cache.read(extent, 1, 2) == page_of("b") + page_of("c")
         assert stack.cache.read(extent, 2, 1) == page_of("c")
     assert reads_count(stack) == before + 1
-    assert (stack.cache.hits_count, stack.cache.misses_count) == (5, 1)
 
 
 def test_the_page_least_recently_used_is_forgotten_first() -> None:

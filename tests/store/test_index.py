@@ -188,6 +188,11 @@ def test_idx_2_a_later_flush_is_not_recorded_before_an_earlier_one() -> None:
     world.index.flush()
     second = world.put(b"b")
     world.index.flush()
+    assert_both_wait(world, late, first, second)
+
+
+def assert_both_wait(world: World, late: Promise, first: Dependency, second: Dependency) -> None:
+    """Neither entry is persistent until ``late`` is."""
     world.stack.drain()
     assert (first.poll(), second.poll()) == (PENDING, PENDING)
     late.bind(PERSISTENT)
@@ -201,11 +206,7 @@ def test_a_superseded_put_becomes_persistent_with_its_successor() -> None:
     first = world.put(b"a", 1)
     second = world.put(b"a", 2, values=late)
     world.index.flush()
-    world.stack.drain()
-    assert (first.poll(), second.poll()) == (PENDING, PENDING)
-    late.bind(PERSISTENT)
-    world.stack.drain()
-    assert (first.poll(), second.poll()) == (PERSISTENT_STATE, PERSISTENT_STATE)
+    assert_both_wait(world, late, first, second)
 
 
 def test_idx_5_what_comes_while_a_memtable_is_written_goes_to_the_next_and_both_are_seen() -> None:
