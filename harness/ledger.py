@@ -56,7 +56,7 @@ class Judgement:
     mismatch: Mismatch | None
     observed: dict[Key, Any]
     allowed: dict[Key, Sequence[Any]]
-    any_persistent: bool  # some key's last operation was persistent
+    any_persistent: bool  # some key's last operation was persistent, or was settled earlier
     any_lost: bool  # some key's last operation was not, and is not what the key reads as
 
 
@@ -72,7 +72,7 @@ class UnreadableKeyError(Exception):
 class Ledger:
     """See the module. ``read`` is that of the spec's `Durability`; without one only dependencies are kept."""
 
-    __slots__ = ("_bases", "_group_count", "_others", "_prune_at_count", "_read", "_writes")
+    __slots__ = ("_bases", "_group_count", "_others", "_prune_at_count", "_read", "_settled", "_writes")
 
     def __init__(self, read: Callable[[Any, Any], Any] | None) -> None:
         self._read = read
@@ -81,6 +81,7 @@ class Ledger:
         self._others: list[tuple[Dependency, int, str]] = []  # of operations that change no key
         self._group_count = 0
         self._prune_at_count = PRUNE_AT_COUNT
+        self._settled: set[Key] = set()
 
     def expect(self, model: Any, key: Key) -> None:
         """The model is about to change this key."""
@@ -149,7 +150,8 @@ class Ledger:
         observed: dict[Key, Any] = {}
         allowed: dict[Key, Sequence[Any]] = {}
         mismatch: Mismatch | None = None
-        any_persistent = any_lost = False
+        any_persistent = not self._settled <= places.keys()
+        any_lost = False
         for key, key_places in places.items():
             options = allowed[key] = self._allowed(key, key_places, states)
             try:
@@ -211,6 +213,7 @@ class Ledger:
 
     def clear(self) -> None:
         """Everything is settled."""
+        self._settled.update(self._bases)
         self._bases.clear()
         self._writes.clear()
         self._others.clear()

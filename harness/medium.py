@@ -18,8 +18,11 @@ Choices at a crash are the arguments of ``choose_survivor(name, count)``; 0 is a
     ``survivor.extent.<medium>.<extent>``  coarse tier only: 1 if all that was issued to that extent is lost
 
 Contents are immutable: an extent is one ``bytes`` object, replaced by each write and shared by every image that has it.
-A zoned extent is as long as its write pointer, so that writing is appending. Every public IO passes `_check_alive`
-first: the place for faults, and for a crash after a given number of entries.
+A zoned extent is as long as its write pointer, so that writing is appending.
+
+Power can be made to fail in the middle of whatever the system does: `DevicePosition.arm` says after which event, a
+write, reset or barrier on any medium of the world. The next event does not happen; it, and all that follow, raise
+`PowerCut`.
 
 Not simulated: faults, bit rot, and devices that break their own model.
 """
@@ -27,7 +30,8 @@ Not simulated: faults, bit rot, and devices that break their own model.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from enum import IntEnum
+from typing import Final, NamedTuple, Protocol
 
 from harness.spec import MediumShape, Tier
 
@@ -42,6 +46,10 @@ class DeadMedium(BaseException):
     """Something that crashed was used again."""
 
 
+class PowerCut(BaseException):
+    """The power has failed: the event did not happen, and none will."""
+
+
 class MediumMisuseError(Exception):
     """The store asked the device for what it must not. ``kind`` is a stable name."""
 
@@ -50,14 +58,43 @@ class MediumMisuseError(Exception):
         self.kind = kind
 
 
-class DevicePosition:
-    """The step a world is at, and how many device entries that step has issued."""
+class Strike(IntEnum):
+    """What is counted until the power fails."""
 
-    __slots__ = ("issued_count", "step")
+    EVENT = 0  # writes, resets and barriers alike
+    BARRIER = 1
+    RESET = 2
+
+
+class DevicePosition:
+    """The step a world is at, how many device entries that step has issued, and when its power will fail."""
+
+    __slots__ = ("_left_count", "_strike", "is_cut", "issued_count", "step")
 
     def __init__(self) -> None:
         self.step = 0
         self.issued_count = 0
+        self.is_cut = False
+        self._strike = Strike.EVENT
+        self._left_count = -1  # negative: not armed
+
+    def arm(self, strike: Strike, count: int) -> None:
+        """The power fails once ``count`` more of these have happened."""
+        self._strike = strike
+        self._left_count = count
+
+    def disarm(self) -> None:
+        self._left_count = -1
+        self.is_cut = False
+
+    def pass_event(self, kind: Strike) -> None:
+        """An event of this kind is about to happen. Raises `PowerCut` if the power has failed by now."""
+        if not self._left_count:
+            self.is_cut = True
+        if self.is_cut:
+            raise PowerCut
+        if self._strike in (Strike.EVENT, kind):
+            self._left_count -= 1
 
 
 class Entry(NamedTuple):
@@ -70,6 +107,12 @@ class Entry(NamedTuple):
     page: int
     data: bytes | None  # None: a reset
     before: bytes  # the extent's content when it was issued
+
+
+class Observer(Protocol):
+    """Sees what a medium is asked to do, just before it does it. Must not use the medium."""
+
+    def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None: ...
 
 
 class Loss(NamedTuple):
@@ -89,8 +132,10 @@ class SimulatedMedium:
         "_extent_size_bytes",
         "_extents",
         "_log",
+        "_observer",
         "_position",
         "_sector_size_bytes",
+        "_watched",
         "extent_count",
         "extent_size_pages",
         "index",
@@ -114,6 +159,8 @@ class SimulatedMedium:
             raise ValueError("a page must be a whole number of sectors")
         self._position = DevicePosition() if position is None else position
         self._dead = False
+        self._watched = False  # dead, counting events or observed: the one thing that events look at
+        self._observer: Observer | None = None
         self._log: list[Entry] = []
         fresh = b"" if shape.zoned else bytes(self._extent_size_bytes)
         self._extents = [fresh] * shape.extent_count
@@ -133,8 +180,8 @@ class SimulatedMedium:
         return content[page * page_size_bytes : end]
 
     def write(self, extent: int, page: int, data: bytes) -> None:
-        if self._dead:
-            self._check_alive()
+        if self._watched:
+            self._pass_event(Strike.EVENT, extent, page, data)
         start = page * self.page_size_bytes
         end = start + len(data)
         if not 0 <= extent < self.extent_count or page < 0 or end > self._extent_size_bytes:
@@ -153,8 +200,8 @@ class SimulatedMedium:
         self._enter(extent, page, data, before)
 
     def reset(self, extent: int) -> None:
-        if self._dead:
-            self._check_alive()
+        if self._watched:
+            self._pass_event(Strike.RESET, extent)
         if not 0 <= extent < self.extent_count:
             raise MediumMisuseError("reset out of range", f"extent {extent}")
         if self.zoned:
@@ -163,8 +210,8 @@ class SimulatedMedium:
             self._enter(extent, 0, None, before)
 
     def barrier(self) -> None:
-        if self._dead:
-            self._check_alive()
+        if self._watched:
+            self._pass_event(Strike.BARRIER)
         self._log.clear()
 
     def write_pointer(self, extent: int) -> int:
@@ -185,6 +232,12 @@ class SimulatedMedium:
         if self._dead:
             raise DeadMedium(f"medium {self.index} has crashed")
 
+    def _pass_event(self, kind: Strike, extent: int = 0, page: int = 0, data: bytes = b"") -> None:
+        self._check_alive()
+        self._position.pass_event(kind)
+        if self._observer is not None:
+            self._observer.before_event(self, kind, extent, page, data)
+
     # -- the device, as the harness sees it
 
     @property
@@ -193,7 +246,25 @@ class SimulatedMedium:
         return tuple(self._log)
 
     def kill(self) -> None:
-        self._dead = True
+        self._dead = self._watched = True
+
+    def watch(self, watched: bool) -> None:
+        """Whether events are counted, because the power is to fail after some of them."""
+        self._watched = watched or self._dead or self._observer is not None
+
+    def observe(self, observer: Observer) -> None:
+        """Tell the observer of each event to come, until this medium is dead."""
+        self._observer = observer
+        self._watched = True
+
+    def hold(self, extents: Sequence[bytes]) -> None:
+        """Have this on it, persistent, in place of what there was. A zoned extent is as long as its write pointer."""
+        self._extents = list(extents)
+        self._log.clear()
+
+    def contents(self) -> tuple[bytes, ...]:
+        """What each extent holds now, whether or not a barrier has passed it."""
+        return tuple(self._extents)
 
     def reopen(self) -> SimulatedMedium:
         """The same device under a new owner, what is not yet past a barrier included; this one is dead."""

@@ -6,7 +6,7 @@ arguments are drawn, what the model wants to see. A spec that cannot be run is r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,7 +33,10 @@ WRITE_BACK: Final = 2
 REBOOT: Final = 3
 CRASH: Final = 4
 
-LANES = frozenset({"device", "entropy", "survivor", "fault", "schedule", "flush"})  # no argument may have these names
+# No argument may have these names.
+LANES = frozenset(
+    "again cut death device during entropy fault flush inside recovery schedule steps strike survivor".split()  # noqa: SIM905
+)
 
 
 class SpecError(ValueError):
@@ -51,6 +54,7 @@ class Action:
     key_argument: str | None  # the call changes the key that this argument is
     groups_of: Callable[[Any, Any], Any] | None  # or the groups of keys that this function gives
     adopts: bool  # the model is given what the system returned
+    partial: Callable[[Any], Any] | None  # what an interrupted call had done by then, for the model to adopt
     remembered: bool  # some `references` name this operation
     model_sees: bool  # a background operation that the model has too
     steps_max: int = 0
@@ -68,6 +72,8 @@ class Plan:
     menu: Menu
     actions: tuple[Action, ...]
     action_of: dict[str, Action]
+    write_back: Action | None
+    interruptible: tuple[Action, ...]  # what else the power may fail in the middle of
     read: Callable[[Any, Any], Any] | None
     settle: Callable[[Any, Key, Any], None] | None
     reboots: bool
@@ -94,6 +100,8 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
         menu=_compile_menu(spec, actions, mode),
         actions=actions,
         action_of={action.name: action for action in actions},
+        write_back=next((action for action in actions if action.kind == WRITE_BACK), None),
+        interruptible=_interruptible(spec, actions),
         read=None if durability is None else durability.read,
         settle=None if durability is None else durability.settle,
         model_reopens=hasattr(model, "reopened"),
@@ -138,12 +146,24 @@ def _compile_action(operation: Operation, model: Any, wanted: set[str]) -> Actio
         key_argument=key_argument,
         groups_of=groups_of,
         adopts=operation.adopts,
+        partial=operation.partial,
         remembered=operation.name in wanted,
         model_sees=isinstance(operation, Background) and hasattr(model, operation.name),
         steps_max=operation.steps_max if isinstance(operation, WriteBack) else 0,
         tier=operation.tier if isinstance(operation, Crash) else "fine",
         flushes=operation.flushes if isinstance(operation, Crash) else (),
     )
+
+
+def _interruptible(spec: Spec, actions: Sequence[Action]) -> tuple[Action, ...]:
+    """Reads are left out, for a device sees nothing of them. If there is nothing else, everything."""
+    candidates = [
+        (action, operation)
+        for action, operation in zip(actions, spec.operations, strict=True)
+        if action.kind not in (CRASH, WRITE_BACK)
+    ]
+    writing = [action for action, each in candidates if each.writes is not None or action.kind != OPERATION]
+    return tuple(writing or [action for action, _ in candidates])
 
 
 def _split_writes(operation: Operation) -> tuple[str | None, Callable[[Any, Any], Any] | None]:

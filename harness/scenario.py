@@ -11,18 +11,29 @@ from `BaseException`, other than the stop signals of medium and seam.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, NoReturn
 
 from harness.arguments import ArgumentDrawer, split_answer
 from harness.failures import ScenarioFailed, finding_of_model, finding_of_system
 from harness.history import History, describe, describe_difference
 from harness.ledger import FAILED, Judgement, Ledger, UnreadableKeyError, poll
+from harness.medium import Loss, PowerCut, Strike
 from harness.plan import BACKGROUND, CRASH, OPERATION, WRITE_BACK, Action, Plan
 from harness.sources import ENDING, OPENING, Source
 from harness.spec import Dependency, Key
 from harness.verdict import Counters, Failure
 from harness.world import World
+
+# How far into an operation, or a recovery, the power may fail.
+CUT_EVENTS_MAX: Final = 16
+CUT_BARRIERS_MAX: Final = 4  # and resets
+RECOVERY_EVENTS_MAX: Final = 4
+RECOVERIES_CUT_MAX: Final = 2
+DEATH_ODDS: Final = 6  # of so many crashes, one only kills the process
+
+_STRIKES = tuple(Strike)
 
 
 class Scenario:
@@ -30,6 +41,7 @@ class Scenario:
 
     __slots__ = (
         "_actions",
+        "_arguments",
         "_counters",
         "_dependency_types",
         "_drawer",
@@ -60,6 +72,7 @@ class Scenario:
         self._excuses = plan.spec.excuses
         self._drawer = ArgumentDrawer(source)
         self._step_operation = OPENING
+        self._arguments: dict[str, Any] | None = None  # of the call under way
         self.world = World(plan.configuration, source)
         self._position = self.world.position
         self.model = plan.spec.model()
@@ -79,18 +92,10 @@ class Scenario:
         position.issued_count = 0
         action = self._actions[index]
         self._step_operation = action.name
-        kind = action.kind
-        if kind == OPERATION:
-            self._operation(action)
-        elif kind == BACKGROUND:
-            self._background(action)
-        elif kind == WRITE_BACK:
-            self._write_back(action)
-        elif kind == CRASH:
+        if action.kind == CRASH:
             self._crash(action)
         else:
-            self._counters.reboots += 1
-            self._reboot(action.name)
+            self._act(action)
         self._counters.operations += 1
         if self._invariants:
             self._check_invariants(action.name)
@@ -106,12 +111,36 @@ class Scenario:
 
     # -- steps
 
+    def _act(self, action: Action) -> None:
+        kind = action.kind
+        if kind == OPERATION:
+            self._operation(action)
+        elif kind == BACKGROUND:
+            self._background(action)
+        elif kind == WRITE_BACK:
+            self._write_back(action)
+        else:
+            self._counters.reboots += 1
+            self._reboot(action.name)
+
+    def _call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Call the system. Raises `PowerCut` if the power has failed meanwhile, whatever the system made of it."""
+        try:
+            answer = getattr(self.system, name)(**arguments)
+        except BaseException:
+            if self.world.position.is_cut:
+                raise PowerCut from None
+            raise
+        if self.world.position.is_cut:
+            raise PowerCut
+        return answer
+
     def _operation(self, action: Action) -> None:
         arguments = self._draw_arguments(action)
         if arguments is None:
             return
         try:
-            answer = getattr(self.system, action.name)(**arguments)
+            answer = self._call(action.name, arguments)
         except self._excuses as excuse:
             self._excuse(excuse)
             return
@@ -162,7 +191,7 @@ class Scenario:
         if arguments is None:
             return
         try:
-            answer = getattr(self.system, action.name)(**arguments)
+            answer = self._call(action.name, arguments)
         except self._excuses as excuse:
             self._excuse(excuse)
             return
@@ -178,11 +207,11 @@ class Scenario:
             self._drawer.remember(action.name, self._position.step, result)
 
     def _write_back(self, action: Action) -> None:
-        steps_count = 1 + self._source.choose("steps", action.steps_max)
+        self._arguments = arguments = {"steps": 1 + self._source.choose("steps", action.steps_max)}
         if self._history is not None:
-            self._history.call(self._position.step, action.name, {"steps": steps_count})
+            self._history.call(self._position.step, action.name, arguments)
         try:
-            self.system.write_back(steps_count)
+            self._call(action.name, arguments)
         except self._excuses as excuse:
             self._excuse(excuse)
         except BaseException as error:
@@ -192,8 +221,9 @@ class Scenario:
         history, step = self._history, self._position.step
         if history is not None:
             history.note(step, operation)
+        self._arguments = {}
         try:
-            self.system.shutdown()
+            self._call("shutdown", {})
             states = self._ledger.poll()
             unfinished = self._ledger.first_unfinished()
         except self._excuses as excuse:
@@ -214,41 +244,148 @@ class Scenario:
         self._compare_contents(operation, "conformance")
 
     def _crash(self, action: Action) -> None:
-        history, step = self._history, self._position.step
+        """Between operations or within one; the recovery that follows may be cut short too."""
         for name in action.flushes:
             if self._source.choose("flush", 2):
                 self._background(self._plan.action_of[name])
+        if action.tier == "fine":
+            inner = self._choose_inner()
+            if inner is not None:
+                self._interrupt(inner)
         try:
             states = self._ledger.poll()
         except BaseException as error:
             self._fail_on(error, action.name)
-        if history is not None:
-            history.note(step, action.name)
-            for write, state in zip(self._ledger.writes, states, strict=True):
-                history.note(step, f"polled: {write.step} {write.operation} {describe(write.key)} {state}")
-        losses = self.world.crash(action.tier)
-        if history is not None:
-            history.losses(step, losses)
-        self._counters.crashes += 1
-        self._open_system(action.name)
+        self._note_crash(action.name, states)
+        died = self._dies(action)
+        losses = self._stop(action, died)
+        self._recover(action)
         judgement = self._judge(action.name, states)
         if judgement.any_persistent and (judgement.any_lost or losses):
             self._counters.crashes_interesting += 1
         self._settle(judgement)
         self._compare_contents(action.name, "persistence")
+        self._crash_again(action, died)
+
+    def _crash_again(self, action: Action, died: bool) -> None:
+        """With nothing written since, nothing may read otherwise; above all not what was read before a barrier."""
+        choose = self._source.choose if died else self._source.choose_rare
+        if action.tier == "fine" and choose("again", 2):
+            self._stop(action, died=False)
+            self._open_system(action.name)
+            self._compare_contents(action.name, "persistence")
+
+    def _choose_inner(self) -> Action | None:
+        """The operation that the crash comes in the middle of; write-back has most events, so it is one of three."""
+        plan, choose = self._plan, self._source.choose
+        kinds = [each for each in ((plan.write_back,) if plan.write_back else (), plan.interruptible) if each]
+        inside = choose("inside", 1 + len(kinds))
+        if not inside:
+            return None
+        candidates = kinds[inside - 1]
+        return candidates[choose("during", len(candidates))]
+
+    def _interrupt(self, inner: Action) -> None:
+        """Perform one more operation; the power fails in its middle, or after it if it has fewer events."""
+        choose = self._source.choose
+        strike = _STRIKES[choose("strike", len(_STRIKES))]
+        count = choose("cut", CUT_EVENTS_MAX if strike is Strike.EVENT else CUT_BARRIERS_MAX)
+        self._arguments = None
+        self.world.fail_power_after(strike, count if strike is Strike.EVENT else count + 1)
+        try:
+            self._act(inner)
+        except PowerCut:
+            self._counters.operations_cut += 1
+            if self._history is not None:
+                plural = "" if count == 1 else "s"
+                reason = f"{count} device event{plural}" if strike is Strike.EVENT else f"{strike.name.lower()} {count}"
+                self._history.note(self._position.step, f"-> power fails within {inner.name}, after {reason}")
+            self._note_unfinished(inner)
+        self.world.keep_power()
+
+    def _note_unfinished(self, action: Action) -> None:
+        """What an interrupted operation was to change may read either way."""
+        arguments, ledger, step = self._arguments, self._ledger, self._position.step
+        if arguments is None or action.kind != OPERATION:
+            return
+        result = None
+        if action.adopts:
+            if action.partial is None:
+                return  # it has not given back what the model would have to adopt
+            result = action.partial(self.system)
+        groups: list[tuple[Key, ...]] = []
+        if action.key_argument is not None:
+            groups = [(arguments[action.key_argument],)]
+        elif action.groups_of is not None:
+            groups = [tuple(group) for group in action.groups_of(arguments, result)]
+        for group in groups:
+            for key in group:
+                ledger.expect(self.model, key)
+        try:
+            method = getattr(self.model, action.name)
+            method(result, **arguments) if action.adopts else method(**arguments)
+        except self._errors:
+            return  # refused, so it would have changed nothing
+        except BaseException as error:
+            self._fail_on_model(error, action.name)
+        for group in groups:
+            ledger.note_group(self.model, group, None, step, action.name)
+
+    def _note_crash(self, operation: str, states: list[str]) -> None:
+        history, step = self._history, self._position.step
+        if history is not None:
+            history.note(step, operation)
+            for write, state in zip(self._ledger.writes, states, strict=True):
+                history.note(step, f"polled: {write.step} {write.operation} {describe(write.key)} {state}")
+
+    def _dies(self, action: Action) -> bool:
+        return action.tier == "fine" and self._source.choose("death", DEATH_ODDS) == 1
+
+    def _stop(self, action: Action, died: bool) -> Sequence[Loss]:
+        """The device stops, or only the process dies and leaves the device's log as it is."""
+        self._counters.crashes += 1
+        if died:
+            self.world.reboot()
+            if self._history is not None:
+                self._history.note(self._position.step, "the process dies, the device goes on")
+            return ()
+        losses = self.world.crash(action.tier)
+        if self._history is not None:
+            self._history.losses(self._position.step, losses)
+        return losses
+
+    def _recover(self, action: Action) -> None:
+        """Open again, after recoveries that the next crash cut short."""
+        for _ in range(RECOVERIES_CUT_MAX if action.tier == "fine" else 0):
+            cut = self._source.choose_rare("recovery", 1 + RECOVERY_EVENTS_MAX)
+            if not cut:
+                break
+            self._counters.recoveries_cut += 1
+            self.world.fail_power_after(Strike.EVENT, cut - 1)
+            if self._history is not None:
+                self._history.note(self._position.step, f"recovery is cut short after {cut - 1} device events")
+            with suppress(PowerCut):
+                self._build_system(action.name)
+            self._stop(action, self._dies(action))
+        self._open_system(action.name)
 
     # -- parts of steps
 
     def _open_system(self, operation: str) -> None:
-        try:
-            self.system = self._plan.spec.system(self.world)
-        except BaseException as error:
-            self._fail_on(error, operation, "recovery")
+        self._build_system(operation)
         if operation != OPENING and self._plan.model_reopens:
             self._call_model("reopened", lambda method: method())
 
+    def _build_system(self, operation: str) -> None:
+        try:
+            self.system = self._plan.spec.system(self.world)
+        except BaseException as error:
+            if self.world.is_power_cut:
+                raise PowerCut from None
+            self._fail_on(error, operation, "recovery")
+
     def _draw_arguments(self, action: Action) -> dict[str, Any] | None:
-        arguments = self._drawer.draw(action)
+        self._arguments = arguments = self._drawer.draw(action)
         if arguments is None:
             self._counters.skipped += 1
             if self._history is not None:
@@ -364,6 +501,8 @@ class Scenario:
         allowed: object = None,
     ) -> NoReturn:
         """Turn what came out of the system into a failure, or let it pass if it is not the system's."""
+        if isinstance(error, PowerCut):
+            raise error  # it was to fail
         finding = finding_of_system(error, operation, property_name)
         if finding is None:
             raise error

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 
 from harness.program import Program, Step
-from harness.sources import RESERVED_NAMES
+from harness.sources import INTERRUPTS, RESERVED_NAMES
 
 CANDIDATES_MAX = 50_000
 PAIR_STEPS_MAX = 30
@@ -53,8 +53,8 @@ class PassCounters:
 
 
 def operation_count(program: Program) -> int:
-    """Steps that are operations; the opening and the end are in a program only for their choices."""
-    return sum(step.operation not in RESERVED_NAMES for step in program.steps)
+    """Operations, one that a crash comes in the middle of included; the opening and the end are none."""
+    return sum(1 + bool(step.choices.get(INTERRUPTS)) for step in program.steps if step.operation not in RESERVED_NAMES)
 
 
 def cost(program: Program) -> tuple[int, int, int]:

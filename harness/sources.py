@@ -23,6 +23,7 @@ from harness.program import Program, Step
 OPENING = "open"  # operation of step 0, in a program only where it has choices other than 0
 ENDING = "end"  # the same for the last step: clean shutdown and reopening
 RESERVED_NAMES = (OPENING, ENDING)
+INTERRUPTS: Final = "inside.0"  # a crash with this choice comes in the middle of one more operation
 
 RARE_CHANCE = 1 / 16  # of a `choose_rare` that is not 0, in random runs
 # Chance that an issued write is left whole without a further draw, one of these for each scenario. With plain draws
@@ -33,7 +34,9 @@ SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
 REDRAW_CHANCE: Final = 0.5
 
 # Lanes of choices that the system's surroundings make, not whoever calls it.
-ENVIRONMENT_LANES: Final = frozenset({"device", "survivor", "entropy", "flush"})
+ENVIRONMENT_LANES: Final = frozenset(
+    {"again", "cut", "death", "device", "entropy", "flush", "recovery", "strike", "survivor"}
+)
 
 
 class NoLongerApplies(BaseException):

@@ -35,6 +35,8 @@ from harness.generators import Generator, ResultsOf
 if TYPE_CHECKING:
     from unittest import TestCase
 
+    from harness.tracer import Tracer
+
 
 class Dependency(Protocol):
     def is_persistent(self) -> bool: ...
@@ -51,14 +53,16 @@ Writes = str | Callable[[Mapping[str, Any], Any], Iterable[Group]]
 class Operation:
     """A call made on system and model alike, whose results must be equal.
 
-    ``arguments`` maps each parameter to its generator. ``writes`` names what the call changes: the name of
-    the argument that is the key, or a function of (arguments, result) that gives groups of keys, each group
-    atomic. Where the system is free in what it returns, the model ``adopts`` the result: its method is called as
-    ``model.<name>(result, **arguments)`` and raises `ViolationError` if the system may not have returned that. A typed
-    error that the system raised is given to it in the result's place.
+    ``arguments`` maps each parameter to its generator. ``writes`` names what the call changes: the name of the argument
+    that is the key, or a function of (arguments, result) that gives groups of keys, each group atomic; the result is
+    None for a call that a crash has interrupted. Where the system is free in what it returns, the model ``adopts`` the
+    result: its method is called as ``model.<name>(result, **arguments)`` and raises `ViolationError` if the system may
+    not have returned that. A typed error that the system raised is given to it in the result's place. When the power
+    fails within the call there is no result; ``partial``, if given, says of the system what it had done by then, and
+    that is adopted in its place.
     """
 
-    __slots__ = ("adopts", "arguments", "name", "weight", "writes")
+    __slots__ = ("adopts", "arguments", "name", "partial", "weight", "writes")
 
     def __init__(
         self,
@@ -67,12 +71,14 @@ class Operation:
         weight: int = 1,
         writes: Writes | None = None,
         adopts: bool = False,
+        partial: Callable[[Any], Any] | None = None,
         **arguments: Argument,
     ) -> None:
         self.name = name
         self.weight = weight
         self.writes = writes
         self.adopts = adopts
+        self.partial = partial
         self.arguments: Mapping[str, Argument] = arguments
 
 
@@ -107,6 +113,9 @@ class Reboot(Operation):
 
 class Crash(Operation):
     """The device stops; what survives is chosen; the system is opened again on it.
+
+    By choice the power fails in the middle of one more operation, after any number of device events, and in the middle
+    of recovery; or only the process dies, and the device keeps what it has. See ``docs/CRASH_MODEL.md``.
 
     ``flushes`` names background operations, without arguments, each of which is run just before the crash or not, by
     choice (the coarse tier: each component flushed or dropped). ``tier`` says how finely the device's survivors are
@@ -185,6 +194,7 @@ class Spec:
     errors: tuple[type[Exception], ...] = ()  # typed errors that count as results; the model raises the same
     excuses: tuple[type[Exception], ...] = ()  # typed errors that only the system may raise: the step is void
     steps_mean: int = 30
+    trace: Callable[[Any, Tracer], None] | None = None  # (opened system, tracer): tell it of every write asked for
 
     def as_test(self, **options: Any) -> type[TestCase]:
         """Tests for pytest or unittest, see `harness.state_machine.as_test` for the options."""

@@ -55,6 +55,8 @@ class Counters:
     reboots: int = 0
     crashes: int = 0
     crashes_interesting: int = 0
+    operations_cut: int = 0  # in whose middle the power failed
+    recoveries_cut: int = 0
     excused: int = 0  # operations the system refused for a reason the spec excuses
     skipped: int = 0  # steps with nothing to act on
 

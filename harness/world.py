@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from harness.medium import DevicePosition, Loss, SimulatedMedium
+from harness.medium import DevicePosition, Loss, SimulatedMedium, Strike
 from harness.sequential_seam import SequentialSeam
 from harness.sources import Source
 from harness.spec import Configuration, Tier
@@ -45,15 +45,33 @@ class World:
         self.position.step = identity
         self.position.issued_count = 0
 
+    def fail_power_after(self, strike: Strike, count: int) -> None:
+        """From here on count events; after so many the power fails, in the middle of whatever the system does."""
+        self.position.arm(strike, count)
+        for medium in self.media:
+            medium.watch(True)
+
+    def keep_power(self) -> None:
+        """The power no longer fails by itself."""
+        self.position.disarm()
+        for medium in self.media:
+            medium.watch(False)
+
+    @property
+    def is_power_cut(self) -> bool:
+        return self.position.is_cut
+
     def crash(self, tier: Tier = "fine") -> Sequence[Loss]:
         """The device stops; the source chooses what survives. Says what was lost."""
+        self.position.disarm()
         choose_survivor = self._source.choose_at
         self.media = tuple([medium.crash_image(choose_survivor, tier) for medium in self.media])
         self._replace_seam()
         return [loss for medium in self.media for loss in medium.losses]
 
     def reboot(self) -> None:
-        """Everything that was issued is there, but is no more past a barrier than before."""
+        """The system's process is gone. Everything that was issued is there, but no more past a barrier than before."""
+        self.position.disarm()
         self.media = tuple([medium.reopen() for medium in self.media])
         self._replace_seam()
 

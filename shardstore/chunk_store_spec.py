@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from harness.generators import integers, keys
 from harness.spec import Background, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.tracer import Tracer
 from harness.world import World
 from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame
@@ -19,6 +20,7 @@ from shardstore.chunk_store import ChunkStore
 from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, join
 from shardstore.errors import DiskError, NoSpaceError, NotFoundError
 from shardstore.reclamation import Reclamation
+from shardstore.spec_trace import trace_stack
 from shardstore.spec_world import STORE, ExtentsStack, configurations, values, violations
 from shardstore.units import Kind, Locator
 
@@ -97,6 +99,7 @@ class CheckedChunkStore(ExtentsStack):
         super().__init__(world)
         self._chunks = ChunkStore(self.cache, self.extents, self.pool, self.scheduler.step, world.seam, self, STORE)
         self._table: ReferenceTable = world.kept.setdefault("table", ReferenceTable())
+        self._referred: tuple[Locator, ...] = ()
         self._reclamation = Reclamation(
             self._chunks, self.extents, self._table, lambda: None, lambda: True, lambda: None
         )
@@ -137,7 +140,7 @@ class CheckedChunkStore(ExtentsStack):
 
     def reclaim(self, choice: int) -> tuple[Done, Dependency]:
         with self.monitor:
-            referred = tuple(self._table.locators().values())
+            self._referred = tuple(self._table.locators().values())
             self._table.moved.clear()
             victims = self._reclamation.victims()
             reclaimed = None
@@ -145,8 +148,12 @@ class CheckedChunkStore(ExtentsStack):
                 with suppress(NoSpaceError):  # what was moved by then stays moved
                     reclaimed = self._reclamation.reclaim(victims[choice % len(victims)])
             extent = reclaimed.extent if reclaimed is not None and reclaimed.is_reset else None
-            done = Done(extent, tuple(self._table.moved), referred)
+            done = self.reclaimed_so_far()._replace(extent=extent)
             return done, CheckedDependency(self, self._table.settled())
+
+    def reclaimed_so_far(self) -> Done:
+        """What the last reclamation, interrupted before its extent could be given back, has moved."""
+        return Done(None, tuple(self._table.moved), self._referred)
 
     def sync(self) -> None:
         """Make everything persistent."""
@@ -168,6 +175,11 @@ class CheckedDependency(Dependency):
 
     def poll(self) -> int:
         return self._dependency.poll()
+
+
+def trace(stack: CheckedChunkStore, tracer: Tracer) -> None:
+    trace_stack(stack, tracer)
+    tracer.take_apart(CheckedDependency, lambda each: (each._dependency,))
 
 
 class CheckedModel:
@@ -243,6 +255,7 @@ SPEC = Spec(
             weight=3,
             writes=lambda _, done: [[key] for key, _, _ in done.moved],
             adopts=True,
+            partial=lambda system: system.reclaimed_so_far(),
         ),
         Background("sync", weight=2),
         WriteBack(weight=6),
@@ -254,4 +267,5 @@ SPEC = Spec(
     durability=Durability(read=read, settle=lambda model, key, outcome: model.settle(key, outcome)),
     errors=(NotFoundError,),
     excuses=(NoSpaceError,),
+    trace=trace,
 )

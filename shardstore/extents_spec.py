@@ -15,6 +15,7 @@ from harness.world import World
 from refmodel.extents import ExtentsModel
 from shardstore.dependency import PERSISTENT, Dependency, join
 from shardstore.errors import NoSpaceError
+from shardstore.spec_trace import trace_stack
 from shardstore.spec_world import PAGE_SIZE_BYTES, ExtentsStack, shape
 
 SLOT_COUNT = 3
@@ -125,4 +126,5 @@ SPEC = Spec(
         settle=lambda model, slot, data: model.settle(slot, data),
     ),
     excuses=(NoSpaceError,),
+    trace=trace_stack,
 )

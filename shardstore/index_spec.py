@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.generators import Generator, integers, keys, sampled
 from harness.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.tracer import Tracer
 from harness.world import World
 from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
@@ -17,6 +18,7 @@ from shardstore.dependency import PENDING, PERSISTENT, Dependency
 from shardstore.errors import NoSpaceError
 from shardstore.index import Index
 from shardstore.metadata_log import MetadataLog
+from shardstore.spec_trace import trace_metadata, trace_scheduler, trace_store
 from shardstore.spec_world import COLLISIONS, STORE, SmallStack, configurations, shape
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import Kind, Locator
@@ -152,6 +154,16 @@ def open_on_fake(world: World) -> CheckedIndex:
     return CheckedIndex(IndexOnFake(world))
 
 
+def trace(index: CheckedStoreIndex, tracer: Tracer) -> None:
+    trace_store(index._store, tracer)
+
+
+def trace_on_fake(index: CheckedIndex, tracer: Tracer) -> None:
+    host = index._host
+    trace_scheduler(host.scheduler, tracer)
+    trace_metadata(host.index._metadata, tracer)
+
+
 def contents(subject: Any) -> dict[bytes, Entry]:
     items: dict[bytes, Entry] = subject.items()
     return items
@@ -183,6 +195,7 @@ SPEC = Spec(
     contents=contents,
     durability=DURABILITY,
     excuses=(NoSpaceError,),
+    trace=trace,
 )
 
 ON_FAKE = Spec(
@@ -194,4 +207,5 @@ ON_FAKE = Spec(
     contents=contents,
     durability=DURABILITY,
     excuses=(NoSpaceError,),
+    trace=trace_on_fake,
 )

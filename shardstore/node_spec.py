@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from crc32c import crc32c
 
 from harness.generators import Choose, Generator, integers, keys, lists_of
 from harness.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.tracer import Tracer
 from harness.world import World
 from refmodel.node import NodeModel
 from shardstore.errors import NoSpaceError, NotFoundError, OutOfServiceError
 from shardstore.node import Node
+from shardstore.spec_trace import trace_store
 from shardstore.spec_world import COLLISIONS, STORE, configurations, shape, values
 from shardstore.store import format_store, open_store
 
@@ -29,6 +32,11 @@ def open_system(world: World) -> CheckedNode:
     stores = [opening(medium, world.seam, world.configuration.parameters) for medium in world.media]
     world.kept["formatted"] = True
     return CheckedNode(world.media, stores, world.seam)
+
+
+def trace(node: CheckedNode, tracer: Tracer) -> None:
+    for store in node._in_service():
+        trace_store(store, tracer)
 
 
 def contents(subject: Any) -> dict[bytes, bytes]:
@@ -100,7 +108,7 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
     )
 
 
-SPEC = _spec("node", 1, configurations(), ())
+SPEC = replace(_spec("node", 1, configurations(), ()), trace=trace)
 
 TWO_DISKS = _spec(
     "two disks",

@@ -56,10 +56,10 @@ values: Generator = payloads(
 )
 
 
-def shape(*, zoned: bool, extent_count: int = EXTENT_COUNT) -> MediumShape:
+def shape(*, zoned: bool, extent_count: int = EXTENT_COUNT, extent_size_pages: int = EXTENT_SIZE_PAGES) -> MediumShape:
     return MediumShape(
         extent_count=extent_count,
-        extent_size_pages=EXTENT_SIZE_PAGES,
+        extent_size_pages=extent_size_pages,
         page_size_bytes=PAGE_SIZE_BYTES,
         zoned=zoned,
         sector_size_bytes=None if zoned else SECTOR_SIZE_BYTES,
@@ -105,28 +105,45 @@ class SmallStack:
         self.medium.barrier()
 
 
-class ExtentsStack(SmallStack):
-    """A small stack with superblock, extents and cache on it, formatted at first and recovered later."""
+class SuperblockStack(SmallStack):
+    """A small stack with a superblock on it, formatted at first and recovered later."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.media[0], world.seam)
         self.superblock = Superblock(self.scheduler, self)
         self.scheduler.add_source(self.superblock)
-        self.extents = Extents(self.scheduler, self.superblock)
-        self.cache = BufferCache(self.extents, STORE.cache_size_pages)
         self.settle_device()
         with self.monitor:
             if "formatted" in world.kept:
                 self._recover()
             else:
-                self.superblock.format()
-                self.drain()
-                self.extents.format()
+                self._format()
         world.kept["formatted"] = True
+
+    def _format(self) -> None:
+        self.superblock.format()
+        self.drain()
 
     def _recover(self) -> None:
         if not self.superblock.recover():
             raise CorruptionError(0, 0, "the superblock is gone")
+
+
+class ExtentsStack(SuperblockStack):
+    """A stack with extents and cache too."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.cache = BufferCache(self.extents, STORE.cache_size_pages)
+
+    def _format(self) -> None:
+        super()._format()
+        self.extents = Extents(self.scheduler, self.superblock)
+        self.extents.format()
+
+    def _recover(self) -> None:
+        super()._recover()
+        self.extents = Extents(self.scheduler, self.superblock)
         self.extents.recover()
 
 

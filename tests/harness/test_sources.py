@@ -223,7 +223,7 @@ def enumerate_failures(bug: str) -> tuple[int, set[tuple[str, str]]]:
             Crash(),
         ],
     )
-    source = EnumeratingSource(3)
+    source = EnumeratingSource(3, pinned=("entropy", "inside", "recovery", "death", "again"))
     count, failures = 0, set()
     while True:
         run = run_scenario(spec, FILE, Mode.CRASH, source)

@@ -36,6 +36,7 @@ class SampleStore:
         self.page_count = self.extent * self.medium.extent_size_pages + self.medium.write_pointer(self.extent)
 
     def _recover(self) -> None:
+        self.medium.barrier()  # what is read must still be there after the next crash
         for extent in range(self.medium.extent_count):
             for page in range(self.medium.write_pointer(extent)):
                 self._apply(self.medium.read(extent, page, 1))

@@ -1,0 +1,131 @@
+"""Traces: which writes a system asked for, what each had to wait for, and what the device made of them.
+
+A spec that offers ``trace`` has a `Tracer` told of every write or reset that its system *asks for*, with the object
+that stands for it and the object it waits for; the device shows when each was issued there, and which barrier passed
+it. One trace is one *life* of a system, from its opening to a crash or a shutdown.
+
+A *node* is something asked for:
+
+    node      is there once                                asked for
+    write     the device has it (a reset: has done it)     when it was submitted
+    change    the write that carries it is there whole     when it was asked for; it may be submitted much later, by
+                                                           whoever gathers changes into a record
+
+An edge A -> B says that B must not be issued before A is persistent. Nodes have an *origin*, a short stable text
+that names the code that asked, so that edges of many traces can be told of as one kind: from origin to origin.
+
+Guarantees. Nothing is asked of the system that could change what it does, and nothing is taken on its word but what it
+asked for. Costs nothing where there is no tracer. Not promised: an edge to what was persistent already, when it was
+asked for, is not seen; there is no crash state that could tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Origin(NamedTuple):
+    """Which code asked, and, where one code does several things, for what and about what."""
+
+    code: str  # "Extents.append < ChunkStore._flush"
+    what: str  # "pages", "reset", "soft pointer"
+    about: str = ""  # "RUN"; tells nodes of one code apart that are of different use
+
+    def __str__(self) -> str:
+        return f"{self.code} ({f'{self.about} ' if self.about else ''}{self.what})"
+
+
+class Place(NamedTuple):
+    medium: int
+    extent: int
+    page: int
+    page_count: int  # 0: a reset
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Moments are those of the trace: a count of what was asked for and of what the device did."""
+
+    number: int
+    step: int
+    origin: Origin
+    asked: int
+    place: Place | None  # None: a change
+    data: bytes | None = None  # None: a reset, a change, or not issued
+    issued: int | None = None
+    passed: int | None = None  # by a barrier
+    carrier: int | None = None  # of a change: the number of the write that carries it
+    subject: str = ""  # what a change is of, for people
+
+    def describe(self) -> str:
+        if self.place is None:
+            return f"{self.origin}{f' of {self.subject}' if self.subject else ''}, asked for in step {self.step}"
+        medium, extent, page, count = self.place
+        where = f"medium {medium}, extent {extent}"
+        what = f"pages {page}..{page + count} of {where}" if count else f"reset of {where}"
+        return f"{self.origin}, {what}, asked for in step {self.step}"
+
+
+class Edge(NamedTuple):
+    """``after`` waits for ``before``; both are numbers of nodes."""
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A dependency that an operation returned, and the nodes it stands for."""
+
+    step: int
+    operation: str
+    key: Any  # None: it changes no key
+    nodes: tuple[int, ...]
+    is_complete: bool  # nothing it stands for is still to be asked for
+    noted: int
+
+
+class Event(NamedTuple):
+    """What a device did: issued a node, or, where that is None, passed a barrier."""
+
+    moment: int
+    step: int
+    medium: int
+    node: int | None
+
+
+class Stray(NamedTuple):
+    """A write or reset at the device that nobody asked for."""
+
+    moment: int
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One life. ``base`` is what each medium's extents held when it began."""
+
+    base: tuple[tuple[bytes, ...], ...]
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    built_on: tuple[Edge, ...]  # some of these: what went into ``before`` is in ``after`` too
+    unbound: frozenset[int]  # nodes that wait for something that was never asked for
+    acknowledgements: tuple[Acknowledgement, ...]
+    events: tuple[Event, ...]
+    strays: tuple[Stray, ...]
+    called_persistent: tuple[tuple[int, int], ...]  # (moment, place of an acknowledgement), when it was polled
+
+    def write_of(self, number: int) -> int | None:
+        """The number of the write that a node is, or that carries it; None as long as nothing does."""
+        node = self.nodes[number]
+        return node.carrier if node.place is None else number
+
+    def carried_by(self) -> Mapping[int, Sequence[int]]:
+        """The changes that each write carries."""
+        carried: dict[int, list[int]] = {}
+        for node in self.nodes:
+            if node.carrier is not None:
+                carried.setdefault(node.carrier, []).append(node.number)
+        return carried
