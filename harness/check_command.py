@@ -69,7 +69,11 @@ def _modes(spec: Spec, mode: Mode | None) -> list[Mode]:
 
 
 def exit_status(verdicts: Sequence[Verdict]) -> int:
-    answers = {verdict.answer for verdict in verdicts}
+    return exit_status_of([verdict.answer for verdict in verdicts])
+
+
+def exit_status_of(answers: Sequence[Answer]) -> int:
+    """The worst counts: violated, then unknown."""
     if Answer.VIOLATED in answers:
         return EXIT_VIOLATED
     return EXIT_UNKNOWN if Answer.UNKNOWN in answers else EXIT_OK

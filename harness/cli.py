@@ -1,4 +1,4 @@
-"""The command line: ``harness check | replay | shrink | show | bugs``.
+"""The command line: ``harness check | replay | shrink | show | bugs | audit | torture``.
 
 Exit status: 0 none found, holds or fixed; 1 violated; 2 unusable arguments or input, with one clear line on
 standard error; 3 unknown. The worst of several counts: violated, then unknown.
@@ -132,6 +132,40 @@ def check(
 
 
 @harness.command()
+@click.argument("spec", metavar="SPEC")
+@click.option(
+    "--operations", metavar="K", type=click.IntRange(min=0), required=True, help="The longest programs to be tried."
+)
+@click.option("--config", "configuration", metavar="NAME", help="Only this configuration.")
+@click.option(
+    "--start", "starts", metavar="NAME", multiple=True, help="Only from this starting state; may be repeated."
+)
+@click.option(
+    "--seconds", metavar="S", type=click.FloatRange(min=0, min_open=True), help="Stop in time, and say so; else never."
+)
+@_jobs_option
+@_json_option
+@_corpus_option
+def exhaust(
+    spec: str,
+    operations: int,
+    configuration: str | None,
+    starts: tuple[str, ...],
+    seconds: float | None,
+    jobs: int | None,
+    json_path: Path | None,
+    corpus: Path,
+) -> int:
+    """Try every program of K operations within the bounds of SPEC, and every legal crash state of each."""
+    from harness.exhaust_command import exhaust_spec
+
+    _check_writable(json_path)
+    _check_folder(corpus)
+    with _one_line_errors():
+        return exhaust_spec(spec, operations, configuration, starts, seconds, jobs or _core_count(), json_path, corpus)
+
+
+@harness.command()
 @click.argument("cases", metavar="CASE...", nargs=-1, required=True)
 @_json_option
 def replay(cases: tuple[str, ...], json_path: Path | None) -> int:
@@ -189,24 +223,87 @@ def bugs(plants: Path, seeds: int, seconds: float, jobs: int | None, json_path: 
         return run_bugs(plants, seeds, seconds, jobs or _core_count(), json_path)
 
 
+@harness.command()
+@click.argument("target", metavar="CASE|SPEC")
+@click.option("--config", "configuration", metavar="NAME", help="Only this configuration.")
+@click.option("--scenarios", metavar="N", type=click.IntRange(min=1), help="Scenarios for each configuration.")
+@click.option(
+    "--seconds",
+    metavar="S",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Time for all configurations together, or to explore the case.",
+)
+@click.option("--seed", metavar="S", type=int, default=0, show_default=True)
+@_json_option
+def audit(
+    target: str,
+    configuration: str | None,
+    scenarios: int | None,
+    seconds: float | None,
+    seed: int,
+    json_path: Path | None,
+) -> int:
+    """Of a saved failure: which edge of dependencies is lacking. Of a spec: which edges could go."""
+    from harness.audit_command import audit_target
+
+    if scenarios is not None and seconds is not None:
+        raise Unusable("give --scenarios or --seconds, not both")
+    if seconds is not None and not seconds < float("inf"):
+        raise Unusable("--seconds takes a number")
+    _check_writable(json_path)
+    with _one_line_errors():
+        return audit_target(target, configuration, scenarios, seconds or DEFAULT_SECONDS, seed, json_path)
+
+
+@harness.command()
+@click.argument("spec", metavar="SPEC")
+@click.option("--images", metavar="N", type=click.IntRange(min=0), default=1000, show_default=True, help="Power cuts.")
+@click.option(
+    "--kills", metavar="N", type=click.IntRange(min=0), default=100, show_default=True, help="Killed processes."
+)
+@click.option("--seed", metavar="S", type=int, default=0, show_default=True)
+@click.option(
+    "--keep",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("torture_failures"),
+    show_default=True,
+    help="Where a file that breaks something is kept.",
+)
+@_jobs_option
+@_json_option
+def torture(spec: str, images: int, kills: int, seed: int, keep: Path, jobs: int | None, json_path: Path | None) -> int:
+    """Run SPEC on a real file: images of power cuts, and processes killed in the middle of their work."""
+    from harness.torture import Budget
+    from harness.torture_command import run_torture
+
+    if not images and not kills:
+        raise Unusable("nothing to do: --images 0 and --kills 0")
+    _check_writable(json_path)
+    _check_folder(keep, "--keep")
+    with _one_line_errors():
+        return run_torture(spec, Budget(images, kills, seed, jobs or _core_count()), json_path, keep)
+
+
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Turns the errors of unusable input into one line and exit status 2."""
     from harness.case_file import CaseFileError
     from harness.loader import SpecLoadError
+    from harness.plan import SpecError
     from harness.plants import PlantError
 
     try:
         yield
-    except (CaseFileError, SpecLoadError, PlantError) as error:
+    except (CaseFileError, SpecError, SpecLoadError, PlantError) as error:
         raise Unusable(str(error)) from error
 
 
-def _check_folder(path: Path) -> None:
+def _check_folder(path: Path, what: str = "--corpus") -> None:
     """Refuse at the start a folder that failures could not be saved in."""
     existing = next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise Unusable(f"--corpus {path}: cannot be written")
+        raise Unusable(f"{what} {path}: cannot be written")
 
 
 def _check_writable(path: Path | None, what: str = "--json") -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from harness.spec import Configuration, Spec
+from harness.spec import BOUNDED, Configuration, Spec
 
 SPEC_FILE_PATTERN = "*_spec.py"
 _SKIPPED_FOLDERS = frozenset({"tests", "test", "build", "dist", "node_modules", "__pycache__"})
@@ -108,6 +108,8 @@ def load_spec(path: str, name: str, folder: Path) -> LoadedSpec:
     for each in loaded:
         if each.spec.name == name:
             return each
+        if each.spec.bounds is not None and each.spec.name + BOUNDED == name:
+            return LoadedSpec(each.path, each.spec.bounded())
     raise SpecMissingError(f"{path}: no spec named {name!r}; it has {', '.join(each.spec.name for each in loaded)}")
 
 

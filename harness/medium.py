@@ -252,10 +252,10 @@ class SimulatedMedium:
         """Whether events are counted, because the power is to fail after some of them."""
         self._watched = watched or self._dead or self._observer is not None
 
-    def observe(self, observer: Observer) -> None:
-        """Tell the observer of each event to come, until this medium is dead."""
+    def observe(self, observer: Observer | None) -> None:
+        """Tell the observer, if any, of each event to come, until this medium is dead."""
         self._observer = observer
-        self._watched = True
+        self._watched = self._dead or observer is not None
 
     def hold(self, extents: Sequence[bytes]) -> None:
         """Have this on it, persistent, in place of what there was. A zoned extent is as long as its write pointer."""
@@ -272,23 +272,30 @@ class SimulatedMedium:
 
     def crash_image(self, choose_survivor: ChooseSurvivor, tier: Tier = "fine") -> SimulatedMedium:
         """A new medium with what survived; this one is dead."""
-        entries_of: dict[int, list[Entry]] = {}
-        for entry in self._log:
-            entries_of.setdefault(entry.extent, []).append(entry)
         extents = list(self._extents)
         losses: list[Loss] = []
-        for extent, entries in entries_of.items():
-            if tier == "coarse":
-                if choose_survivor(f"survivor.extent.{self.index}.{extent}", 2):
-                    extents[extent] = entries[0].before
-                    losses += [self._whole_loss(entry) for entry in entries]
-            elif self.zoned:
-                extents[extent] = self._prefix(entries, extents[extent], choose_survivor, losses)
-            else:
-                extents[extent] = self._sectors(entries, choose_survivor, losses)
+        for extent, entries in self.open_entries().items():
+            if tier == "fine":
+                extents[extent] = self.survivors(entries, choose_survivor, losses)
+            elif choose_survivor(f"survivor.extent.{self.index}.{extent}", 2):
+                extents[extent] = entries[0].before
+                losses += [self._whole_loss(entry) for entry in entries]
         image = self._succeed(extents, [])
         image.losses = losses
         return image
+
+    def open_entries(self) -> dict[int, list[Entry]]:
+        """What was issued to each extent since the last completed barrier, in order."""
+        entries_of: dict[int, list[Entry]] = {}
+        for entry in self._log:
+            entries_of.setdefault(entry.extent, []).append(entry)
+        return entries_of
+
+    def survivors(self, entries: Sequence[Entry], choose_survivor: ChooseSurvivor, losses: list[Loss]) -> bytes:
+        """What a crash leaves of an extent, given its open entries; what they lose is added to ``losses``."""
+        if self.zoned:
+            return self._prefix(entries, self._extents[entries[0].extent], choose_survivor, losses)
+        return self._sectors(entries, choose_survivor, losses)
 
     def _succeed(self, extents: list[bytes], log: list[Entry]) -> SimulatedMedium:
         self.kill()

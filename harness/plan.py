@@ -35,7 +35,7 @@ CRASH: Final = 4
 
 # No argument may have these names.
 LANES = frozenset(
-    "again cut death device during entropy fault flush inside recovery schedule steps strike survivor".split()  # noqa: SIM905
+    "again cut death device during entropy far fault flush inside recovery schedule steps strike survivor".split()  # noqa: SIM905
 )
 
 

@@ -143,7 +143,7 @@ def _count(value: int) -> str:
 
 
 def _check_table(rows: Iterable[tuple[str, ...]]) -> Table:
-    table = _plain_table()
+    table = plain_table()
     for name in ("spec", "mode", "config"):
         table.add_column(name, no_wrap=True)
     for name in ("scenarios", "operations", "crashes", "interest-\ning ones", "scenarios\n/core s"):
@@ -162,7 +162,8 @@ _STYLES: dict[str, str] = {
 }
 
 
-def _plain_table() -> Table:
+def plain_table() -> Table:
+    """A table without a frame."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -268,7 +269,7 @@ def _wrapped(text: str, first: str) -> list[str]:
 
 def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
     """The table of planted bugs, and in words what is wrong with any."""
-    table = _plain_table()
+    table = plain_table()
     for name in ("plant", "property"):
         table.add_column(name, no_wrap=True)
     for name in ("found", "scenarios", "median s", "worst s", "steps", "least"):

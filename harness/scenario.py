@@ -28,6 +28,7 @@ from harness.world import World
 
 # How far into an operation, or a recovery, the power may fail.
 CUT_EVENTS_MAX: Final = 16
+CUT_FAR_MAX: Final = 8  # rarely, so many times as far
 CUT_BARRIERS_MAX: Final = 4  # and resets
 RECOVERY_EVENTS_MAX: Final = 4
 RECOVERIES_CUT_MAX: Final = 2
@@ -49,11 +50,11 @@ class Scenario:
         "_excuses",
         "_history",
         "_invariants",
-        "_ledger",
         "_plan",
         "_position",
         "_source",
         "_step_operation",
+        "ledger",
         "model",
         "system",
         "world",
@@ -67,7 +68,7 @@ class Scenario:
         self._source = source
         self._counters = counters
         self._history = history
-        self._ledger = Ledger(plan.read)
+        self.ledger = Ledger(plan.read)
         self._errors = plan.spec.errors
         self._excuses = plan.spec.excuses
         self._drawer = ArgumentDrawer(source)
@@ -99,6 +100,17 @@ class Scenario:
         self._counters.operations += 1
         if self._invariants:
             self._check_invariants(action.name)
+
+    def perform_after(self, flushes: Sequence[str], index: int, begin: Callable[[], None]) -> None:
+        """As a crash step begins: these background operations, and then one more, from ``begin`` on. All are one step."""
+        position = self._position
+        position.step = self._source.step
+        position.issued_count = 0
+        for name in flushes:
+            self._background(self._plan.action_of[name])
+        begin()
+        self._step_operation = self._actions[index].name
+        self._act(self._actions[index])
 
     def finish(self) -> None:
         """The end: clean shutdown and reopening where the system has one, then whole contents."""
@@ -157,7 +169,7 @@ class Scenario:
         else:
             self._compare_result(action, arguments, result, dependency)
             if dependency is not None:
-                self._ledger.note_other(dependency, self._position.step, action.name)
+                self.ledger.note_other(dependency, self._position.step, action.name)
         if action.remembered:
             self._drawer.remember(action.name, self._position.step, result)
 
@@ -169,7 +181,7 @@ class Scenario:
         result: object,
         dependency: Dependency | None,
     ) -> None:
-        ledger = self._ledger
+        ledger = self.ledger
         ledger.expect(self.model, key)
         self._compare_result(action, arguments, result, dependency)
         ledger.note(self.model, key, dependency, self._position.step, action.name)
@@ -181,10 +193,10 @@ class Scenario:
         groups = [tuple(group) for group in action.groups_of(arguments, result)]
         for group in groups:
             for key in group:
-                self._ledger.expect(self.model, key)
+                self.ledger.expect(self.model, key)
         self._compare_result(action, arguments, result, dependency)
         for group in groups:
-            self._ledger.note_group(self.model, group, dependency, self._position.step, action.name)
+            self.ledger.note_group(self.model, group, dependency, self._position.step, action.name)
 
     def _background(self, action: Action) -> None:
         arguments = self._draw_arguments(action)
@@ -200,7 +212,7 @@ class Scenario:
         result, dependency = split_answer(answer, self._dependency_types)
         self._note_result(result, dependency)
         if dependency is not None:
-            self._ledger.note_other(dependency, self._position.step, action.name)
+            self.ledger.note_other(dependency, self._position.step, action.name)
         if action.model_sees:
             self._call_model(action.name, lambda method: method(result, **arguments))
         if action.remembered:
@@ -224,8 +236,8 @@ class Scenario:
         self._arguments = {}
         try:
             self._call("shutdown", {})
-            states = self._ledger.poll()
-            unfinished = self._ledger.first_unfinished()
+            states = self.ledger.poll()
+            unfinished = self.ledger.first_unfinished()
         except self._excuses as excuse:
             self._excuse(excuse)
             self._compare_contents(operation, "conformance")
@@ -240,7 +252,7 @@ class Scenario:
         self._open_system(operation)
         if FAILED in states and self._plan.settle is not None:
             self._settle(self._judge(operation, states))
-        self._ledger.clear()
+        self.ledger.clear()
         self._compare_contents(operation, "conformance")
 
     def _crash(self, action: Action) -> None:
@@ -253,7 +265,7 @@ class Scenario:
             if inner is not None:
                 self._interrupt(inner)
         try:
-            states = self._ledger.poll()
+            states = self.ledger.poll()
         except BaseException as error:
             self._fail_on(error, action.name)
         self._note_crash(action.name, states)
@@ -290,6 +302,7 @@ class Scenario:
         choose = self._source.choose
         strike = _STRIKES[choose("strike", len(_STRIKES))]
         count = choose("cut", CUT_EVENTS_MAX if strike is Strike.EVENT else CUT_BARRIERS_MAX)
+        count += CUT_EVENTS_MAX * self._source.choose_rare("far", CUT_FAR_MAX)
         self._arguments = None
         self.world.fail_power_after(strike, count if strike is Strike.EVENT else count + 1)
         try:
@@ -305,7 +318,7 @@ class Scenario:
 
     def _note_unfinished(self, action: Action) -> None:
         """What an interrupted operation was to change may read either way."""
-        arguments, ledger, step = self._arguments, self._ledger, self._position.step
+        arguments, ledger, step = self._arguments, self.ledger, self._position.step
         if arguments is None or action.kind != OPERATION:
             return
         result = None
@@ -335,7 +348,7 @@ class Scenario:
         history, step = self._history, self._position.step
         if history is not None:
             history.note(step, operation)
-            for write, state in zip(self._ledger.writes, states, strict=True):
+            for write, state in zip(self.ledger.writes, states, strict=True):
                 history.note(step, f"polled: {write.step} {write.operation} {describe(write.key)} {state}")
 
     def _dies(self, action: Action) -> bool:
@@ -447,7 +460,7 @@ class Scenario:
 
     def _judge(self, operation: str, states: list[str]) -> Judgement:
         try:
-            judgement = self._ledger.judge(self.system, states)
+            judgement = self.ledger.judge(self.system, states)
         except UnreadableKeyError as unreadable:
             cause = unreadable.__cause__ or unreadable
             self._fail_on(cause, operation, "persistence", {unreadable.key: unreadable.allowed})
@@ -468,7 +481,7 @@ class Scenario:
         assert settle is not None
         for key, outcome in judgement.observed.items():
             settle(self.model, key, outcome)
-        self._ledger.clear()
+        self.ledger.clear()
 
     def _compare_contents(self, operation: str, property_name: str) -> None:
         contents = self._plan.spec.contents

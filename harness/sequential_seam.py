@@ -11,6 +11,7 @@ Not promised: anything about races. One task runs, so only misuse that one task 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from harness.medium import DeadMedium
@@ -84,6 +85,17 @@ class Monitor:
                 self._refuse("let go by the work waited for")
         raise Deadlock(f"livelock: the wait on {self.name!r} took more than {WAIT_STEPS_MAX} steps")
 
+    def set_aside(self) -> int:
+        """Free it for a moment; `put_back` what this gives."""
+        state = self._state
+        if state == _HELD:
+            self._state = _FREE
+        return state
+
+    def put_back(self, state: int) -> None:
+        if self._state != _DEAD:
+            self._state = state
+
     def kill(self) -> None:
         self._state = _DEAD
 
@@ -132,6 +144,16 @@ class SequentialSeam:
         if self._dead:
             self._check_alive()
         return self._choose("device", count)
+
+    @contextmanager
+    def held_monitors_aside(self) -> Iterator[None]:
+        """Let the harness ask the system something in the middle of a call, as another task could from outside."""
+        states = [monitor.set_aside() for monitor in self._monitors]
+        try:
+            yield
+        finally:
+            for monitor, state in zip(self._monitors, states, strict=True):
+                monitor.put_back(state)
 
     def kill(self) -> None:
         self._dead = True

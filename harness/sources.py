@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from harness.menu import SWARM_TABLE_COUNT, Menu, place_crashes
 from harness.program import Program, Step
+from harness.trail import Trail
 
 OPENING = "open"  # operation of step 0, in a program only where it has choices other than 0
 ENDING = "end"  # the same for the last step: clean shutdown and reopening
@@ -35,7 +36,7 @@ REDRAW_CHANCE: Final = 0.5
 
 # Lanes of choices that the system's surroundings make, not whoever calls it.
 ENVIRONMENT_LANES: Final = frozenset(
-    {"again", "cut", "death", "device", "entropy", "flush", "recovery", "strike", "survivor"}
+    {"again", "cut", "death", "device", "entropy", "far", "flush", "recovery", "strike", "survivor"}
 )
 
 
@@ -317,46 +318,32 @@ class EnumeratingSource:
     Run, then `advance`, until that answers False. Names in ``pinned`` always read 0.
     """
 
-    __slots__ = ("_depth", "_menu", "_pinned", "_steps_count", "_trail", "step")
+    __slots__ = ("_menu", "_pinned", "_steps_count", "_trail", "step")
 
     def __init__(self, steps_count: int, *, pinned: Collection[str] = ("entropy",)) -> None:
         self.step = 0
         self._steps_count = steps_count
         self._pinned = frozenset(pinned)
-        self._trail: list[tuple[int, int]] = []  # (value, count) of each choice of the present run
-        self._depth = 0
+        self._trail = Trail()
 
     def begin(self, menu: Menu) -> None:
         self._menu = menu
-        self._depth = 0
+        self._trail.rewind()
         self.step = 0
 
     def advance(self) -> bool:
         """Go to the next combination; False when all were had."""
-        del self._trail[self._depth :]  # the run may have stopped short of an earlier one's depth
-        while self._trail:
-            value, count = self._trail.pop()
-            if value + 1 < count:
-                self._trail.append((value + 1, count))
-                return True
-        return False
+        return self._trail.advance()
 
     def next_step(self) -> int:
         self.step += 1
         if self.step > self._steps_count:
             return -1
         allowed = self._menu.allowed
-        return allowed[self._pick(len(allowed))]
-
-    def _pick(self, count: int) -> int:
-        depth = self._depth
-        self._depth = depth + 1
-        if depth == len(self._trail):
-            self._trail.append((0, count))
-        return self._trail[depth][0]
+        return allowed[self._trail.pick(len(allowed))]
 
     def choose(self, name: str, count: int) -> int:
-        return 0 if name in self._pinned else self._pick(count)
+        return 0 if name in self._pinned else self._trail.pick(count)
 
     choose_at = choose
     choose_rare = choose

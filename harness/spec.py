@@ -27,8 +27,9 @@ durable state say so with ``writes``.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from harness.generators import Generator, ResultsOf
 
@@ -47,6 +48,9 @@ Argument = Generator | ResultsOf
 Key = Hashable
 Group = Sequence[Key]  # keys that one operation changes all or none of
 Tier = Literal["fine", "coarse"]
+BOUNDED: Final = ", bounded"  # ends the name of a spec within its bounds
+DRAIN_STEPS_MAX: Final = 64  # device steps after the last operation of an exhausted program
+
 Writes = str | Callable[[Mapping[str, Any], Any], Iterable[Group]]
 
 
@@ -164,6 +168,38 @@ class Configuration:
     collisions: tuple[bytes, ...] = (b"\x00\x00", b"\xff\xff")  # endings that an identifier may be chosen to have
 
 
+@dataclass(frozen=True, slots=True)
+class OnFile:
+    """How to run the system on one real file, for ``harness torture``.
+
+    It must reach the file by descriptors, through functions of `os` looked up when they are called, and write to it
+    from one thread. ``refusals`` are the typed errors that ``open`` raises for a file whose creation was cut short.
+    """
+
+    create: Callable[[Path], Any]  # a new system in a new file
+    open: Callable[[Path], Any]  # the system in a file, recovered
+    close: Callable[[Any], None]  # let go of the file and write nothing, as a process that dies does
+    refusals: tuple[type[Exception], ...] = ()
+    wait: Callable[[Any], None] | None = None  # returns once a dependency is persistent
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What `harness exhaust` tries: every program of K of these operations, from each of these starting states.
+
+    ``operations`` are some of the spec's, with generators of few values, each of which is tried. ``starts`` maps a name
+    to the text of a program of these operations, as `harness.program` writes it, ``crash`` included; it must run
+    without a failure. ``in_memory`` (system) says what the order in which the device got things has left in memory: schedules are
+    merged where that and the media are the same. Without it none are. ``flushes`` are those of `Crash`, for the crash
+    that ends each program.
+    """
+
+    operations: Sequence[Operation]
+    starts: Mapping[str, str]
+    in_memory: Callable[[Any], Hashable] | None = None
+    flushes: Sequence[str] = ()
+
+
 class ViolationError(Exception):
     """Raised by an invariant or a model that sees the system do what it must not. ``place`` is a stable name."""
 
@@ -194,7 +230,21 @@ class Spec:
     errors: tuple[type[Exception], ...] = ()  # typed errors that count as results; the model raises the same
     excuses: tuple[type[Exception], ...] = ()  # typed errors that only the system may raise: the step is void
     steps_mean: int = 30
+    bounds: Bounds | None = None
     trace: Callable[[Any, Tracer], None] | None = None  # (opened system, tracer): tell it of every write asked for
+    on_file: OnFile | None = None  # for what only a real file shows
+
+    def bounded(self) -> Spec:
+        """The same with the operations of its bounds only, as `harness exhaust` runs it and its cases name it."""
+        assert self.bounds is not None
+        reboots = [operation for operation in self.operations if isinstance(operation, Reboot)]
+        operations = [
+            *self.bounds.operations,
+            *reboots,
+            WriteBack(steps_max=DRAIN_STEPS_MAX),
+            Crash(flushes=self.bounds.flushes),
+        ]
+        return replace(self, name=f"{self.name}{BOUNDED}", operations=operations, bounds=None)
 
     def as_test(self, **options: Any) -> type[TestCase]:
         """Tests for pytest or unittest, see `harness.state_machine.as_test` for the options."""

@@ -31,7 +31,11 @@ class Origin(NamedTuple):
 
     code: str  # "Extents.append < ChunkStore._flush"
     what: str  # "pages", "reset", "soft pointer"
-    about: str = ""  # "RUN"; tells nodes of one code apart that are of different use
+    about: str = ""  # "run"; tells nodes of one code apart that are of different use
+
+    def plain(self) -> Origin:
+        """The code alone."""
+        return self._replace(about="")
 
     def __str__(self) -> str:
         return f"{self.code} ({f'{self.about} ' if self.about else ''}{self.what})"

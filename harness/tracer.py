@@ -16,7 +16,8 @@ makes things persistent, so nothing drops out unseen.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness.medium import SimulatedMedium, Strike
@@ -61,6 +62,23 @@ class _Growing:
         self.passed: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Edges to try a system with, or without: (who waits, for what). Added ones hold whatever they are about."""
+
+    added: frozenset[tuple[Origin, Origin]] = frozenset()
+    removed: frozenset[tuple[Origin, Origin]] = frozenset()
+
+    def adds(self, after: Origin, before: Origin) -> bool:
+        return (after.plain(), before.plain()) in self.added
+
+    def removes(self, after: Origin, before: Origin) -> bool:
+        return (after, before) in self.removed
+
+
+NO_TRIAL = Trial()
+
+
 class _Promised(NamedTuple):
     dependency: Any
     step: int
@@ -70,14 +88,15 @@ class _Promised(NamedTuple):
 
 
 class Tracer:
-    """Watches one life. ``wanted`` (origin, origin of who waits) adds edges, to try them out."""
+    """Watches one life."""
 
-    def __init__(self, world: World, wanted: Callable[[Origin, Origin], bool] | None = None) -> None:
+    def __init__(self, world: World, trial: Trial = NO_TRIAL) -> None:
         self._position = world.position
         self._base = tuple(medium.contents() for medium in world.media)
-        self._wanted = wanted
+        self._trial = trial
         self._moment = 0
         self._nodes: dict[Any, _Growing] = {}
+        self._numbered: list[_Growing] = []
         self._parts: dict[Any, tuple[Any, ...]] = {}  # of whatever is no node; empty as long as it shows none
         self._settled: dict[Any, None] = {}  # stand for nothing
         self._take_apart: dict[type, Parts] = {}
@@ -116,20 +135,26 @@ class Tracer:
         if growing is not None:
             growing.waits_for.append(before)
             growing.built_on.append(before)
-            self._look_at(before)
+            self.look_at(before)
 
     @property
-    def adds_edges(self) -> bool:
-        """Whether nodes shall wait for more than they are asked to: what `added` says at the time."""
-        return self._wanted is not None
+    def is_trial(self) -> bool:
+        """Whether nodes shall wait for other things than the system has them wait for: see `prerequisites`."""
+        return self._trial != NO_TRIAL
 
-    def added(self, node: Any) -> list[Any]:
-        """What this node shall wait for besides. What waits for the node itself is left out."""
-        growing = self._nodes.get(node)
-        if growing is None or self._wanted is None:
-            return []
-        others = [each for each in self._nodes.values() if self._wanted(each.origin, growing.origin)]
-        return [each.dependency for each in others if not self._reaches(each, growing)]
+    def prerequisites(self, node: Any) -> tuple[list[Any], bool]:
+        """What this node shall wait for in a trial; and whether that is all, nothing being still to be asked for.
+
+        Of what is added, that is left out which waits for the node itself.
+        """
+        growing = self._nodes[node]
+        befores, is_complete = self._stands_for(growing.waits_for)
+        waits_for = [self._numbered[number] for number in befores]
+        found = [each for each in waits_for if not self._trial.removes(growing.origin, each.origin)]
+        if self._trial.added:
+            added = [each for each in self._numbered if self._trial.adds(growing.origin, each.origin)]
+            found += [each for each in added if each not in found and not self._reaches(each, growing)]
+        return [each.dependency for each in found], is_complete
 
     def _reaches(self, start: _Growing, goal: _Growing) -> bool:
         """Whether one node waits for another, or is it."""
@@ -141,15 +166,15 @@ class Tracer:
                 return True
             if each.number not in seen:
                 seen[each.number] = None
-                numbers, _ = self._stands_for(each.waits_for)
-                stack += [other for other in self._nodes.values() if other.number in numbers]
+                stack += [self._numbered[number] for number in self._stands_for(each.waits_for)[0]]
         return False
 
     def _new(self, node: Any, origin: Origin, place: Place | None, after: Any) -> _Growing:
         growing = _Growing(len(self._nodes), self._position.step, origin, self._tick(), place, node)
         self._nodes[node] = growing
+        self._numbered.append(growing)
         growing.waits_for.append(after)
-        self._look_at(after)
+        self.look_at(after)
         return growing
 
     @property
@@ -166,7 +191,7 @@ class Tracer:
         """An operation returned this. Given back: the number of the acknowledgement."""
         self._acknowledged.append(_Promised(dependency, step, operation, key, self._tick()))
         if dependency is not None:
-            self._look_at(dependency)
+            self.look_at(dependency)
         return len(self._acknowledged) - 1
 
     def called_persistent(self, number: int) -> None:
@@ -217,7 +242,7 @@ class Tracer:
 
     # -- taking dependencies apart
 
-    def _look_at(self, dependency: Any) -> None:
+    def look_at(self, dependency: Any) -> None:
         """Keep what it stands for now: later it may show less."""
         stack = [dependency]
         while stack:
@@ -229,12 +254,12 @@ class Tracer:
 
     def _look_again(self) -> None:
         for each in [each for each, parts in self._parts.items() if not parts]:
-            self._look_at(each)
+            self.look_at(each)
         for growing in self._nodes.values():
             if growing.place is None and not self._parts.get(growing.dependency):
                 parts = self._parts[growing.dependency] = self._parts_of(growing.dependency)
                 for part in parts:
-                    self._look_at(part)
+                    self.look_at(part)
 
     def _parts_of(self, dependency: Any) -> tuple[Any, ...]:
         take_apart = self._take_apart.get(type(dependency))
@@ -261,6 +286,11 @@ class Tracer:
             else:
                 is_complete = False
         return found, is_complete
+
+    def stands_for(self, dependency: Any) -> tuple[Sequence[int], bool]:
+        """Numbers of the nodes that a dependency stands for, and whether they are all."""
+        found, is_complete = self._stands_for([dependency])
+        return tuple(found), is_complete
 
     # -- the trace
 

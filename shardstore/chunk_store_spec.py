@@ -7,6 +7,7 @@ chunks reclamation moved and dropped, and refuses what it may not have done.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -51,6 +52,23 @@ class ReferenceTable:
         for key, history in list(self._history.items()):
             persistent = [each for each in history if each.dependency.state == PERSISTENT_STATE]
             self._history[key] = [each._replace(dependency=PERSISTENT) for each in persistent[-1:]]
+
+    def __deepcopy__(self, _: object) -> ReferenceTable:
+        """Its own history; dependencies have no copy."""
+        copied = ReferenceTable()
+        copied._history = {key: list(history) for key, history in self._history.items()}
+        return copied
+
+    def dependencies(self) -> Iterator[Dependency]:
+        return (each.dependency for history in self._history.values() for each in history)
+
+    def as_of(self, is_persistent: Callable[[Dependency], bool]) -> ReferenceTable:
+        """As a crash leaves it that left persistent what this says."""
+        left = ReferenceTable()
+        for key, history in self._history.items():
+            persistent = [each for each in history if is_persistent(each.dependency)]
+            left._history[key] = [each._replace(dependency=PERSISTENT) for each in persistent]
+        return left
 
     def poll(self) -> None:
         """Look at every dependency once more, so that `recover` knows."""

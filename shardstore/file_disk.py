@@ -29,6 +29,8 @@ FORMAT_VERSION = 1
 _MAGIC = b"ShardDsk"
 _LABEL = struct.Struct("<8sHIII")  # magic, version, extents, pages an extent, bytes a page; then a CRC-32C
 _CHECKSUM = struct.Struct("<I")
+_NUMBER_MAX = (1 << 32) - 1  # what the label has room for
+_FILE_SIZE_MAX_BYTES = (1 << 63) - 1  # what a file offset can say
 
 
 class FileDisk:
@@ -53,14 +55,17 @@ class FileDisk:
         page_size_bytes: int = 4096,
         preallocate: bool = True,
     ) -> Self:
-        """Make a new file. Raises `FileExistsError`, `ConfigurationError`, `DiskError` where it does not fit."""
-        if min(extent_count, extent_size_pages, page_size_bytes) < 1:
-            raise ConfigurationError("a disk has at least one extent of one page of one byte")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        """Make a new file. Raises `FileExistsError`, `ConfigurationError`; `DiskError` where it cannot be made."""
+        size_bytes = _file_size_bytes(extent_count, extent_size_pages, page_size_bytes)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise DiskError(f"{path}: {error.strerror or error}") from error
         try:
             disk = cls(descriptor, extent_count, extent_size_pages, page_size_bytes)
             disk._lock(path)
-            size_bytes = LABEL_SIZE_BYTES + extent_count * extent_size_pages * page_size_bytes
             if preallocate:
                 os.posix_fallocate(descriptor, 0, size_bytes)
             else:
@@ -87,8 +92,10 @@ class FileDisk:
         try:
             disk = cls(descriptor, *_read_label(descriptor, path))
             disk._lock(path)
-        except BaseException:
+        except BaseException as error:
             os.close(descriptor)
+            if isinstance(error, OSError):
+                raise DiskError(f"{path}: {error.strerror or error}") from error
             raise
         return disk
 
@@ -136,6 +143,19 @@ class FileDisk:
 
     def _offset(self, extent: int, page: int) -> int:
         return LABEL_SIZE_BYTES + extent * self._extent_size_bytes + page * self.page_size_bytes
+
+
+def _file_size_bytes(extent_count: int, extent_size_pages: int, page_size_bytes: int) -> int:
+    """Raises `ConfigurationError` for a disk that no file can hold, or no label describe."""
+    geometry = (extent_count, extent_size_pages, page_size_bytes)
+    if min(geometry) < 1:
+        raise ConfigurationError("a disk has at least one extent of one page of one byte")
+    if max(geometry) > _NUMBER_MAX:
+        raise ConfigurationError(f"extents, pages an extent and bytes a page are at most {_NUMBER_MAX}")
+    size_bytes = LABEL_SIZE_BYTES + extent_count * extent_size_pages * page_size_bytes
+    if size_bytes > _FILE_SIZE_MAX_BYTES:
+        raise ConfigurationError(f"a disk of {size_bytes} bytes is larger than any file")
+    return size_bytes
 
 
 def _read_label(descriptor: int, path: str | os.PathLike[str]) -> tuple[int, int, int]:

@@ -130,6 +130,13 @@ class IoScheduler:
 
     # --- making progress ----------------------------------------------------------------------------
 
+    def queued(self) -> tuple[tuple[int, tuple[tuple[int, bytes | None], ...]], ...]:
+        """Of each extent, page and bytes of what is not issued yet, in order; a reset has no bytes. For checking."""
+        return tuple(
+            (extent, tuple((request.page, request.data) for request in queue))
+            for extent, queue in sorted(self._queues.items())
+        )
+
     def step(self) -> bool:
         """Do one thing: issue a ready request, pass a barrier, or submit a due record.
 

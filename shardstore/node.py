@@ -57,7 +57,7 @@ class Node:
         """Every shard id on the disks in service: one snapshot a disk, read page by page."""
         snapshots: builtins.list[StoreSnapshot] = []
         try:
-            for store in self._in_service():
+            for store in self.in_service():
                 snapshots.append(store.snapshot())
         except BaseException:
             for snapshot in snapshots:
@@ -98,7 +98,7 @@ class Node:
     def shutdown(self) -> None:
         """Shut down every disk in service; raises what the first that fails raises, once all have been tried."""
         errors: builtins.list[StoreError] = []
-        for store in self._in_service():
+        for store in self.in_service():
             try:
                 store.shutdown()
             except StoreError as error:
@@ -108,29 +108,29 @@ class Node:
 
     def sync(self) -> None:
         """Return once every change accepted so far, on the disks in service, is persistent."""
-        for store in self._in_service():
+        for store in self.in_service():
             store.sync()
 
     # --- background work ----------------------------------------------------------------------------
 
     def write_back(self, steps: int) -> int:
         """Up to ``steps`` steps of IO on each disk. Returns how many were done."""
-        return sum(store.write_back(steps) for store in self._in_service())
+        return sum(store.write_back(steps) for store in self.in_service())
 
     def flush_buffers(self) -> None:
-        for store in self._in_service():
+        for store in self.in_service():
             store.flush_buffers()
 
     def flush(self) -> None:
-        for store in self._in_service():
+        for store in self.in_service():
             store.flush()
 
     def compact(self) -> None:
-        for store in self._in_service():
+        for store in self.in_service():
             store.compact()
 
     def reclaim(self, choice: int = 0) -> None:
-        for store in self._in_service():
+        for store in self.in_service():
             store.reclaim(choice)
 
     # --- steering -----------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Node:
 
     def contents(self) -> Iterator[tuple[bytes, bytes]]:
         """Every shard on the disks in service, in order of ids. Must not be interleaved with changes."""
-        return merge(*(store.contents() for store in self._in_service()))
+        return merge(*(store.contents() for store in self.in_service()))
 
     def _store_of(self, key: bytes) -> Store:
         return self._store(self.disk_of(key))
@@ -151,7 +151,7 @@ class Node:
             raise OutOfServiceError(f"disk {disk} is out of service")
         return store
 
-    def _in_service(self) -> Sequence[Store]:
+    def in_service(self) -> Sequence[Store]:
         return [store for store in self._stores if store is not None]
 
     def _shares(self, items: Iterable[tuple[bytes, T]]) -> Sequence[tuple[int, Sequence[T]]]:

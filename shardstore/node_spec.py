@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from crc32c import crc32c
 
-from harness.generators import Choose, Generator, integers, keys, lists_of
-from harness.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.generators import KEY_ALPHABET, Choose, Generator, integers, keys, lists_of
+from harness.spec import Background, Configuration, Crash, Durability, OnFile, Operation, Reboot, Spec, WriteBack
 from harness.tracer import Tracer
 from harness.world import World
 from refmodel.node import NodeModel
-from shardstore.errors import NoSpaceError, NotFoundError, OutOfServiceError
+from shardstore import spec_bounds
+from shardstore.disk import Disk
+from shardstore.errors import NoSpaceError, NotFoundError, OutOfServiceError, StoreError
+from shardstore.file_disk import FileDisk
 from shardstore.node import Node
+from shardstore.seam import Seam, ThreadSeam
 from shardstore.spec_trace import trace_store
 from shardstore.spec_world import COLLISIONS, STORE, configurations, shape, values
-from shardstore.store import format_store, open_store
+from shardstore.store import Store, format_store, open_store
+from shardstore.units import StoreConfiguration
 
 
 class CheckedNode(Node):
@@ -34,9 +39,45 @@ def open_system(world: World) -> CheckedNode:
     return CheckedNode(world.media, stores, world.seam)
 
 
+class NodeOnFile(CheckedNode):
+    """A node of one `FileDisk`."""
+
+    def __init__(self, disk: FileDisk, opening: Callable[[Disk, Seam, StoreConfiguration], Store]) -> None:
+        self.disk = disk
+        seam = ThreadSeam()
+        try:
+            super().__init__([disk], [opening(disk, seam, STORE)], seam)
+        except BaseException:
+            disk.close()
+            raise
+
+
+# The logs turn every few records, and reclamation has to keep up within a hundred operations.
+ON_FILE = OnFile(
+    create=lambda path: NodeOnFile(
+        FileDisk.create(path, extent_count=24, extent_size_pages=8, page_size_bytes=4096), format_store
+    ),
+    open=lambda path: NodeOnFile(FileDisk.open(path), open_store),
+    close=lambda node: node.disk.close(),
+    refusals=(StoreError,),
+    wait=lambda dependency: dependency.wait(),
+)
+
+
 def trace(node: CheckedNode, tracer: Tracer) -> None:
-    for store in node._in_service():
+    """The store of each disk in service, now or later."""
+    for store in node.in_service():
         trace_store(store, tracer)
+    return_disk = node.return_disk
+
+    def traced(disk: int) -> None:
+        before = node.in_service()
+        return_disk(disk)
+        for store in node.in_service():
+            if store not in before:
+                trace_store(store, tracer)
+
+    node.return_disk = traced  # type: ignore[method-assign]
 
 
 def contents(subject: Any) -> dict[bytes, bytes]:
@@ -58,12 +99,20 @@ def settle(model: NodeModel, key: bytes, outcome: bytes | None) -> None:
     model.settle(key, outcome)
 
 
-def pairs(choose: Choose, name: str) -> tuple[bytes, bytes]:
-    return keys(choose, name), values(choose, name + ".value")
+def some_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
+    """One to four keys: any, or neighbours in the alphabet, which all differ and so take several blocks (BULK-1)."""
+    if not choose(name + ".neighbours", 3):
+        some: tuple[bytes, ...] = any_keys(choose, name)
+        return some
+    first, count = choose(name + ".first", len(KEY_ALPHABET)), 1 + choose(name + ".count", 4)
+    return tuple(KEY_ALPHABET[(first + at) % len(KEY_ALPHABET)] for at in range(count))
 
 
-some_pairs: Generator = lists_of(pairs, 4, size_min=1)
-some_keys: Generator = lists_of(keys, 4, size_min=1)
+def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((key, values(choose, name + ".value")) for key in some_keys(choose, name))
+
+
+any_keys: Generator = lists_of(keys, 4, size_min=1)
 
 
 def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], extra: Sequence[Operation]) -> Spec:
@@ -98,17 +147,18 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
             Background("sync", weight=2),
             WriteBack(weight=4),
             Reboot(),
-            Crash(flushes=("flush_buffers", "flush")),
+            Crash(flushes=("flush", "flush_buffers")),
         ],
         configurations=configurations,
         contents=contents,
         durability=Durability(read=read, settle=settle),
         errors=(NotFoundError, OutOfServiceError),
         excuses=(NoSpaceError,),
+        trace=trace,
     )
 
 
-SPEC = replace(_spec("node", 1, configurations(), ()), trace=trace)
+SPEC = replace(_spec("node", 1, configurations(), ()), on_file=ON_FILE, bounds=spec_bounds.NODE)
 
 TWO_DISKS = _spec(
     "two disks",

@@ -80,9 +80,9 @@ def trace_scheduler(scheduler: IoScheduler, tracer: Tracer, about: About = lambd
     def traced(request: _Request) -> Write:
         origin = _origin("reset" if request.data is None else "pages", about(request.extent))
         tell(request, origin)
-        if tracer.adds_edges:
-            request.after = with_added = _WithAdded(request.after, waiter, tracer)
-            with_added.node = request
+        if tracer.is_trial:
+            request.after = tried = _AsTried(request.after, waiter, tracer)
+            tried.node = request
         return submit(request)
 
     scheduler._submit = traced  # type: ignore[method-assign]
@@ -94,8 +94,8 @@ def trace_superblock(superblock: Superblock, tracer: Tracer, about: About = lamb
 
     def traced(extent: int, record: ExtentRecord, after: Dependency) -> Promise:
         origin = _origin(_what_changes(record), about(extent))
-        with_added = _WithAdded(after, superblock._waiter, tracer)
-        with_added.node = promise = change(extent, record, with_added if tracer.adds_edges else after)
+        tried = _AsTried(after, superblock._waiter, tracer)
+        tried.node = promise = change(extent, record, tried if tracer.is_trial else after)
         tracer.promised(promise, origin, after, f"extent {extent}")
         return promise
 
@@ -117,8 +117,8 @@ def trace_metadata(metadata: MetadataLog, tracer: Tracer) -> None:
 
     def traced(edit: Edit, after: Dependency) -> Promise:
         origin = _origin("edit", "")
-        with_added = _WithAdded(after, metadata._waiter, tracer)
-        with_added.node = promise = enqueue(edit, with_added if tracer.adds_edges else after)
+        tried = _AsTried(after, metadata._waiter, tracer)
+        tried.node = promise = enqueue(edit, tried if tracer.is_trial else after)
         tracer.promised(promise, origin, after)
         return promise
 
@@ -139,10 +139,10 @@ def _trace_log(log: TwinLog, tracer: Tracer) -> None:
     log.submit = traced  # type: ignore[method-assign]
 
 
-class _WithAdded(Dependency):
-    """What a node waits for, and then, since an edge is tried out, whatever the tracer has it wait for besides.
+class _AsTried(Dependency):
+    """What the tracer has a node wait for in a trial, in place of what the store does.
 
-    Not a join, which would forget what is persistent: there may be more to wait for later.
+    Asked for anew at each poll, since what is to be waited for may itself be asked for later.
     """
 
     __slots__ = ("_after", "_tracer", "node")
@@ -155,10 +155,13 @@ class _WithAdded(Dependency):
 
     def poll(self) -> int:
         if not self.state:
-            self.state = self._after.poll()
-            if self.state == PERSISTENT_STATE:
-                states = [each.poll() for each in self._tracer.added(self.node)]
-                self.state = FAILED if FAILED in states else PENDING if PENDING in states else PERSISTENT_STATE
+            befores, is_complete = self._tracer.prerequisites(self.node)
+            states = [each.poll() for each in befores]
+            is_open = not is_complete and self._after.poll() == PENDING
+            if FAILED in states:
+                self.state = FAILED
+            elif PENDING not in states and not is_open:
+                self.state = PERSISTENT_STATE
         return self.state
 
     def parts(self) -> tuple[Dependency, ...]:

@@ -14,9 +14,10 @@ from harness.program import Program, Step
 from harness.runner import record_scenario, replay_program
 from harness.spec import Spec
 from harness.verdict import Mode
-from shardstore import chunk_store_spec, extents_spec, index_spec, node_spec
+from shardstore import chunk_store_spec, extents_spec, index_spec, node_spec, superblock_spec
 
 SPECS = [
+    superblock_spec.SPEC,
     extents_spec.SPEC,
     chunk_store_spec.SPEC,
     index_spec.SPEC,

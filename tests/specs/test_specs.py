@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from shardstore import chunk_store_spec, extents_spec, index_spec, node_spec
+from shardstore import chunk_store_spec, extents_spec, index_spec, node_spec, superblock_spec
 
+TestSuperblock = superblock_spec.SPEC.as_test(max_examples=15)
 TestExtents = extents_spec.SPEC.as_test(max_examples=15)
 TestChunkStore = chunk_store_spec.SPEC.as_test(max_examples=15)
 TestIndex = index_spec.SPEC.as_test(max_examples=15)

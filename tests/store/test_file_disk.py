@@ -87,6 +87,55 @@ def test_a_disk_of_nothing_is_refused(path: Path, geometry: tuple[int, int, int]
     assert not path.exists()
 
 
+TOO_LARGE = 1 << 32
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [(TOO_LARGE, 1, 1), (1, TOO_LARGE, 1), (1, 1, TOO_LARGE), (1 << 80, 1, 1), (TOO_LARGE - 1, TOO_LARGE - 1, 4096)],
+)
+@pytest.mark.parametrize("preallocate", [True, False])
+def test_a_disk_that_no_file_can_hold_is_refused(path: Path, geometry: tuple[int, int, int], preallocate: bool) -> None:
+    extent_count, extent_size_pages, page_size_bytes = geometry
+    with pytest.raises(ConfigurationError) as caught:
+        FileDisk.create(
+            path,
+            extent_count=extent_count,
+            extent_size_pages=extent_size_pages,
+            page_size_bytes=page_size_bytes,
+            preallocate=preallocate,
+        )
+    assert len(str(caught.value).splitlines()) == 1
+    assert not path.exists()
+
+
+def test_a_disk_that_this_machine_cannot_hold_is_a_disk_error_and_leaves_no_file(path: Path) -> None:
+    with pytest.raises(DiskError, match="disk: "):
+        FileDisk.create(path, extent_count=1 << 31, extent_size_pages=1 << 19)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("place", ["missing/disk", "file/disk"])
+def test_a_place_where_no_file_can_be_made_is_a_disk_error(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_bytes(b"precious")
+    with pytest.raises(DiskError) as caught:
+        create(tmp_path / place)
+    assert len(str(caught.value).splitlines()) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_label_that_cannot_be_read_is_a_disk_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    create(path).close()
+    with monkeypatch.context() as refusing:
+        refusing.setattr(os, "pread", refuse)
+        with pytest.raises(DiskError, match="Input/output error"):
+            FileDisk.open(path)
+    FileDisk.open(path).close()  # the lock was let go
+
+
 def test_a_second_opener_is_kept_out_until_the_first_is_gone(path: Path) -> None:
     with create(path), pytest.raises(DiskError, match="in use"):
         FileDisk.open(path)

@@ -1,0 +1,244 @@
+"""Which edges of a store's dependencies could go without any crash state being able to tell?
+
+Every edge costs latency. For each kind of edge that a run's traces show, the crash states that only its absence would
+make legal are built, and recovered from:
+
+    needed              such a state breaks a property: the first is kept, and how many were tried until then
+    possibly needless   none of those tried does; nor does any in runs of a system that does without it
+    implied             what the other edges ask for covers it, in every trace: it costs nothing. Kinds are left out
+                        one at a time, so of two that imply each other one must stay
+    never tried         no trace has such a state: nothing is known
+
+States that are legal as it is are judged too, a few a life. None may fail: else it is the store, or this judge, that
+is wrong, and nothing is said of any edge.
+
+A trace cannot show what a system would do sooner if an edge were gone: an extent that is given back earlier is used
+again earlier. So what seems needless is tried out: the system runs again with these edges left out of what it asks for,
+its crashes are judged as in any check, and its traces are searched for states that fail as above. That is not possible
+for acknowledgements, nor for records of a log that wait for the one before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from random import Random
+
+from harness.check import scenario_seed
+from harness.closure import Closure, in_issue_order
+from harness.edges import Instance, Kind, extra_states, is_of, is_persistent_without, kinds_of
+from harness.failures import Finding
+from harness.judge import Judge, State
+from harness.plan import Plan
+from harness.sources import RandomSource
+from harness.trace import Edge, Trace
+from harness.traced_run import Life, run_traced
+from harness.tracer import Trial
+from harness.witness import breaches
+
+LEGAL_STATES_A_LIFE = 2
+
+
+class Need(StrEnum):
+    NEEDED = "needed"
+    NEEDLESS = "possibly needless"
+    IMPLIED = "implied"
+    NEVER_TRIED = "never tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The first state that needed an edge."""
+
+    scenario: int
+    step: int
+    after: str
+    before: str
+    property: str
+    place: str
+    answered: str
+    allowed: str
+
+
+@dataclass(slots=True)
+class EdgeCount:
+    """What is known of one kind of edge."""
+
+    kind: Kind
+    edges: int = 0
+    implied: int = 0
+    unissued: int = 0  # the end that waits was never issued, or called persistent
+    states: int = 0  # tried, up to the first that failed
+    example: Example | None = None
+    can_be_left_out: bool = False
+    trials: int = 0  # scenarios run without these edges
+    trials_effective: int = 0  # in which something was issued that would otherwise have waited
+    trial_states: int = 0
+
+    @property
+    def need(self) -> Need:
+        if self.example is not None:
+            return Need.NEEDED
+        if self.states:
+            return Need.NEEDLESS
+        return Need.IMPLIED if self.implied and self.implied + self.unissued == self.edges else Need.NEVER_TRIED
+
+
+@dataclass(slots=True)
+class Audit:
+    """What the audit of one spec under one configuration found. ``wrong``: why its answers are worth nothing."""
+
+    scenarios: int = 0
+    lives: int = 0
+    states: int = 0
+    legal_states: int = 0
+    seconds: float = 0.0
+    kinds: dict[Kind, EdgeCount] = field(default_factory=dict)
+    wrong: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Whichever is over first."""
+
+    scenarios: int | None
+    seconds: float | None
+    seed: int = 0
+
+
+def audit_plan(plan: Plan, budget: Budget) -> Audit:
+    """Trace random scenarios and try what each edge keeps out."""
+    audit = Audit()
+    started = time.perf_counter()
+    for number in _numbers(budget.scenarios, budget.seconds and budget.seconds / 2):
+        lives, failure = run_traced(plan, RandomSource(scenario_seed(budget.seed, number)), judged=True)
+        audit.scenarios += 1
+        if failure is not None:
+            audit.wrong = f"scenario {number} fails as it is: {failure.property} at {failure.place}"
+        for life in lives:
+            if not audit.wrong:
+                _audit_life(plan, life, number, audit)
+        if audit.wrong:
+            break
+    doubtful = [count for count in audit.kinds.values() if count.need is Need.NEEDLESS and count.can_be_left_out]
+    for count in [] if audit.wrong else doubtful:
+        seconds = budget.seconds and budget.seconds / 2 / len(doubtful)
+        _try_without(plan, count, budget.seed, _numbers(audit.scenarios, seconds))
+    audit.seconds = time.perf_counter() - started
+    return audit
+
+
+def _numbers(scenarios: int | None, seconds: float | None) -> Iterator[int]:
+    """Numbers of scenarios, as many as asked for, or as the time allows."""
+    started = time.perf_counter()
+    number = 0
+    while scenarios is None or number < scenarios:
+        if seconds is not None and time.perf_counter() - started > seconds:
+            return
+        yield number
+        number += 1
+
+
+def _audit_life(plan: Plan, life: Life, scenario: int, audit: Audit) -> None:
+    audit.lives += 1
+    broken = breaches(life.trace)
+    if broken:
+        audit.wrong = f"scenario {scenario}: {broken[0].rule}: {broken[0].detail}"
+        return
+    shapes = plan.configuration.media
+    zoned = [shape.zoned for shape in shapes]
+    closure = Closure(life.trace, zoned)
+    judge = Judge(plan, life, closure)
+    for state in _legal_states(closure, Random(scenario)):
+        judged = judge.judge(state)
+        audit.legal_states += 1
+        if judged.finding is not None:
+            audit.wrong = f"scenario {scenario}: a legal state at the end of step {judged.step} fails: {judged.finding}"
+            return
+    built_on = frozenset(life.trace.built_on)
+    for kind, instances in kinds_of(life.trace, life.acknowledgements).items():
+        count = audit.kinds.setdefault(kind, EdgeCount(kind))
+        count.edges += len(instances)
+        count.can_be_left_out |= any(
+            not each.is_promise and Edge(each.before, each.after) not in built_on for each in instances
+        )
+        if count.example is None:
+            _try_kind(plan, life, scenario, count)
+    audit.states = sum(count.states for count in audit.kinds.values())
+
+
+def _legal_states(closure: Closure, random: Random) -> Iterator[State]:
+    """All that was issued up to some moment, less some write and what needs it."""
+    order = in_issue_order(closure.trace)
+    for _ in range(LEGAL_STATES_A_LIFE if order else 0):
+        upto = order[: 1 + int(random.random() * len(order))]
+        lost = closure.dependents(upto[int(random.random() * len(upto))].number)
+        yield State(sum(1 << node.number for node in upto) & ~lost)
+
+
+def _try_kind(plan: Plan, life: Life, scenario: int, count: EdgeCount) -> None:
+    trace, kind, shapes = life.trace, count.kind, plan.configuration.media
+    closure = Closure(trace, [shape.zoned for shape in shapes], partial(is_of, trace, kind))
+    judge = Judge(plan, life, closure)
+    for instance in kinds_of(trace, life.acknowledgements).get(kind, ()):
+        states = extra_states(closure, kind, instance, shapes)
+        if states is None:
+            count.implied += 1
+            continue
+        tried = count.states
+        for state in states:
+            judged = judge.judge(state, partial(is_persistent_without, trace, kind), step_min=_given(trace, instance))
+            count.states += 1
+            if judged.finding is not None:
+                count.example = _example(trace, instance, scenario, judged.step, judged.finding)
+                return
+        count.unissued += count.states == tried
+
+
+def _try_without(plan: Plan, count: EdgeCount, seed: int, scenarios: Iterator[int]) -> None:
+    """Run scenarios that pass as they are without these edges, until something fails."""
+    trial = Trial(removed=frozenset({count.kind}))
+    for number in scenarios:
+        source = RandomSource(scenario_seed(seed, number))
+        lives, failure = run_traced(plan, source, judged=True, trial=trial)
+        count.trials += 1
+        count.trials_effective += any(_is_early(life.trace, count.kind) for life in lives)
+        if failure is not None:
+            finding = failure.property, failure.place, failure.answered, failure.allowed
+            count.example = Example(number, failure.step, str(count.kind.after), str(count.kind.before), *finding)
+        again = EdgeCount(count.kind, example=count.example)
+        for life in lives:
+            if again.example is None:
+                _try_kind(plan, life, number, again)
+        count.trial_states += again.states
+        count.example = again.example
+        if count.example is not None:
+            return
+
+
+def _is_early(trace: Trace, kind: Kind) -> bool:
+    """Whether an edge that was left out would have kept something back."""
+    for edge in trace.edges:
+        after, before = trace.write_of(edge.after), trace.write_of(edge.before)
+        if is_of(trace, kind, edge) and after is not None and after != before:
+            issued, passed = trace.nodes[after].issued, None if before is None else trace.nodes[before].passed
+            if issued is not None and (passed is None or passed > issued):
+                return True
+    return False
+
+
+def _given(trace: Trace, instance: Instance) -> int:
+    """The step before whose end nobody had the acknowledgement."""
+    return trace.acknowledgements[instance.after].step if instance.is_promise else 0
+
+
+def _example(trace: Trace, instance: Instance, scenario: int, step: int, finding: Finding) -> Example:
+    if instance.is_promise:
+        given = trace.acknowledgements[instance.after]
+        after = f"{given.operation} of step {given.step}"
+    else:
+        after = trace.nodes[instance.after].describe()
+    return Example(scenario, step, after, trace.nodes[instance.before].describe(), *finding)

@@ -1,0 +1,105 @@
+"""The crash states of one life: what the device may leave at each moment, by its own model.
+
+At a moment all is there that a barrier has passed, and of what was issued since
+
+    zoned   of each extent a prefix of the pages written, resets being part of that order
+    file    of each write any subset of its sectors; of a write of more than a few, only some subsets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
+from typing import Final, NamedTuple
+
+from harness.edges import tears
+from harness.judge import State, unit_size_bytes
+from harness.schedules import Limits
+from harness.spec import MediumShape
+from harness.trace import Node, Trace
+
+STATES_A_MOMENT_MAX: Final = 512
+SUBSETS_OF_UNITS_MAX: Final = 4  # of more units not every subset is taken
+
+_Part = Sequence[int] | None  # the units that are there; None: all of the write
+
+
+class CrashState(NamedTuple):
+    moment: int
+    state: State
+
+
+def crash_states(trace: Trace, shapes: Sequence[MediumShape], since: int, limits: Limits) -> Iterator[CrashState]:
+    """Each state that was not legal before some moment after ``since``: the newest write is there, in part at least."""
+    for event in trace.events:
+        if event.moment > since and event.node is not None:
+            newest = trace.nodes[event.node]
+            states = _states_with(trace, shapes, newest, event.moment, limits)
+            for state in islice(states, STATES_A_MOMENT_MAX):
+                yield CrashState(event.moment, state)
+            if next(states, None) is not None:
+                limits.reached = True
+    if not since:
+        yield CrashState(0, State(0))
+
+
+def _states_with(
+    trace: Trace, shapes: Sequence[MediumShape], newest: Node, moment: int, limits: Limits
+) -> Iterator[State]:
+    passed = 0
+    open_writes: list[Node] = []
+    for node in trace.nodes:
+        if node.passed is not None and node.passed < moment:
+            passed |= 1 << node.number
+        elif node.issued is not None and node.issued <= moment:
+            open_writes.append(node)
+    open_writes.sort(key=lambda node: node.issued or 0)
+    places: dict[tuple[int, int], list[Node]] = {}
+    for node in open_writes:
+        assert node.place is not None
+        is_zoned = shapes[node.place.medium].zoned
+        places.setdefault((node.place.medium, node.place.extent if is_zoned else -1 - node.number), []).append(node)
+    options = [_fates(nodes, shapes, newest, limits) for nodes in places.values()]
+    for fates in product(*options):
+        yield _state(passed, [fate for group in fates for fate in group])
+
+
+def _fates(
+    nodes: Sequence[Node], shapes: Sequence[MediumShape], newest: Node, limits: Limits
+) -> list[list[tuple[int, _Part]]]:
+    """What may be there of these writes, each a prefix: the longest first."""
+    fates: list[list[tuple[int, _Part]]] = []
+    for count in range(len(nodes), 0, -1):
+        before: list[tuple[int, _Part]] = [(node.number, None) for node in nodes[: count - 1]]
+        last = nodes[count - 1]
+        if newest in nodes and newest not in nodes[:count]:
+            break
+        fates += [[*before, (last.number, part)] for part in _parts(last, shapes, limits)]
+    if newest not in nodes:
+        fates.append([])
+    return fates
+
+
+def _parts(node: Node, shapes: Sequence[MediumShape], limits: Limits) -> list[_Part]:
+    if node.data is None or node.place is None:
+        return [None]
+    shape = shapes[node.place.medium]
+    count = len(node.data) // unit_size_bytes(shape)
+    if shape.zoned:
+        return [None, *(range(kept) for kept in range(count - 1, 0, -1))]
+    if count > SUBSETS_OF_UNITS_MAX:
+        limits.reached = True
+        return [None, *tears(node, shapes)]
+    subsets = range((1 << count) - 2, 0, -1)
+    return [None, *([unit for unit in range(count) if mask >> unit & 1] for mask in subsets)]
+
+
+def _state(passed: int, fates: Sequence[tuple[int, _Part]]) -> State:
+    whole = passed
+    parts: dict[int, Sequence[int]] = {}
+    for number, part in fates:
+        if part is None:
+            whole |= 1 << number
+        else:
+            parts[number] = part
+    return State(whole, parts)

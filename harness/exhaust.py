@@ -1,0 +1,357 @@
+"""Exhaustion: every program of up to K operations from a starting state, and every legal crash state of each.
+
+    start | op | op | ... | op | device steps until there is nothing left to write
+                            ^  ^  ^  ^  ^  the power fails before any device event, in every schedule;
+                                           every legal image of the media is recovered and judged
+
+What differs in nothing that recovery can see is recovered once: images of the same bytes, whichever program and
+schedule left them. Each is still judged against every history that may have left it. A program's *legal states* are its
+different images; *holds* means that all were judged. Every prefix of a program is a program that was tried before it.
+
+Pinned, not tried: identifiers are plain, recovery runs to its end, the device takes nothing between operations that the
+operations themselves do not ask for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
+from typing import Any, Final
+
+from harness.exploring import Explorer, Moment, Pick, Schedule, Visited
+from harness.failures import Finding, finding_of_system
+from harness.history import describe, describe_difference
+from harness.ledger import UnreadableKeyError
+from harness.legal_images import Image, Remains
+from harness.observation import Observation, check_kept, observe
+from harness.plan import BACKGROUND, OPERATION, Action, Plan, SpecError, compile_plan
+from harness.program import Program, ProgramSyntaxError, Step, parse_program
+from harness.runner import replay_program
+from harness.scenario import CUT_EVENTS_MAX
+from harness.spec import DRAIN_STEPS_MAX, Configuration, Key, Spec
+from harness.trail import Trail
+from harness.verdict import Counters, Mode, Run
+
+OBSERVATIONS_MAX: Final = 300_000  # kept in memory; beyond, images may be recovered again
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was tried. ``states``: legal crash states, each program's different images, of which all were judged."""
+
+    programs: int = 0
+    schedules: int = 0
+    moments: int = 0
+    states: int = 0
+    recoveries: int = 0
+    is_complete: bool = True  # nothing was left out for want of time
+
+    def add(self, other: Tally) -> None:
+        for each in fields(self):
+            if each.name != "is_complete":
+                setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        self.is_complete = self.is_complete and other.is_complete
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """What came of one part; ``run`` is the failing one, replayed, if there is one."""
+
+    tally: Tally
+    run: Run | None = None
+    trouble: str = ""  # a violation that did not show again when replayed
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation of the alphabet, with one choice of its arguments."""
+
+    action: Action
+    choices: dict[str, int] = field(default_factory=dict)
+
+    def step(self, identity: int) -> Step:
+        return Step(identity, self.action.name, self.choices)
+
+
+class _Violation(BaseException):
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.program = program
+
+
+class _OutOfTime(BaseException):
+    pass
+
+
+def alphabet(spec: Spec, configuration: Configuration) -> list[Call]:
+    """Every operation with every combination of its arguments."""
+    return [call for action in _plan(spec, configuration).actions for call in _calls(action)]
+
+
+def _calls(action: Action) -> Iterator[Call]:
+    if action.kind not in (OPERATION, BACKGROUND):
+        return
+    if action.references:
+        raise SpecError(f"cannot be exhausted: {action.name} takes results of other operations")
+    trail = Trail()
+    while True:
+        trail.rewind()
+        choices: dict[str, int] = {}
+        drawn: dict[str, int] = {}
+
+        def choose(name: str, count: int, choices: dict[str, int] = choices, drawn: dict[str, int] = drawn) -> int:
+            number = drawn.get(name, 0)
+            drawn[name] = number + 1
+            value = trail.pick(count)
+            if value:
+                choices[f"{name}.{number}"] = value
+            return value
+
+        for name, generator in action.arguments:
+            generator(choose, name)
+        yield Call(action, choices)
+        if not trail.advance():
+            return
+
+
+def _plan(spec: Spec, configuration: Configuration) -> Plan:
+    plan = compile_plan(spec.bounded(), configuration, Mode.CRASH)
+    read = plan.read
+    if read is None:
+        raise SpecError(f"spec {spec.name!r} cannot be exhausted without a durability")
+
+    def read_or_recall(subject: Any, key: Key) -> Any:
+        return subject.outcome(key) if isinstance(subject, Observation) else read(subject, key)
+
+    return replace(plan, read=read_or_recall)
+
+
+def parse_start(spec: Spec, name: str) -> Program:
+    assert spec.bounds is not None
+    try:
+        return parse_program(spec.bounds.starts[name])
+    except ProgramSyntaxError as error:
+        raise SpecError(f"spec {spec.name!r}, start {name!r}: {error}") from error
+
+
+def exhaust(
+    spec: Spec,
+    configuration: Configuration,
+    start: str,
+    operations_max: int,
+    *,
+    first_call: int | None = None,
+    deadline: float | None = None,
+    merging: bool = True,
+) -> Exhausted:
+    """Programs from one start; with ``first_call`` only those that begin with that call of the alphabet.
+
+    ``deadline`` is a `time.perf_counter`; past it the tally is not complete. Raises `SpecError` for a spec or a start
+    that cannot be used.
+    """
+    part = _Part(spec, configuration, parse_start(spec, start), operations_max, deadline, merging)
+    try:
+        part.run(first_call)
+    except _OutOfTime:
+        part.tally.is_complete = False
+    except _Violation as found:
+        run = replay_program(part.bounded, configuration, Mode.CRASH, found.program, strict=True)
+        if run.failure is None:
+            return Exhausted(part.tally, None, "a violation that does not show when its program is replayed")
+        return Exhausted(part.tally, run)
+    finally:
+        part.tally.schedules = part.explorer.schedules_count
+    return Exhausted(part.tally)
+
+
+class _Part:
+    """All programs from one start, or those of them that begin with one call."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        configuration: Configuration,
+        start: Program,
+        operations_max: int,
+        deadline: float | None,
+        merging: bool,
+    ) -> None:
+        assert spec.bounds is not None
+        self.bounded = spec.bounded()
+        self.tally = Tally()
+        self._plan = _plan(spec, configuration)
+        self.explorer = Explorer(self._plan, spec.bounds.in_memory, Counters(), merging=merging)
+        self._alphabet = alphabet(spec, configuration)
+        self._start = start
+        self._first = start.steps[-1].identity if start.steps else 0
+        self._operations_max = operations_max
+        self._deadline = deadline
+        self._extents: dict[bytes, int] = {}  # numbered, so that an image's name is short
+        self._flushes = tuple(spec.bounds.flushes)
+        self._observations: dict[tuple[int, ...], Observation] = {}
+        self._keys: dict[Key, None] = {}
+        self._kept: dict[str, Any] = {}
+
+    def run(self, first_call: int | None) -> None:
+        if first_call is None:
+            self._programs((), [()])
+        else:
+            self._extend((), [()], self._alphabet[first_call])
+
+    # --- programs -----------------------------------------------------------------------------------
+
+    def _programs(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]]) -> None:
+        """The program of these steps, drained, and all that go on from it; ``ends`` lead to each state it ends in."""
+        drain = Step(self._first + len(steps) + 1, "write_back", {"steps.0": DRAIN_STEPS_MAX - 1})
+        judged = _Judged(self, (*steps, drain), is_drain=True)
+        for flushed in product((False, True), repeat=len(self._flushes)):
+            visited = Visited()
+            for fixed in ends:
+                for schedule in self._schedules((*steps, drain), fixed, visited, flushed):
+                    judged.judge(schedule, flushed)
+        if not steps:
+            self.tally.programs += 1
+        if len(steps) < self._operations_max:
+            for call in self._alphabet:
+                self._extend(steps, ends, call)
+
+    def _extend(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], call: Call) -> None:
+        self.tally.programs += 1
+        longer = (*steps, call.step(self._first + len(steps) + 1))
+        judged = _Judged(self, longer, is_drain=False)
+        reached: dict[Hashable, Sequence[Pick]] = {}
+        visited = Visited()
+        for fixed in ends:
+            for schedule in self._schedules(longer, fixed, visited):
+                judged.judge(schedule)
+                if schedule.end is not None:
+                    reached.setdefault(schedule.end, schedule.picks)
+        self._programs(longer, list(reached.values()))
+
+    def _schedules(
+        self,
+        steps: tuple[Step, ...],
+        fixed: Sequence[Pick],
+        visited: Visited,
+        flushed: Sequence[bool] | None = None,
+    ) -> Iterator[Schedule]:
+        program = Program((*self._start.steps, *steps))
+        flushes = [name for name, chosen in zip(self._flushes, flushed or (), strict=False) if chosen]
+        ends = flushed is not None and not any(flushed)
+        for schedule in self.explorer.schedules(program, self._first, fixed, visited, flushes=flushes, ends=ends):
+            if self._deadline is not None and time.perf_counter() > self._deadline:
+                raise _OutOfTime
+            if not self._kept:
+                check_kept(schedule.kept)
+                self._kept = dict(schedule.kept)
+            yield schedule
+
+    # --- images -------------------------------------------------------------------------------------
+
+    def name_of(self, image: Image) -> tuple[int, ...]:
+        numbers = self._extents
+        return tuple([numbers.setdefault(extent, len(numbers)) for extents in image for extent in extents])
+
+    def observation(self, name: tuple[int, ...], image: Image, keys: Sequence[Key]) -> Observation:
+        self._keys.update(dict.fromkeys(keys))
+        known = self._observations.get(name)
+        if known is None or not known.has_read(keys):
+            if len(self._observations) >= OBSERVATIONS_MAX:
+                self._observations.clear()
+            known = self._observations[name] = observe(self._plan, image, self._kept, list(self._keys))
+            self.tally.recoveries += 1
+        return known
+
+
+class _Judged:
+    """The moments of one program's last step, or of its draining: each image against each history."""
+
+    def __init__(self, part: _Part, steps: tuple[Step, ...], *, is_drain: bool) -> None:
+        self._part = part
+        self._steps = steps
+        self._is_drain = is_drain
+        self._images: set[tuple[int, ...]] = set()
+        self._done: set[Hashable] = set()
+        self._flushed: Sequence[bool] = ()
+
+    def judge(self, schedule: Schedule, flushed: Sequence[bool] = ()) -> None:
+        """Raises `_Violation`."""
+        self._flushed = flushed
+        if schedule.failure is not None:
+            raise _Violation(self._program(schedule.picks, self._steps))
+        part, writes = self._part, schedule.ledger.writes
+        keys = list(dict.fromkeys(write.key for write in writes))
+        outcomes = tuple((write.key, write.outcome, write.group) for write in writes)
+        for moment in schedule.moments:
+            part.tally.moments += 1
+            for image, left in moment.images:
+                name = part.name_of(image)
+                if name not in self._images:
+                    self._images.add(name)
+                    part.tally.states += 1
+                history = (name, moment.states, outcomes)
+                if history in self._done:
+                    continue
+                self._done.add(history)
+                if self._finding(schedule, moment, part.observation(name, image, keys)) is not None:
+                    raise _Violation(self._crashed(moment, left))
+
+    def _finding(self, schedule: Schedule, moment: Moment, observation: Observation) -> Finding | None:
+        if observation.finding is not None:
+            return observation.finding
+        try:
+            judgement = schedule.ledger.judge(observation, moment.states)
+        except UnreadableKeyError as unreadable:
+            return finding_of_system(unreadable.__cause__ or unreadable, "crash", "persistence")
+        if judgement.mismatch is not None:
+            mismatch = judgement.mismatch
+            return "persistence", mismatch.place, describe(mismatch.answered), describe(mismatch.allowed)
+        return self._compare_contents(schedule, judgement.observed, observation)
+
+    def _compare_contents(
+        self, schedule: Schedule, observed: dict[Key, Any], observation: Observation
+    ) -> Finding | None:
+        plan = self._part._plan
+        if plan.spec.contents is None:
+            return None
+        model = deepcopy(schedule.model)
+        if plan.model_reopens:
+            model.reopened()
+        assert plan.settle is not None
+        for key, outcome in observed.items():
+            plan.settle(model, key, outcome)
+        allowed = plan.spec.contents(model)
+        if allowed == observation.contents:
+            return None
+        return ("persistence", "contents", *describe_difference(observation.contents, allowed))
+
+    # --- the failing program ------------------------------------------------------------------------
+
+    def _crashed(self, moment: Moment, left: Sequence[Remains]) -> Program:
+        """The program as it ran up to this moment, and the crash that leaves this."""
+        survivors = {name: value for remains in left for name, value in remains.choices.items()}
+        last = self._steps[-1]
+        if moment.is_end and not self._is_drain:
+            return self._program(moment.picks, (*self._steps, Step(last.identity + 1, "crash", survivors)))
+        cut = {"cut.0": moment.events % CUT_EVENTS_MAX, "far.0": moment.events // CUT_EVENTS_MAX}
+        if self._is_drain:
+            within = {"inside.0": 1, **{f"flush.{n}": 1 for n, chosen in enumerate(self._flushed) if chosen}}
+        else:
+            names = [action.name for action in self._part._plan.interruptible]
+            within = {"inside.0": 2, "during.0": names.index(last.operation)}
+        choices = {**last.choices, **within, **cut, **survivors}
+        return self._program(moment.picks, (*self._steps[:-1], Step(last.identity, "crash", choices)))
+
+    def _program(self, picks: Sequence[Pick], steps: Sequence[Step]) -> Program:
+        by_step: dict[int, list[int]] = {}
+        for pick in picks:
+            by_step.setdefault(pick.step, []).append(pick.value)
+        with_picks = []
+        for step in steps:
+            device = {f"device.{number}": value for number, value in enumerate(by_step.get(step.identity, ()))}
+            choices = {name: value for name, value in {**step.choices, **device}.items() if value}
+            with_picks.append(Step(step.identity, step.operation, choices))
+        return Program((*self._part._start.steps, *with_picks))

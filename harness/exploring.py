@@ -1,0 +1,268 @@
+"""Every schedule of the last step of a program, and every moment of it at which the power may fail.
+
+    start, steps before: as they were, device choices fixed | last step: device choices depth first
+                                                              ^   ^    ^   ^  before each device event, and at the end:
+                                                              a `Moment`, with all dependencies polled
+
+A schedule is left where an earlier one has been in the same state: the same on the media and past barriers, the same in
+memory (`Bounds.in_memory`). At a moment within an operation it is not known yet what the operation changes; such
+moments are given out once it has returned, with its changes counted as not persistent; a schedule that is left in its
+middle runs to its end for that, and is not looked at any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from harness.failures import ScenarioFailed
+from harness.ledger import PENDING, Ledger
+from harness.legal_images import Image, LegalImages, Remains
+from harness.medium import SimulatedMedium, Strike
+from harness.plan import WRITE_BACK, Plan
+from harness.program import Program, Step
+from harness.scenario import Scenario
+from harness.sources import ReplaySource
+from harness.trail import Trail
+from harness.verdict import Counters, Failure
+
+
+class Pick(NamedTuple):
+    """A device choice: of which step, and what."""
+
+    step: int
+    value: int
+
+
+class Moment(NamedTuple):
+    """When the power may fail: ``events`` device events into the step."""
+
+    events: int
+    is_end: bool  # the step is over
+    states: tuple[str, ...]  # of the ledger's writes, those the step was still to make included
+    images: Sequence[tuple[Image, tuple[Remains, ...]]]
+    picks: tuple[Pick, ...]  # of the device, up to here
+
+
+class Schedule(NamedTuple):
+    """One way through the last step. ``ledger`` and ``model`` are as the step left them."""
+
+    moments: Sequence[Moment]
+    ledger: Ledger
+    model: Any
+    kept: Mapping[str, Any]
+    failure: Failure | None
+    picks: tuple[Pick, ...]
+    end: Hashable  # of the state it ended in; None if the end was not reached
+
+
+class Visited:
+    """Where schedules of one program have been: states that a schedule went on from, and moments given out."""
+
+    __slots__ = ("moments", "states")
+
+    def __init__(self) -> None:
+        self.states: set[Hashable] = set()
+        self.moments: set[Hashable] = set()
+
+
+class _Merged(BaseException):
+    """An earlier schedule was in this state."""
+
+
+class ExploringSource(ReplaySource):
+    """A program whose device choices after step ``first`` are ``fixed``, and behind these every combination."""
+
+    __slots__ = ("_before_pick", "_first", "_fixed", "_picks", "_trail", "is_over")
+
+    def __init__(self, program: Program, first: int, fixed: Sequence[Pick], trail: Trail) -> None:
+        self._first = first
+        self._fixed = fixed
+        self._picks: list[Pick] = []
+        self._trail = trail
+        self._before_pick: Callable[[], None] | None = None
+        self.is_over = False
+        super().__init__(program, strict=False)
+
+    def choose(self, name: str, count: int) -> int:
+        if name != "device" or self.step <= self._first or self.is_over:
+            return super().choose(name, count)
+        if len(self._picks) < len(self._fixed):
+            value = self._fixed[len(self._picks)].value
+        else:
+            if self._before_pick is not None and self._trail.is_at_end():
+                self._before_pick()
+                if self.is_over:
+                    return 0
+            value = self._trail.pick(count)
+        self._picks.append(Pick(self.step, value))
+        return value
+
+    def watch(self, before_pick: Callable[[], None] | None) -> None:
+        """Call this before each pick that no schedule before has made."""
+        self._before_pick = before_pick
+
+    def picks(self) -> tuple[Pick, ...]:
+        return tuple(self._picks)
+
+
+class Explorer:
+    """Explores within one plan of a bounded spec; ``merging`` off tries every schedule to its end."""
+
+    def __init__(
+        self, plan: Plan, in_memory: Callable[[Any], Hashable] | None, counters: Counters, *, merging: bool = True
+    ) -> None:
+        self.plan = plan
+        self.counters = counters
+        self.schedules_count = 0
+        self._in_memory = in_memory
+        self._merging = merging and in_memory is not None
+        self._images = LegalImages()
+
+    def schedules(
+        self,
+        program: Program,
+        first: int,
+        fixed: Sequence[Pick],
+        visited: Visited,
+        *,
+        flushes: Sequence[str] = (),
+        ends: bool = False,
+    ) -> Iterator[Schedule]:
+        """Every schedule of the program's last step, with these background operations just before it.
+
+        ``ends``: the run is ended cleanly and compared after it.
+        """
+        trail = Trail()
+        while True:
+            trail.rewind()
+            source = ExploringSource(program, first, fixed, trail)
+            run = _Run(self, source, program, visited, flushes)
+            schedule = run.schedule()
+            yield schedule
+            if ends and schedule.end is not None:
+                yield run.finish()  # only now: what was written is settled by it
+            self.schedules_count += 1
+            if not trail.advance():
+                return
+
+    def state(self, scenario: Scenario) -> Hashable:
+        """What decides how things go on, and what a crash may leave."""
+        media = tuple((medium.contents(), _by_place(medium)) for medium in scenario.world.media)
+        return media, self._in_memory(scenario.system) if self._in_memory is not None else None
+
+
+class _Run:
+    """One run of the program. An observer of its media in its last step."""
+
+    def __init__(
+        self,
+        explorer: Explorer,
+        source: ExploringSource,
+        program: Program,
+        visited: Visited,
+        flushes: Sequence[str],
+    ) -> None:
+        self._explorer = explorer
+        self._source = source
+        self._last: Step = program.steps[-1]
+        self._visited = visited
+        self._flushes = flushes
+        self._events = 0
+        self._is_merged = False
+        self._moments: list[Moment] = []
+        source.begin(explorer.plan.menu)
+        self._scenario = Scenario(explorer.plan, source, explorer.counters)
+
+    def schedule(self) -> Schedule:
+        failure, end = None, None
+        try:
+            self._run_up()
+            end = self._last_step()
+            if self._is_merged:
+                end = None
+        except _Merged:
+            pass
+        except ScenarioFailed as stop:
+            failure = stop.failure
+        count = len(self._scenario.ledger.writes)
+        moments = [
+            each._replace(states=(*each.states, *(PENDING,) * (count - len(each.states)))) for each in self._moments
+        ]
+        return self._outcome(moments, failure, end)
+
+    def finish(self) -> Schedule:
+        """Clean shutdown, reopening and comparison, after the schedule; no moments of its own."""
+        self._source.is_over = True
+        failure = None
+        try:
+            self._scenario.finish()
+        except ScenarioFailed as stop:
+            failure = stop.failure
+        return self._outcome((), failure, None)
+
+    def _outcome(self, moments: Sequence[Moment], failure: Failure | None, end: Hashable) -> Schedule:
+        scenario = self._scenario
+        picks = self._source.picks()
+        return Schedule(moments, scenario.ledger, scenario.model, scenario.world.kept, failure, picks, end)
+
+    def _run_up(self) -> None:
+        """All but the last step."""
+        scenario, source = self._scenario, self._source
+        scenario.open()
+        index = source.next_step()
+        while source.step != self._last.identity:
+            scenario.perform(index)
+            index = source.next_step()
+        self._index = index
+
+    def _last_step(self) -> Hashable:
+        self._scenario.perform_after(self._flushes, self._index, self._watch)
+        self._source.watch(None)
+        self._note_moment(is_end=True)
+        for medium in self._scenario.world.media:
+            medium.observe(None)
+        return self._explorer.state(self._scenario)
+
+    def _watch(self) -> None:
+        for medium in self._scenario.world.media:
+            medium.observe(self)
+        self._source.watch(self._before_pick)
+
+    def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
+        self._note_moment(is_end=False)
+        self._events += 1
+
+    def _before_pick(self) -> None:
+        explorer = self._explorer
+        if not explorer._merging:
+            return
+        state = explorer.state(self._scenario)
+        if state not in self._visited.states:
+            self._visited.states.add(state)
+        elif explorer.plan.actions[self._index].kind == WRITE_BACK:
+            raise _Merged
+        else:
+            self._is_merged = self._source.is_over = True  # to its end, for what the operation changes is not known yet
+
+    def _note_moment(self, *, is_end: bool) -> None:
+        if self._is_merged:
+            return
+        scenario = self._scenario
+        media = scenario.world.media
+        with scenario.world.seam.held_monitors_aside():
+            states = tuple(scenario.ledger.poll())
+        key = (states, tuple((medium.contents(), _by_place(medium)) for medium in media))
+        if key in self._visited.moments:
+            return
+        self._visited.moments.add(key)
+        images = list(self._explorer._images.of(media))
+        self._moments.append(Moment(self._events, is_end, states, images, self._source.picks()))
+
+
+def _by_place(medium: SimulatedMedium) -> Hashable:
+    """The log without the order between extents, which no crash can tell."""
+    return tuple(
+        (extent, tuple((entry.page, entry.data) for entry in entries))
+        for extent, entries in sorted(medium.open_entries().items())
+    )

@@ -1,0 +1,270 @@
+"""Killed processes: a child works on a file, is killed at a random moment, and what it leaves is compared.
+
+    parent   fork -------- reads reports -------- SIGKILL, reads the rest -- opens the file, judges -- fork ...
+    child         opens, works, reports on a pipe   x
+
+Each child is a fork of this process, which has everything loaded. It reports each call before and after, and each
+acknowledgement, straight into a pipe, which outlives its writer; a report that the kill cut short is ignored. The next
+child goes on with the same file, so the store ages; after `KILLS_PER_FILE` kills a new file is begun. A kill may come
+during creation or recovery too.
+
+A kill shows what the death of a *process* leaves, not a power cut: what the process had given to the operating system
+is in its cache and stays. Power cuts are what `harness.crash_images` is for. When a kill comes is up to the machine, so
+a round is not found again from its seed: a file that breaks something is kept instead.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import shutil
+import signal
+import struct
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+from harness.account import Account, Broken, Event, What, describe_event
+from harness.check import scenario_seed
+from harness.crash_images import BadFile
+from harness.file_worker import Worker, on_file_of, open_crashed
+from harness.plan import Plan
+from harness.sources import RandomSource
+
+KILLS_PER_FILE: Final = 50
+EVENTS_MAX: Final = 160  # reports after which the kill comes, at most
+OPENING_ODDS: Final = 4  # one kill of so many comes while the child opens the file ...
+OPENING_SECONDS_MAX: Final = 0.004  # ... within so long of its beginning
+CREATION_ODDS: Final = 2  # the same for a child that creates it
+CREATION_SECONDS_MAX: Final = 0.03
+LATE_SECONDS_MAX: Final = 0.0005  # after the last report waited for
+SILENCE_SECONDS_MAX: Final = 60.0  # a child that reports nothing for so long hangs
+STORY_LINES_MAX: Final = 20_000
+
+_FRAME = struct.Struct("<I")
+_READ_SIZE_BYTES = 1 << 16
+
+
+class ChildError(Exception):
+    """A child failed for a reason that is not the system's."""
+
+
+@dataclass(slots=True)
+class KillFigures:
+    """What was tried."""
+
+    files: int = 0
+    kills: int = 0
+    within_call: int = 0
+    within_recovery: int = 0
+    within_creation: int = 0
+    refused: int = 0  # killed while the file was being made, and refused by a typed error
+    calls: int = 0
+    acknowledged_checked: int = 0
+
+    def add(self, other: KillFigures) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Child(NamedTuple):
+    pid: int
+    pipe: int
+
+
+def kill_and_judge(
+    plan: Plan, folder: Path, seed: int, files: range, kills_count: int
+) -> tuple[KillFigures, BadFile | None]:
+    """``kills_count`` kills on each of these files; stops at the first that breaks something."""
+    figures = KillFigures()
+    for number in files:
+        bad = _OneFile(plan, folder, scenario_seed(seed, number), number, figures).torture(kills_count)
+        if bad is not None:
+            return figures, bad
+    return figures, None
+
+
+class _OneFile:
+    """One file and all that happens to it."""
+
+    def __init__(self, plan: Plan, folder: Path, seed: int, number: int, figures: KillFigures) -> None:
+        self._plan = plan
+        self._path = folder / "file"
+        self._before = folder / "file.before"  # as it was before it was opened to be judged
+        self._source = RandomSource(seed)
+        self._seed = seed
+        self._number = number
+        self._figures = figures
+        self._account = Account(plan)
+        self._story: list[str] = []
+        self._step = 0
+        self._events: list[Event] = []  # of the last child
+
+    def torture(self, kills_count: int) -> BadFile | None:
+        self._figures.files += 1
+        self._path.unlink(missing_ok=True)
+        killed_count = 0
+        for round_number in range(4 * kills_count):  # children that end by themselves do not count
+            killed_count += self._round(round_number)
+            try:
+                self._judge()
+            except Broken as broken:
+                where = f"kill {killed_count} of file {self._number}"
+                content = self._before.read_bytes() if self._before.exists() else None
+                return BadFile(where, broken.finding, content, tuple(self._story))
+            if killed_count == kills_count:
+                break
+        return None
+
+    def _round(self, number: int) -> bool:
+        """One child, from fork to death; whether it was killed."""
+        child = _start(self._plan, self._path, scenario_seed(self._seed, number), self._step + 1, self._account)
+        reports = _Reports(child.pipe)
+        try:
+            self._read_until_due(reports)
+        finally:
+            os.kill(child.pid, signal.SIGKILL)
+            _, status = os.waitpid(child.pid, 0)
+            try:
+                self._events = reports.read_rest()
+            finally:
+                os.close(child.pipe)
+        was_killed = os.WIFSIGNALED(status)
+        if was_killed:
+            self._count(self._events)
+        self._story.append(f"-- child {number}{' killed' if was_killed else ' ended'}")
+        return was_killed
+
+    def _read_until_due(self, reports: _Reports) -> None:
+        choose = self._source.choose
+        is_created = self._account.is_created
+        is_early = choose("early", OPENING_ODDS if is_created else CREATION_ODDS) == 0
+        seconds_max = (OPENING_SECONDS_MAX if is_created else CREATION_SECONDS_MAX) if is_early else LATE_SECONDS_MAX
+        seconds = choose("delay", 1024) / 1024 * seconds_max
+        if reports.wait_for(1 if is_early else 2 + choose("events", EVENTS_MAX)):
+            time.sleep(seconds)
+
+    def _count(self, events: Sequence[Event]) -> None:
+        figures = self._figures
+        figures.kills += 1
+        last = events[-1].what if events else What.OPEN if self._account.is_created else What.CREATE
+        figures.within_call += last is What.CALL
+        figures.within_recovery += last is What.OPEN
+        figures.within_creation += last is What.CREATE
+
+    def _judge(self) -> None:
+        """Follow what was reported, then compare it with what is in the file. Raises `Broken`."""
+        self._figures.calls += sum(event.what is What.CALL for event in self._events)
+        for event in self._events:
+            self._step = max(self._step, event.step)
+            self._tell(event)
+        for event in self._events:
+            self._account.follow(event)
+        self._before.unlink(missing_ok=True)
+        if self._path.exists():
+            shutil.copyfile(self._path, self._before)
+        checked_before = self._account.acknowledged_checked
+        system = open_crashed(self._plan, self._path, self._account, self._account.follow)
+        if system is None:
+            self._figures.refused += 1
+            self._path.unlink(missing_ok=True)
+            return
+        try:
+            self._tell(Event(What.SETTLED, value=self._account.judge(system)))
+        finally:
+            on_file_of(self._plan).close(system)
+            self._figures.acknowledged_checked += self._account.acknowledged_checked - checked_before
+
+    def _tell(self, event: Event) -> None:
+        self._story.append(describe_event(event))
+        if len(self._story) > STORY_LINES_MAX:
+            del self._story[: STORY_LINES_MAX // 2]
+
+
+# --- the child --------------------------------------------------------------------------------------
+
+
+def _start(plan: Plan, path: Path, seed: int, first_step: int, account: Account) -> Child:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _be_child(plan, path, seed, first_step, account.is_created, writing)
+    os.close(writing)
+    return Child(pid, reading)
+
+
+def _be_child(plan: Plan, path: Path, seed: int, first_step: int, is_created: bool, pipe: int) -> NoReturn:
+    """Work until killed. Nothing of the parent's is ever unwound, flushed or ended here."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    try:
+        worker = Worker(plan, path, lambda event: _send(pipe, event), first_step=first_step)
+        if is_created:
+            worker.open()
+        else:
+            worker.create()
+        number = 0
+        while True:
+            worker.run(RandomSource(scenario_seed(seed, number)))
+            number += 1
+    except Broken:
+        pass  # reported
+    except BaseException:
+        _send(pipe, traceback.format_exc())
+    finally:
+        os._exit(0)
+
+
+def _send(pipe: int, value: Event | str) -> None:
+    """Into the pipe at once, whole."""
+    data = pickle.dumps(tuple(value) if isinstance(value, Event) else value)
+    frame = _FRAME.pack(len(data)) + data
+    done = 0
+    while done < len(frame):
+        done += os.write(pipe, frame[done:])
+
+
+class _Reports:
+    """What a child reports, as it comes."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._buffer = bytearray()
+        self._events: list[Event] = []
+
+    def wait_for(self, count: int) -> bool:
+        """False if the child ended before it had reported so many events."""
+        while len(self._events) < count:
+            ready, _, _ = select.select([self._pipe], [], [], SILENCE_SECONDS_MAX)
+            if not ready:
+                raise ChildError(f"a child reported nothing for {SILENCE_SECONDS_MAX:.0f} s: it hangs")
+            if not self._read():
+                return False
+        return True
+
+    def read_rest(self) -> list[Event]:
+        """All events; the child is dead, and a report that it did not finish is left out."""
+        while self._read():
+            pass
+        return self._events
+
+    def _read(self) -> bool:
+        data = os.read(self._pipe, _READ_SIZE_BYTES)
+        self._buffer += data
+        while len(self._buffer) >= _FRAME.size:
+            (size,) = _FRAME.unpack_from(self._buffer)
+            end = _FRAME.size + size
+            if len(self._buffer) < end:
+                break
+            self._take(pickle.loads(self._buffer[_FRAME.size : end]))
+            del self._buffer[:end]
+        return bool(data)
+
+    def _take(self, value: Any) -> None:
+        if isinstance(value, str):
+            raise ChildError(f"a child failed: {value.strip().splitlines()[-1]}")
+        self._events.append(Event(*value))

@@ -1,0 +1,225 @@
+"""What is the smallest set of edges that, if added, makes every crash state of a failing case pass?
+
+An edge says that one thing must not be issued before another is persistent; it is named by the code that asked for
+either. Every schedule of the life that the case's crash ended is explored, and every crash state of it judged. A state
+that fails could have been kept out by any edge from something that is not wholly there to something that is there, at
+least in part; or to an acknowledgement that would not have been given. An edge that would close a cycle with those that
+the trace has is none: with it not everything could become persistent.
+
+The smallest set of kinds of edges that keeps out all failing states is tried out: the system runs again with these
+edges added to what it asks for; it must still get to its end, and every crash state must pass. Sets of equal size are
+tried in the order of how near the two ends were asked for to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
+from typing import Final
+
+from harness.closure import Closure, numbers
+from harness.crash_sets import crash_states
+from harness.edges import RETURNED, Kind
+from harness.failures import Finding, ScenarioFailed
+from harness.judge import Judge, State, is_there
+from harness.plan import Plan
+from harness.program import Program
+from harness.schedules import Limits, Span, explore, last_life, makes_progress
+from harness.trace import Acknowledgement, Origin, Trace
+from harness.traced_run import Life
+from harness.tracer import Trial
+from harness.witness import Breach, breaches
+
+SETS_TRIED_MAX: Final = 20
+EDGES_MAX: Final = 4
+LATER_DISTANCE: Final = 1_000  # one asks for what it knows: an edge to what is asked for later is less likely
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One edge that would have kept a failing state out."""
+
+    after: str
+    before: str
+    distance: int  # in moments
+
+
+Candidates = Mapping[Kind, Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """All crash states of all schedules, with or without added edges."""
+
+    schedules: int
+    states: int
+    failing: Sequence[tuple[Finding, Candidates]]
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """``edges`` is empty where none was found, and ``reason`` says why."""
+
+    edges: tuple[tuple[Kind, Candidate], ...] = ()
+    reason: str = ""
+    before: Tried | None = None
+    after: Tried | None = None
+    sets_tried: int = 0
+    breaches: Sequence[Breach] = field(default=())
+
+
+def find_mend(plan: Plan, program: Program, failed_step: int, limits: Limits) -> Mend:
+    """See the module; ``failed_step`` is where the program fails."""
+    span = last_life(plan, program, failed_step)
+    if span is None:
+        return Mend(reason="the case fails before any crash")
+    broken: list[Breach] = []
+    try:
+        tried = _try(plan, program, span, limits, (), broken)
+    except ScenarioFailed as stop:
+        return Mend(reason=f"with another schedule it fails before the crash: {stop.failure.property}")
+    if broken:
+        return Mend(reason="the device saw writes out of order: no edge is lacking", before=tried, breaches=broken)
+    if not tried.failing:
+        return Mend(reason="no crash state of the case fails by the edges that the system asks for", before=tried)
+    loose = [finding for finding, candidates in tried.failing if not candidates]
+    if loose:
+        return Mend(reason=f"no edge would keep out all that fails: {loose[0][0]} at {loose[0][1]}", before=tried)
+    return _first_that_holds(plan, program, span, limits, tried)
+
+
+def _first_that_holds(plan: Plan, program: Program, span: Span, limits: Limits, tried: Tried) -> Mend:
+    count = 0
+    examples = _nearest(candidates for _, candidates in tried.failing)
+    for kinds in hitting_sets([candidates for _, candidates in tried.failing], examples):
+        if count == SETS_TRIED_MAX:
+            break
+        count += 1
+        again = Limits(limits.schedules, limits.seconds)
+        try:
+            after = _try(plan, program, span, again, kinds, [])
+        except ScenarioFailed:
+            continue
+        without_crash = program.without(step.identity for step in program.steps if step.identity >= span.last)
+        if not after.failing and makes_progress(plan, without_crash, Trial(added=frozenset(kinds))):
+            return Mend(tuple((kind, examples[kind]) for kind in kinds), "", tried, after, count)
+    return Mend(reason=f"none of {count} sets of edges makes every crash state pass", before=tried, sets_tried=count)
+
+
+# --- trying -----------------------------------------------------------------------------------------
+
+
+def _try(
+    plan: Plan, program: Program, span: Span, limits: Limits, added: Sequence[Kind], broken: list[Breach]
+) -> Tried:
+    shapes = plan.configuration.media
+    schedules = states = 0
+    failing: list[tuple[Finding, Candidates]] = []
+    for explored in explore(plan, program, span, limits, Trial(added=frozenset(added))):
+        life = explored.life
+        schedules += 1
+        broken += [] if broken else breaches(life.trace)
+        closure = Closure(life.trace, [shape.zoned for shape in shapes])
+        judge = Judge(plan, life, closure)
+        is_persistent = partial(_is_persistent, life.trace, added)
+        for _, state in crash_states(life.trace, shapes, explored.known, limits):
+            judged = judge.judge(state, is_persistent)
+            states += 1
+            if judged.finding is not None:
+                failing.append((judged.finding, candidates_of(life, closure, state, judged.step)))
+    return Tried(schedules, states, failing, not limits.reached)
+
+
+def _is_persistent(trace: Trace, added: Sequence[Kind], given: Acknowledgement, whole: int) -> bool:
+    """With the edges that were added to acknowledgements: all that was asked for by that code must be there."""
+    if not given.is_complete or not all(is_there(trace, number, whole) for number in given.nodes):
+        return False
+    returned = Origin(given.operation, RETURNED)
+    befores = [kind.before for kind in added if kind.after == returned]
+    return all(is_there(trace, node.number, whole) for node in trace.nodes if node.origin.plain() in befores)
+
+
+# --- candidates -------------------------------------------------------------------------------------
+
+
+def candidates_of(life: Life, closure: Closure, state: State, step: int) -> Candidates:
+    """The edges, by kind, that would have kept this state out; of each kind the nearest."""
+    trace = life.trace
+    lacking = [node for node in trace.nodes if node.step <= step and not is_there(trace, node.number, state.whole)]
+    carried = trace.carried_by()  # of what a record carries each change has its own reason to wait
+    there = [
+        node
+        for node in trace.nodes
+        if node.number not in carried and is_there(trace, node.number, state.whole | state.torn)
+    ]
+    found: dict[Kind, Candidate] = {}
+    for before in lacking:
+        above = _waits_for(trace, closure, before.number)
+        for after in there:
+            if after.number not in above:
+                distance = after.asked - before.asked
+                distance = distance if distance > 0 else LATER_DISTANCE - distance
+                candidate = Candidate(after.describe(), before.describe(), distance)
+                _keep_nearest(found, Kind(after.origin.plain(), before.origin.plain()), candidate)
+        for number in life.acknowledgements:
+            given = trace.acknowledgements[number]
+            if given.step <= step and _is_persistent(trace, (), given, state.whole):
+                said = f"{given.operation} of step {given.step} is called persistent"
+                candidate = Candidate(said, before.describe(), abs(given.noted - before.asked))
+                _keep_nearest(found, Kind(Origin(given.operation, RETURNED), before.origin.plain()), candidate)
+    return found
+
+
+def _keep_nearest(found: dict[Kind, Candidate], kind: Kind, candidate: Candidate) -> None:
+    if kind not in found or candidate.distance < found[kind].distance:
+        found[kind] = candidate
+
+
+def _waits_for(trace: Trace, closure: Closure, start: int) -> dict[int, None]:
+    """All that a node waits for, directly or not, by the edges of the trace."""
+    befores: dict[int, list[int]] = {}
+    for edge in trace.edges:
+        befores.setdefault(edge.after, []).append(edge.before)
+    found: dict[int, None] = {}
+    asked = trace.nodes[start].asked
+    stack = [start, *(node.number for node in trace.nodes if node.passed is not None and node.passed < asked)]
+    while stack:
+        number = stack.pop()
+        if number in found:
+            continue
+        found[number] = None
+        stack += befores.get(number, ())
+        write = trace.write_of(number)
+        if write is not None and closure.issued >> write & 1:
+            stack += numbers(closure.needs(write))
+            stack.append(write)
+    return found
+
+
+# --- hitting sets -----------------------------------------------------------------------------------
+
+
+def _nearest(all_candidates: Iterable[Candidates]) -> dict[Kind, Candidate]:
+    found: dict[Kind, Candidate] = {}
+    for candidates in all_candidates:
+        for kind, candidate in candidates.items():
+            _keep_nearest(found, kind, candidate)
+    return found
+
+
+def hitting_sets(families: Sequence[Candidates], nearest: Candidates) -> Iterator[tuple[Kind, ...]]:
+    """Sets of kinds of which every family has one, the smallest first, then by how near their ends are."""
+    needed = list(dict.fromkeys(frozenset(family) for family in families))
+    minimal = [family for family in needed if not any(other < family for other in needed)]
+    kinds = sorted(nearest, key=lambda kind: (nearest[kind].distance, kind))
+    useful = [kind for kind in kinds if any(kind in family for family in minimal)]
+    for size in range(1, EDGES_MAX + 1):
+        chosen = [
+            kinds
+            for kinds in combinations(useful, size)
+            if all(any(kind in family for kind in kinds) for family in minimal)
+        ]
+        yield from sorted(chosen, key=lambda kinds: (sum(nearest[kind].distance for kind in kinds), kinds))
