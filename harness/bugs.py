@@ -42,6 +42,8 @@ class SeedResult:
     still_fails_planted: bool = False
     clean_answer: str = ""
     case: str = ""
+    confirmed_operations: int | None = None  # none of all programs of up to so many of the case's calls fails
+    shorter_fails: bool = False  # one with one operation more than that does, and is shorter than the minimal one
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class PlantResult:
         problems += _shrink_problems(found, self.plant.minimum_operations)
         if not all(result.still_fails_planted for result in found):
             problems.append("its case does not replay on the plant")
+        if any(result.shorter_fails for result in found):
+            problems.append("not minimal: exhaustion found a shorter program of the same calls")
         if unclean := sorted({result.clean_answer for result in found} - {"fixed"}):
             problems.append(f"on the clean tree its case answers: {', '.join(unclean)}")
         return problems
@@ -82,6 +86,13 @@ class PlantResult:
 
     def scenarios_median(self) -> float | None:
         return median(result.scenarios for result in self.seeds) if self.seeds else None
+
+    def confirmed(self) -> str:
+        """Whether the minimum was confirmed by exhaustion, or how far; empty if that was not tried."""
+        depths = [each.confirmed_operations for each in self.seeds if each.confirmed_operations is not None]
+        if not depths:
+            return ""
+        return "yes" if max(depths) >= self.plant.minimum_operations - 1 else f"to {max(depths)}"
 
     def operations(self) -> list[int]:
         return [result.operations for result in self.seeds if result.operations is not None]
@@ -121,10 +132,13 @@ def run_plants(
     *,
     seeds: int = 1,
     seconds: float = 60.0,
+    confirm_seconds: float = 0.0,
     jobs: int = 1,
     report: Callable[[PlantResult], None] | None = None,
 ) -> list[PlantResult]:
     """Run every plant against the code in ``source``; ``report`` is called with each plant as it is done.
+
+    With ``confirm_seconds`` the minimum that the first seed of each plant found is confirmed, in so much time.
 
     Ctrl-C ends the run but not this function: plants that were not done have the error `INTERRUPTED`.
     """
@@ -135,8 +149,9 @@ def run_plants(
             waiting: dict[Future[SeedResult], Plant] = {}
             for plant in plants:
                 if not errors[plant.id]:
-                    for seed in plant.seeds or range(seeds):
-                        future = pool.submit(run_seed, plant, seed, trees.planted(plant), trees.source, seconds)
+                    for place, seed in enumerate(plant.seeds or range(seeds)):
+                        budget = SeedBudget(seconds, 0.0 if place else confirm_seconds)
+                        future = pool.submit(run_seed, plant, seed, trees.planted(plant), trees.source, budget)
                         waiting[future] = plant
             try:
                 return _collect(plants, errors, waiting, report)
@@ -189,7 +204,13 @@ def _collect(
     return [results[plant.id] for plant in plants]
 
 
-def run_seed(plant: Plant, seed: int, planted: Path, clean: Path, seconds: float) -> SeedResult:
+@dataclass(frozen=True, slots=True)
+class SeedBudget:
+    search_seconds: float
+    confirm_seconds: float  # 0: the minimum is not confirmed
+
+
+def run_seed(plant: Plant, seed: int, planted: Path, clean: Path, budget: SeedBudget) -> SeedResult:
     """Search one planted tree with one seed, and replay what it found on the clean one."""
     request = {
         "action": "find",
@@ -201,8 +222,10 @@ def run_seed(plant: Plant, seed: int, planted: Path, clean: Path, seconds: float
         "configuration": plant.configuration,
         "replaced": [replacement.file for replacement in plant.replacements],
         "seed": seed,
-        "seconds": seconds,
+        "seconds": budget.search_seconds,
+        "confirm_seconds": budget.confirm_seconds,
     }
+    seconds = budget.search_seconds + budget.confirm_seconds
     found = _in_fresh_process(plant, request, planted, seconds)
     if not found["found"]:
         return SeedResult(seed, False, found["scenarios"], found["seconds"], tuple(found["other"]))
@@ -220,6 +243,8 @@ def run_seed(plant: Plant, seed: int, planted: Path, clean: Path, seconds: float
         found["still_fails"],
         clean_answer["answer"],
         found["case"],
+        found["confirmed_operations"],
+        found["shorter_fails"],
     )
 
 

@@ -13,7 +13,7 @@ from harness.plants import find_plants
 from harness.report import make_console, print_plants
 
 
-def run_bugs(path: Path, seeds: int, seconds: float, jobs: int, json_path: Path | None) -> int:
+def run_bugs(path: Path, seeds: int, seconds: float, confirm_seconds: float, jobs: int, json_path: Path | None) -> int:
     """Run the plants against the code in the current folder; 0 only if every one is caught, 3 if interrupted."""
     console = make_console()
 
@@ -21,7 +21,15 @@ def run_bugs(path: Path, seeds: int, seconds: float, jobs: int, json_path: Path 
         said = "caught" if result.is_caught else "; ".join(result.problems())
         console.print(f"{result.plant.id}: {said}", soft_wrap=True)
 
-    results = run_plants(find_plants(path), Path.cwd(), seeds=seeds, seconds=seconds, jobs=jobs, report=report)
+    results = run_plants(
+        find_plants(path),
+        Path.cwd(),
+        seeds=seeds,
+        seconds=seconds,
+        confirm_seconds=confirm_seconds,
+        jobs=jobs,
+        report=report,
+    )
     console.print()
     print_plants(console, results)
     if json_path is not None:
@@ -46,5 +54,6 @@ def _figures(result: PlantResult) -> dict[str, Any]:
         "seconds_median": result.seconds_median(),
         "seconds_worst": result.seconds_worst(),
         "operations": result.operations(),
+        "confirmed": result.confirmed(),
         "seeds": [asdict(seed) for seed in result.seeds],
     }

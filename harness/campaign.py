@@ -142,7 +142,7 @@ class _Progress:
         self._latest: dict[int, tuple[Counters, float]] = {}
 
     def __call__(self, number: int, counters: Counters, seconds: float) -> None:
-        self._latest[number] = (replace(counters), seconds)
+        self._latest[number] = (counters.copy(), seconds)
         check_index = self._to_run[number].check
         total, core_seconds = Counters(), 0.0
         for other, (latest, spent) in self._latest.items():
@@ -181,7 +181,7 @@ def run_slice(part: CheckSlice, folder: Path, progress: Callable[[Counters, floa
 
     def note(counters: Counters, seconds: float) -> None:
         nonlocal latest
-        latest = replace(counters)
+        latest = counters.copy()
         progress(counters, seconds)
 
     try:
@@ -271,7 +271,7 @@ def _slice_in_worker(number: int, part: CheckSlice, folder: Path) -> Verdict:
     def progress(counters: Counters, seconds: float) -> None:
         if _worker["stop"].is_set():
             raise _Stop
-        _worker["messages"].put((number, replace(counters), seconds))
+        _worker["messages"].put((number, counters.copy(), seconds))
 
     return run_slice(part, folder, progress)
 

@@ -143,6 +143,7 @@ def check(
 @click.option(
     "--seconds", metavar="S", type=click.FloatRange(min=0, min_open=True), help="Stop in time, and say so; else never."
 )
+@click.option("--by-code", is_flag=True, help="Judge one of all states in which the same code's writes survive alike.")
 @_jobs_option
 @_json_option
 @_corpus_option
@@ -152,6 +153,7 @@ def exhaust(
     configuration: str | None,
     starts: tuple[str, ...],
     seconds: float | None,
+    by_code: bool,
     jobs: int | None,
     json_path: Path | None,
     corpus: Path,
@@ -162,7 +164,9 @@ def exhaust(
     _check_writable(json_path)
     _check_folder(corpus)
     with _one_line_errors():
-        return exhaust_spec(spec, operations, configuration, starts, seconds, jobs or _core_count(), json_path, corpus)
+        return exhaust_spec(
+            spec, operations, configuration, starts, seconds, by_code, jobs or _core_count(), json_path, corpus
+        )
 
 
 @harness.command()
@@ -212,15 +216,26 @@ def show(case: str) -> int:
     show_default=True,
     help="Time to search with one seed.",
 )
+@click.option(
+    "--confirm",
+    "confirm_seconds",
+    metavar="S",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Time to try all programs shorter than the first seed's minimal one.",
+)
 @_jobs_option
 @_json_option
-def bugs(plants: Path, seeds: int, seconds: float, jobs: int | None, json_path: Path | None) -> int:
+def bugs(
+    plants: Path, seeds: int, seconds: float, confirm_seconds: float, jobs: int | None, json_path: Path | None
+) -> int:
     """Plant each bug of DIR in a copy of the code and see whether the checks find and minimise it."""
     from harness.bugs_command import run_bugs
 
     _check_writable(json_path)
     with _one_line_errors():
-        return run_bugs(plants, seeds, seconds, jobs or _core_count(), json_path)
+        return run_bugs(plants, seeds, seconds, confirm_seconds, jobs or _core_count(), json_path)
 
 
 @harness.command()
@@ -244,7 +259,7 @@ def audit(
     json_path: Path | None,
 ) -> int:
     """Of a saved failure: which edge of dependencies is lacking. Of a spec: which edges could go."""
-    from harness.audit_command import audit_target
+    from harness.audit.command import audit_target
 
     if scenarios is not None and seconds is not None:
         raise Unusable("give --scenarios or --seconds, not both")
@@ -274,8 +289,8 @@ def audit(
 @_json_option
 def torture(spec: str, images: int, kills: int, seed: int, keep: Path, jobs: int | None, json_path: Path | None) -> int:
     """Run SPEC on a real file: images of power cuts, and processes killed in the middle of their work."""
-    from harness.torture import Budget
-    from harness.torture_command import run_torture
+    from harness.torture.command import run_torture
+    from harness.torture.halves import Budget
 
     if not images and not kills:
         raise Unusable("nothing to do: --images 0 and --kills 0")

@@ -16,21 +16,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any, Final
 
 from harness.exploring import Explorer, Moment, Pick, Schedule, Visited
-from harness.failures import Finding, finding_of_system
-from harness.history import describe, describe_difference
-from harness.ledger import UnreadableKeyError
+from harness.failures import Finding, ScenarioFailed
 from harness.legal_images import Image, Remains
-from harness.observation import Observation, check_kept, observe
-from harness.plan import BACKGROUND, OPERATION, Action, Plan, SpecError, compile_plan
+from harness.observation import (
+    Observation,
+    check_kept,
+    compare_contents,
+    compare_outcomes,
+    model_after_crash,
+    observe,
+)
+from harness.plan import BACKGROUND, CRASH, OPERATION, Action, Plan, SpecError, compile_plan
 from harness.program import Program, ProgramSyntaxError, Step, parse_program
 from harness.runner import replay_program
-from harness.scenario import CUT_EVENTS_MAX
+from harness.scenario import CUT_EVENTS_MAX, Recovered, Scenario
+from harness.sources import ReplaySource
 from harness.spec import DRAIN_STEPS_MAX, Configuration, Key, Spec
 from harness.trail import Trail
 from harness.verdict import Counters, Mode, Run
@@ -40,9 +45,10 @@ OBSERVATIONS_MAX: Final = 300_000  # kept in memory; beyond, images may be recov
 
 @dataclass(slots=True)
 class Tally:
-    """What was tried. ``states``: legal crash states, each program's different images, of which all were judged."""
+    """What was tried. ``states``: legal crash states, each program's different images."""
 
     programs: int = 0
+    states_judged: int = 0
     schedules: int = 0
     moments: int = 0
     states: int = 0
@@ -146,13 +152,18 @@ def exhaust(
     first_call: int | None = None,
     deadline: float | None = None,
     merging: bool = True,
+    by_code: bool = False,
 ) -> Exhausted:
     """Programs from one start; with ``first_call`` only those that begin with that call of the alphabet.
 
-    ``deadline`` is a `time.perf_counter`; past it the tally is not complete. Raises `SpecError` for a spec or a start
-    that cannot be used.
+    ``by_code`` judges of all states in which the writes of the same code survived in the same way only the first, as
+    Pathfinder does (Gu et al., 2025); then not every legal state is tried. ``deadline`` is a `time.perf_counter`;
+    past it the tally is not complete. Raises `SpecError` for a spec or a start that cannot be used.
     """
     part = _Part(spec, configuration, parse_start(spec, start), operations_max, deadline, merging)
+    if by_code and spec.trace is None:
+        raise SpecError(f"spec {spec.name!r} has no trace to tell by which code a write was asked for")
+    part.by_code = part.explorer.names_code = by_code
     try:
         part.run(first_call)
     except _OutOfTime:
@@ -165,6 +176,21 @@ def exhaust(
     finally:
         part.tally.schedules = part.explorer.schedules_count
     return Exhausted(part.tally)
+
+
+def recovered_state(plan: Plan, start: Program) -> Recovered:
+    """What a start that ends in a crash leaves. Recovering on it once more gives what it gave, so it is run only once.
+
+    Raises `_Violation` if it fails.
+    """
+    source = ReplaySource(start, strict=False)
+    source.begin(plan.menu)
+    scenario = Scenario(plan, source, Counters())
+    try:
+        scenario.perform_all()
+    except ScenarioFailed:
+        raise _Violation(start) from None
+    return scenario.recovered()
 
 
 class _Part:
@@ -186,16 +212,21 @@ class _Part:
         self.explorer = Explorer(self._plan, spec.bounds.in_memory, Counters(), merging=merging)
         self._alphabet = alphabet(spec, configuration)
         self._start = start
+        self._run_up = start.steps  # what of the start is run again for every program
         self._first = start.steps[-1].identity if start.steps else 0
         self._operations_max = operations_max
         self._deadline = deadline
         self._extents: dict[bytes, int] = {}  # numbered, so that an image's name is short
         self._flushes = tuple(spec.bounds.flushes)
         self._observations: dict[tuple[int, ...], Observation] = {}
+        self.by_code = False
+        self.judged_codes: set[Hashable] = set()
         self._keys: dict[Key, None] = {}
         self._kept: dict[str, Any] = {}
 
     def run(self, first_call: int | None) -> None:
+        if self._start.steps and self._plan.action_of[self._start.steps[-1].operation].kind == CRASH:
+            self.explorer.start, self._run_up = recovered_state(self._plan, self._start), ()
         if first_call is None:
             self._programs((), [()])
         else:
@@ -238,7 +269,7 @@ class _Part:
         visited: Visited,
         flushed: Sequence[bool] | None = None,
     ) -> Iterator[Schedule]:
-        program = Program((*self._start.steps, *steps))
+        program = Program((*self._run_up, *steps))
         flushes = [name for name, chosen in zip(self._flushes, flushed or (), strict=False) if chosen]
         ends = flushed is not None and not any(flushed)
         for schedule in self.explorer.schedules(program, self._first, fixed, visited, flushes=flushes, ends=ends):
@@ -274,6 +305,7 @@ class _Judged:
         self._steps = steps
         self._is_drain = is_drain
         self._images: set[tuple[int, ...]] = set()
+        self._judged: set[tuple[int, ...]] = set()
         self._done: set[Hashable] = set()
         self._flushed: Sequence[bool] = ()
 
@@ -296,37 +328,31 @@ class _Judged:
                 if history in self._done:
                     continue
                 self._done.add(history)
+                if part.by_code and self._is_represented(moment, left):
+                    continue
+                if name not in self._judged:
+                    self._judged.add(name)
+                    part.tally.states_judged += 1
                 if self._finding(schedule, moment, part.observation(name, image, keys)) is not None:
                     raise _Violation(self._crashed(moment, left))
+
+    def _is_represented(self, moment: Moment, left: Sequence[Remains]) -> bool:
+        """Whether a state was judged in which the same code's writes survived in the same way."""
+        choices = {name: value for remains in left for name, value in remains.choices.items()}
+        fates = sorted((str(origin), choices.get(name, 0)) for name, origin in moment.asked_by.items())
+        code = (self._steps[-1].operation, moment.is_end, frozenset(moment.states), tuple(fates))
+        if code in self._part.judged_codes:
+            return True
+        self._part.judged_codes.add(code)
+        return False
 
     def _finding(self, schedule: Schedule, moment: Moment, observation: Observation) -> Finding | None:
         if observation.finding is not None:
             return observation.finding
-        try:
-            judgement = schedule.ledger.judge(observation, moment.states)
-        except UnreadableKeyError as unreadable:
-            return finding_of_system(unreadable.__cause__ or unreadable, "crash", "persistence")
-        if judgement.mismatch is not None:
-            mismatch = judgement.mismatch
-            return "persistence", mismatch.place, describe(mismatch.answered), describe(mismatch.allowed)
-        return self._compare_contents(schedule, judgement.observed, observation)
-
-    def _compare_contents(
-        self, schedule: Schedule, observed: dict[Key, Any], observation: Observation
-    ) -> Finding | None:
         plan = self._part._plan
-        if plan.spec.contents is None:
-            return None
-        model = deepcopy(schedule.model)
-        if plan.model_reopens:
-            model.reopened()
-        assert plan.settle is not None
-        for key, outcome in observed.items():
-            plan.settle(model, key, outcome)
-        allowed = plan.spec.contents(model)
-        if allowed == observation.contents:
-            return None
-        return ("persistence", "contents", *describe_difference(observation.contents, allowed))
+        model = model_after_crash(plan, schedule.model)
+        outcomes = compare_outcomes(plan, schedule.ledger, moment.states, observation, model)
+        return outcomes or compare_contents(plan, observation.contents, model)
 
     # --- the failing program ------------------------------------------------------------------------
 

@@ -22,7 +22,9 @@ from harness.corpus import save_case
 from harness.exhaust import Exhausted, Tally, alphabet, exhaust, parse_start
 from harness.loader import LoadedSpec, find_configuration, find_spec_files, load_spec, load_specs
 from harness.plan import SpecError
+from harness.program import Program
 from harness.report import comments, failing_sequence, make_console, plain_table, replay_command
+from harness.sources import INTERRUPTS
 from harness.spec import Configuration
 from harness.verdict import Answer, Mode, Run
 
@@ -43,6 +45,11 @@ class Part:
     operations_max: int
     first_call: int | None
     seconds: float | None  # for it alone; None: as long as it takes
+    by_code: bool
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.configuration, self.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ def exhaust_spec(
     configuration: str | None,
     starts: Sequence[str],
     seconds: float | None,
+    by_code: bool,
     jobs: int,
     json_path: Path | None,
     corpus: Path,
@@ -84,7 +92,7 @@ def exhaust_spec(
         raise SpecError(f"{argument}: no spec with bounds to exhaust")
     all_results: list[tuple[LoadedSpec, Result]] = []
     for each in bounded:
-        parts = _parts(each, operations_max, configuration, starts, seconds, jobs)
+        parts = _parts(each, operations_max, configuration, starts, seconds, by_code, jobs)
         results = _merge(_run(parts, jobs, folder, _note_progress(console, len(parts))))
         print_results(console, each.spec.name, operations_max, results)
         all_results += [(each, result) for result in results]
@@ -101,6 +109,7 @@ def _parts(
     configuration: str | None,
     starts: Sequence[str],
     seconds: float | None,
+    by_code: bool,
     jobs: int,
 ) -> list[Part]:
     spec = each.spec
@@ -117,26 +126,53 @@ def _parts(
     ]
     share = None if seconds is None else seconds * jobs / len(combinations)
     return [
-        Part(each.path, spec.name, setting, start, operations_max, first, share)
+        Part(each.path, spec.name, setting, start, operations_max, first, share, by_code)
         for setting, start, first in combinations
     ]
 
 
 def _run(parts: Sequence[Part], jobs: int, folder: Path, note: Callable[[int, Tally], None]) -> list[Done]:
-    """All parts, in their order. Ctrl-C leaves out those not begun, so that what they are of is not complete."""
+    """All parts, in their order; of what is violated already, those not begun are left out.
+
+    So are, after Ctrl-C, all that were not begun, and what they are of is not complete.
+    """
     if jobs <= 1:
-        return [run_part(part, folder) for part in parts]
+        return _run_here(parts, folder)
     context = multiprocessing.get_context("spawn")
     total = Tally()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts) as pool:
         futures = {pool.submit(run_part, part, folder): part for part in parts}
         try:
             for count, future in enumerate(as_completed(futures), start=1):
-                total.add(future.result().exhausted.tally)
+                if not future.cancelled():
+                    done = future.result()
+                    total.add(done.exhausted.tally)
+                    if done.exhausted.run is not None:
+                        _cancel([each for each, part in futures.items() if part.place == done.part.place])
                 note(count, total)
         except KeyboardInterrupt:
             pool.shutdown(wait=True, cancel_futures=True)
     return [_done(future, part) for future, part in futures.items()]
+
+
+def _run_here(parts: Sequence[Part], folder: Path) -> list[Done]:
+    violated: set[tuple[str, str]] = set()
+    found = []
+    for part in parts:
+        done = _left_out(part) if part.place in violated else run_part(part, folder)
+        if done.exhausted.run is not None:
+            violated.add(part.place)
+        found.append(done)
+    return found
+
+
+def _left_out(part: Part) -> Done:
+    return Done(part, Exhausted(Tally(is_complete=False)), 0.0)
+
+
+def _cancel(futures: Sequence[Future[Done]]) -> None:
+    for future in futures:
+        future.cancel()
 
 
 def _ignore_interrupts() -> None:
@@ -144,9 +180,7 @@ def _ignore_interrupts() -> None:
 
 
 def _done(future: Future[Done], part: Part) -> Done:
-    if future.cancelled():
-        return Done(part, Exhausted(Tally(is_complete=False)), 0.0)
-    return future.result()
+    return _left_out(part) if future.cancelled() else future.result()
 
 
 def run_part(part: Part, folder: Path) -> Done:
@@ -155,7 +189,15 @@ def run_part(part: Part, folder: Path) -> Done:
     setting = find_configuration(each.spec, part.configuration)
     started = time.perf_counter()
     deadline = None if part.seconds is None else started + part.seconds
-    found = exhaust(each.spec, setting, part.start, part.operations_max, first_call=part.first_call, deadline=deadline)
+    found = exhaust(
+        each.spec,
+        setting,
+        part.start,
+        part.operations_max,
+        first_call=part.first_call,
+        deadline=deadline,
+        by_code=part.by_code,
+    )
     if found.run is not None:
         found = Exhausted(found.tally, _shortest(each, setting, part, found.run, deadline))
     return Done(part, found, time.perf_counter() - started)
@@ -165,19 +207,25 @@ def _shortest(each: LoadedSpec, setting: Configuration, part: Part, run: Run, de
     """A failing run of the fewest operations after the start, if there is time to look for it."""
     start = parse_start(each.spec, part.start)
     first = start.steps[-1].identity if start.steps else 0
-    for operations_count in range(run.program.steps[-1].identity - first):
+    for operations_count in range(_operations_after(run.program, first)):
         shorter = exhaust(each.spec, setting, part.start, operations_count, deadline=deadline)
         if shorter.run is not None:
             return shorter.run
     return run
 
 
+def _operations_after(program: Program, first: int) -> int:
+    """Operations behind the start; the crash, and the draining it comes in, are none."""
+    return sum(
+        step.operation not in ("crash", "write_back") or step.choices.get(INTERRUPTS, 0) > 1
+        for step in program.steps
+        if step.identity > first
+    )
+
+
 def _merge(parts: Sequence[Done]) -> list[Result]:
-    places = dict.fromkeys((done.part.configuration, done.part.start) for done in parts)
-    return [
-        _result(*place, [done for done in parts if (done.part.configuration, done.part.start) == place])
-        for place in places
-    ]
+    places = dict.fromkeys(done.part.place for done in parts)
+    return [_result(*place, [done for done in parts if done.part.place == place]) for place in places]
 
 
 def _result(configuration: str, start: str, parts: Sequence[Done]) -> Result:
@@ -193,7 +241,8 @@ def _result(configuration: str, start: str, parts: Sequence[Done]) -> Result:
     if troubles or not tally.states:
         reason = troubles[0] if troubles else "nothing was judged"
         return Result(configuration, start, Answer.UNKNOWN, tally, core_seconds, reason=reason)
-    answer = Answer.HOLDS if tally.is_complete else Answer.NONE_FOUND
+    is_exhausted = tally.is_complete and tally.states_judged == tally.states
+    answer = Answer.HOLDS if is_exhausted else Answer.NONE_FOUND
     return Result(configuration, start, answer, tally, core_seconds)
 
 
@@ -239,7 +288,8 @@ def _row(result: Result) -> Iterator[str]:
     tally = result.tally
     yield from (result.configuration, result.start, f"{tally.programs:,}", f"{tally.schedules:,}")
     # Where it was broken off nobody knows how many there are.
-    yield f"{tally.states:,} of {tally.states:,}" if result.answer is Answer.HOLDS else f"{tally.states:,} of ?"
+    is_known = tally.is_complete and result.run is None
+    yield f"{tally.states_judged:,} of {f'{tally.states:,}' if is_known else '?'}"
     yield from (f"{tally.recoveries:,}", f"{result.core_seconds:,.1f}", result.answer)
 
 

@@ -21,8 +21,9 @@ from harness.legal_images import Image, LegalImages, Remains
 from harness.medium import SimulatedMedium, Strike
 from harness.plan import WRITE_BACK, Plan
 from harness.program import Program, Step
-from harness.scenario import Scenario
+from harness.scenario import Recovered, Scenario
 from harness.sources import ReplaySource
+from harness.tracing.origins import Origins
 from harness.trail import Trail
 from harness.verdict import Counters, Failure
 
@@ -41,6 +42,7 @@ class Moment(NamedTuple):
     is_end: bool  # the step is over
     states: tuple[str, ...]  # of the ledger's writes, those the step was still to make included
     images: Sequence[tuple[Image, tuple[Remains, ...]]]
+    asked_by: Mapping[str, Hashable]  # of each entry not past a barrier, by its survivor choice; empty unless asked for
     picks: tuple[Pick, ...]  # of the device, up to here
 
 
@@ -118,6 +120,8 @@ class Explorer:
         self._in_memory = in_memory
         self._merging = merging and in_memory is not None
         self._images = LegalImages()
+        self.start: Recovered | None = None  # where every program goes on from; None: from empty media
+        self.names_code = False  # whether moments say which code asked for what may be lost
 
     def schedules(
         self,
@@ -173,6 +177,7 @@ class _Run:
         self._moments: list[Moment] = []
         source.begin(explorer.plan.menu)
         self._scenario = Scenario(explorer.plan, source, explorer.counters)
+        self._origins: Origins | None = None
 
     def schedule(self) -> Schedule:
         failure, end = None, None
@@ -209,7 +214,15 @@ class _Run:
     def _run_up(self) -> None:
         """All but the last step."""
         scenario, source = self._scenario, self._source
-        scenario.open()
+        start = self._explorer.start
+        if start is None:
+            scenario.open()
+        else:
+            scenario.resume(start)
+        trace = self._explorer.plan.spec.trace
+        if self._explorer.names_code and trace is not None:
+            self._origins = Origins()
+            trace(scenario.system, self._origins)
         index = source.next_step()
         while source.step != self._last.identity:
             scenario.perform(index)
@@ -257,7 +270,13 @@ class _Run:
             return
         self._visited.moments.add(key)
         images = list(self._explorer._images.of(media))
-        self._moments.append(Moment(self._events, is_end, states, images, self._source.picks()))
+        self._moments.append(Moment(self._events, is_end, states, images, self._asked_by(media), self._source.picks()))
+
+    def _asked_by(self, media: Sequence[SimulatedMedium]) -> Mapping[str, Hashable]:
+        if self._origins is None:
+            return {}
+        entries = [entry for medium in media for entry in medium.log]
+        return {f"survivor.{entry.step}.{entry.number}": self._origins.of(entry) for entry in entries}
 
 
 def _by_place(medium: SimulatedMedium) -> Hashable:

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from math import prod
 from typing import Final, NamedTuple, Protocol
 
 from harness.spec import MediumShape, Tier
@@ -296,6 +297,16 @@ class SimulatedMedium:
         if self.zoned:
             return self._prefix(entries, self._extents[entries[0].extent], choose_survivor, losses)
         return self._sectors(entries, choose_survivor, losses)
+
+    def legal_states_count(self) -> int:
+        """In how many ways a crash may leave this medium: those that leave the same bytes are counted apart."""
+        if not self.zoned:
+            return 1 << sum(len(entry.data or b"") // self._sector_size_bytes for entry in self._log)
+        units: dict[int, int] = {}
+        for entry in self._log:
+            count = 1 if entry.data is None else len(entry.data) // self.page_size_bytes
+            units[entry.extent] = units.get(entry.extent, 0) + count
+        return prod(1 + count for count in units.values())
 
     def _succeed(self, extents: list[bytes], log: list[Entry]) -> SimulatedMedium:
         self.kill()

@@ -1,16 +1,19 @@
-"""What recovery makes of one image of the media, whatever led to it.
+"""What recovery makes of one image of the media, and whether a history that may have led to it allows that.
 
 Recovery sees nothing but the image, so it is run once for each different one: opened, every key read, whole contents
 read, shut down, opened once more and contents compared. The outcomes are judged against every history that may have
-left that image.
+left that image: by outcomes first, which settle the model, then by contents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from harness.failures import Finding, finding_of_system
+from harness.history import describe, describe_difference
+from harness.ledger import Ledger, UnreadableKeyError
 from harness.legal_images import Image
 from harness.plan import Plan, SpecError
 from harness.program import Program
@@ -52,7 +55,7 @@ class Observation:
 
 def observe(plan: Plan, image: Image, kept: Mapping[str, Any], keys: Collection[Key]) -> Observation:
     """Recover on the image. Raises what is an error of the spec, not of the system."""
-    world = _world_of(plan, image, kept)
+    world = world_on(plan, image, kept)
     observation = Observation()
     property_name = "recovery"
     try:
@@ -80,14 +83,49 @@ def _compare_after_reboot(plan: Plan, world: World, system: Any, observation: Ob
         observation.finding = ("persistence", "contents", str(again), str(observation.contents))
 
 
-def _world_of(plan: Plan, image: Image, kept: Mapping[str, Any]) -> World:
+def world_on(plan: Plan, image: Image, kept: Mapping[str, Any]) -> World:
+    """A world that has the image on its media and chooses nothing."""
     source = ReplaySource(Program(), strict=False)
     source.begin(plan.menu)
     world = World(plan.configuration, source)
-    world.kept.update(kept)
-    for medium, extents in zip(world.media, image, strict=True):
-        medium.hold(extents)
+    world.resume(image, kept, 0)
     return world
+
+
+def model_after_crash(plan: Plan, model: Any) -> Any:
+    """A copy, nothing settled yet."""
+    copy = deepcopy(model)
+    if plan.model_reopens:
+        copy.reopened()
+    return copy
+
+
+def compare_outcomes(plan: Plan, ledger: Ledger, states: Sequence[str], subject: Any, model: Any) -> Finding | None:
+    """What reading the keys says of the subject, a system or an `Observation`; the model takes it over."""
+    assert plan.settle is not None
+    try:
+        judgement = ledger.judge(subject, states)
+    except UnreadableKeyError as unreadable:
+        cause = unreadable.__cause__ or unreadable
+        finding = finding_of_system(cause, "crash", "persistence")
+        if finding is None:
+            raise cause from None
+        property_name, place, answered, _ = finding
+        return property_name, place, answered, describe({unreadable.key: unreadable.allowed})
+    mismatch = judgement.mismatch
+    if mismatch is not None:
+        return "persistence", mismatch.place, describe(mismatch.answered), describe(mismatch.allowed)
+    for key, outcome in judgement.observed.items():
+        plan.settle(model, key, outcome)
+    return None
+
+
+def compare_contents(plan: Plan, answered: Any, model: Any) -> Finding | None:
+    """The same of whole contents; the model must be settled."""
+    if plan.spec.contents is None:
+        return None
+    allowed = plan.spec.contents(model)
+    return None if answered == allowed else ("persistence", "contents", *describe_difference(answered, allowed))
 
 
 def check_kept(kept: Mapping[str, Any]) -> None:

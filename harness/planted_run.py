@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.case_file import Case, format_case, parse_case
 from harness.check import check
+from harness.confirm import confirm
 from harness.loader import LoadedSpec, SpecLoadError, find_configuration, load_specs, module_name
 from harness.replay import ReplayAnswer, replay
 from harness.shrink import NotReproducedError, shrink
@@ -154,7 +155,16 @@ def _minimal(each: LoadedSpec, verdict: Verdict, request: dict[str, Any]) -> dic
         "shrink_seconds": shrink_seconds,
         "still_fails": replay(case).answer is ReplayAnswer.STILL_FAILS,
         "case": format_case(case),
+        **_confirmed(each, configuration, case, request["confirm_seconds"]),
     }
+
+
+def _confirmed(each: LoadedSpec, configuration: Configuration, case: Case, seconds: float) -> dict[str, Any]:
+    if not seconds:
+        return {"confirmed_operations": None, "shorter_fails": False}
+    confirmation = confirm(each.spec, configuration, case.mode, case.program, seconds=seconds)
+    shorter_fails = confirmation.failure is not None
+    return {"confirmed_operations": confirmation.operations_tried, "shorter_fails": shorter_fails}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
+from harness.scenario import SHARE_STATES_MAX
 from harness.shrink_passes import operation_count
 from harness.sources import ENDING
 from harness.verdict import Answer, Counters, Failure, Mode, Run, Verdict
@@ -74,7 +75,7 @@ def figures(verdict: Verdict) -> dict[str, Any]:
         "configuration": verdict.configuration,
         "answer": verdict.answer,
         "reason": verdict.reason,
-        **asdict(verdict.counters),
+        **verdict.counters.figures(),
         "core_seconds": verdict.seconds,
         "scenarios_per_core_second": rate(verdict.counters, verdict.seconds),
         "seed": verdict.seed,
@@ -134,8 +135,8 @@ class Progress:
 
 
 def _work(counters: Counters, seconds: float) -> tuple[str, ...]:
-    counts = (counters.scenarios, counters.operations, counters.crashes, counters.crashes_interesting)
-    return (*map(_count, counts), f"{rate(counters, seconds):,.0f}")
+    counts = (counters.scenarios, counters.crashes, counters.crashes_interesting)
+    return (*map(_count, counts), _count(counters.crash_states.estimate()), f"{rate(counters, seconds):,.0f}")
 
 
 def _count(value: int) -> str:
@@ -146,7 +147,7 @@ def _check_table(rows: Iterable[tuple[str, ...]]) -> Table:
     table = plain_table()
     for name in ("spec", "mode", "config"):
         table.add_column(name, no_wrap=True)
-    for name in ("scenarios", "operations", "crashes", "interest-\ning ones", "scenarios\n/core s"):
+    for name in ("scenarios", "crashes", "interest-\ning ones", "different\nstates", "scenarios\n/core s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("answer", no_wrap=True)
     for row in rows:
@@ -178,10 +179,22 @@ def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
             for each in verdicts
         )
     )
+    total = Counters()
+    for each in verdicts:
+        total.add(each.counters)
+    if total.share_programs:
+        console.print(_share(total), soft_wrap=True)
     for each in verdicts:
         if each.answer is Answer.UNKNOWN:
             where = f"{each.spec}, {each.mode}, {each.configuration}"
             console.print(f"unknown: {where}: {each.reason or 'no reason given'}", soft_wrap=True, style="yellow")
+
+
+def _share(counters: Counters) -> str:
+    """How much of what a crash might have left was tried."""
+    tried = f"{counters.share_tried:,} of {counters.share_legal:,} legal crash states"
+    programs = f"{counters.share_programs:,} programs with at most {SHARE_STATES_MAX:,} each"
+    return f"share: {tried}, in {programs}"
 
 
 def failing_sequence(
@@ -272,7 +285,7 @@ def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
     table = plain_table()
     for name in ("plant", "property"):
         table.add_column(name, no_wrap=True)
-    for name in ("found", "scenarios", "median s", "worst s", "steps", "least"):
+    for name in ("found", "scenarios", "median s", "worst s", "steps", "least", "confirmed"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("caught", no_wrap=True)
     for result in results:
@@ -297,5 +310,6 @@ def _plant_row(result: PlantResult) -> tuple[str, ...]:
         "-" if worst is None else f"{worst:.1f}",
         "-" if not operations else "-".join(str(size) for size in sorted({operations[0], operations[-1]})),
         str(plant.minimum_operations),
+        result.confirmed() or "-",
         "yes" if result.is_caught else "no",
     )

@@ -56,14 +56,8 @@ def run_plan(plan: Plan, source: Source, counters: Counters, history: History | 
     """One scenario of a compiled plan; what it did is added to ``counters``."""
     source.begin(plan.menu)
     scenario = Scenario(plan, source, counters, history)
-    next_step = source.next_step
-    perform = scenario.perform
     try:
-        scenario.open()
-        index = next_step()
-        while index >= 0:
-            perform(index)
-            index = next_step()
+        scenario.perform_all()
         scenario.finish()
     except ScenarioFailed as stop:
         return stop.failure

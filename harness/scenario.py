@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from copy import deepcopy
+from typing import Any, Final, NamedTuple, NoReturn
 
 from harness.arguments import ArgumentDrawer, split_answer
 from harness.failures import ScenarioFailed, finding_of_model, finding_of_system
@@ -35,6 +36,19 @@ RECOVERIES_CUT_MAX: Final = 2
 DEATH_ODDS: Final = 6  # of so many crashes, one only kills the process
 
 _STRIKES = tuple(Strike)
+
+# The share of legal crash states that were tried is told of the first so many programs, with at most so many states.
+SHARE_PROGRAMS_MAX: Final = 1_000
+SHARE_STATES_MAX: Final = 100_000
+
+
+class Recovered(NamedTuple):
+    """All that is left after a crash was recovered from and settled."""
+
+    media: tuple[tuple[bytes, ...], ...]
+    kept: Mapping[str, Any]
+    model: Any
+    identifiers_count: int  # given out so far
 
 
 class Scenario:
@@ -86,6 +100,18 @@ class Scenario:
         self._counters.scenarios += 1
         self._open_system(OPENING)
 
+    def resume(self, state: Recovered) -> None:
+        """In place of `open` and of all the steps that led to this state: the system recovers on it."""
+        self._counters.scenarios += 1
+        self.world.resume(state.media, state.kept, state.identifiers_count)
+        self.model = deepcopy(state.model)
+        self._open_system(OPENING)
+
+    def recovered(self) -> Recovered:
+        """The state just after a crash was recovered from; nothing may have been written since."""
+        media = tuple(medium.contents() for medium in self.world.media)
+        return Recovered(media, dict(self.world.kept), deepcopy(self.model), self.world.identifiers_count)
+
     def perform(self, index: int) -> None:
         """The step that the source is at: the menu's operation ``index``."""
         position = self._position
@@ -101,8 +127,17 @@ class Scenario:
         if self._invariants:
             self._check_invariants(action.name)
 
+    def perform_all(self) -> None:
+        """The opening, and every step that the source gives."""
+        self.open()
+        next_step, perform = self._source.next_step, self.perform
+        index = next_step()
+        while index >= 0:
+            perform(index)
+            index = next_step()
+
     def perform_after(self, flushes: Sequence[str], index: int, begin: Callable[[], None]) -> None:
-        """As a crash step begins: these background operations, and then one more, from ``begin`` on. All are one step."""
+        """As a crash step begins: these background operations, and one more, from ``begin`` on; all are one step."""
         position = self._position
         position.step = self._source.step
         position.issued_count = 0
@@ -362,10 +397,22 @@ class Scenario:
             if self._history is not None:
                 self._history.note(self._position.step, "the process dies, the device goes on")
             return ()
+        if action.tier == "fine":
+            self._count_share()
         losses = self.world.crash(action.tier)
+        self._counters.crash_states.add(*self.world.contents())
         if self._history is not None:
             self._history.losses(self._position.step, losses)
         return losses
+
+    def _count_share(self) -> None:
+        counters = self._counters
+        if counters.share_programs < SHARE_PROGRAMS_MAX:
+            legal = self.world.legal_states_count()
+            if legal <= SHARE_STATES_MAX:
+                counters.share_programs += 1
+                counters.share_tried += 1
+                counters.share_legal += legal
 
     def _recover(self, action: Action) -> None:
         """Open again, after recoveries that the next crash cut short."""

@@ -36,7 +36,7 @@ from harness.generators import Generator, ResultsOf
 if TYPE_CHECKING:
     from unittest import TestCase
 
-    from harness.tracer import Tracer
+    from harness.tracing.tracer import Tracer
 
 
 class Dependency(Protocol):
@@ -189,9 +189,9 @@ class Bounds:
 
     ``operations`` are some of the spec's, with generators of few values, each of which is tried. ``starts`` maps a name
     to the text of a program of these operations, as `harness.program` writes it, ``crash`` included; it must run
-    without a failure. ``in_memory`` (system) says what the order in which the device got things has left in memory: schedules are
-    merged where that and the media are the same. Without it none are. ``flushes`` are those of `Crash`, for the crash
-    that ends each program.
+    without a failure. ``in_memory`` (system) says what the order in which the device got things has left in memory:
+    schedules are merged where that and the media are the same. Without it none are. ``flushes`` are those of `Crash`,
+    for the crash that ends each program.
     """
 
     operations: Sequence[Operation]

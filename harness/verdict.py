@@ -10,6 +10,7 @@ import builtins
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
+from harness.distinct import DistinctCount
 from harness.program import Program
 
 
@@ -59,10 +60,28 @@ class Counters:
     recoveries_cut: int = 0
     excused: int = 0  # operations the system refused for a reason the spec excuses
     skipped: int = 0  # steps with nothing to act on
+    crash_states: DistinctCount = field(default_factory=DistinctCount)  # what crashes left on the media
+    # Of the first programs with few enough legal states at a crash: how many there were, and how many were tried.
+    share_programs: int = 0
+    share_tried: int = 0
+    share_legal: int = 0
 
     def add(self, other: Counters) -> None:
         for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+            if each.name != "crash_states":
+                setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        self.crash_states.merge(other.crash_states)
+
+    def copy(self) -> Counters:
+        """As they are now, whatever is added later."""
+        copied = Counters()
+        copied.add(self)
+        return copied
+
+    def figures(self) -> dict[str, int]:
+        """Every number, by name."""
+        counted = {each.name: getattr(self, each.name) for each in fields(self)}
+        return counted | {"crash_states": self.crash_states.estimate()}
 
 
 @dataclass(frozen=True, slots=True)

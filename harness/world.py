@@ -6,14 +6,30 @@ nothing more. Identifiers go on where they were.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from harness.medium import DevicePosition, Loss, SimulatedMedium, Strike
 from harness.sequential_seam import SequentialSeam
 from harness.sources import Source
 from harness.spec import Configuration, Tier
+
+
+class Serials:
+    """1, 2, 3, ... and how many of them were given out."""
+
+    __slots__ = ("given_count",)
+
+    def __init__(self) -> None:
+        self.given_count = 0
+
+    def __iter__(self) -> Serials:
+        return self
+
+    def __next__(self) -> int:
+        self.given_count += 1
+        return self.given_count
 
 
 class World:
@@ -26,7 +42,7 @@ class World:
 
     def __init__(self, configuration: Configuration, source: Source) -> None:
         self._source = source
-        self._serials = count(1)
+        self._serials = Serials()
         self.configuration = configuration
         self.kept: dict[str, Any] = {}
         self.position = DevicePosition()
@@ -40,6 +56,26 @@ class World:
     def step(self) -> int:
         """Identity of the step under way."""
         return self.position.step
+
+    @property
+    def identifiers_count(self) -> int:
+        """How many identifiers were given out."""
+        return self._serials.given_count
+
+    def resume(self, media: Sequence[Sequence[bytes]], kept: Mapping[str, Any], identifiers_count: int) -> None:
+        """Go on where another world was, all of its media's contents persistent."""
+        for medium, extents in zip(self.media, media, strict=True):
+            medium.hold(extents)
+        self.kept.update(kept)
+        self._serials.given_count = identifiers_count
+
+    def contents(self) -> list[bytes]:
+        """What every extent of every medium holds."""
+        return [extent for medium in self.media for extent in medium.contents()]
+
+    def legal_states_count(self) -> int:
+        """In how many ways a crash may leave the media now."""
+        return prod(medium.legal_states_count() for medium in self.media)
 
     def begin_step(self, identity: int) -> None:
         self.position.step = identity

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from harness.generators import integers, keys
 from harness.spec import Background, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.tracer import Tracer
+from harness.tracing.tracer import Tracer
 from harness.world import World
 from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame

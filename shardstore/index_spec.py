@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.generators import Generator, integers, keys, sampled
 from harness.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.tracer import Tracer
+from harness.tracing.tracer import Tracer
 from harness.world import World
 from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel

@@ -10,7 +10,7 @@ from crc32c import crc32c
 
 from harness.generators import KEY_ALPHABET, Choose, Generator, integers, keys, lists_of
 from harness.spec import Background, Configuration, Crash, Durability, OnFile, Operation, Reboot, Spec, WriteBack
-from harness.tracer import Tracer
+from harness.tracing.tracer import Tracer
 from harness.world import World
 from refmodel.node import NodeModel
 from shardstore import spec_bounds

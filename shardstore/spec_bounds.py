@@ -51,8 +51,7 @@ NODE = Bounds(
         "one flushed": "1 put\n 2 sync",
         "extent half dead": _HALF_DEAD,
         "just reset": f"{_HALF_DEAD} 6 reclaim\n 7 sync\n 8 write_back steps.0=63",
-        "dead tail": f"{_TAIL} 6 crash",
-        "torn tail": f"{_TAIL} 6 crash survivor.5.0=1",  # its last two bytes, equal to a frame's first two, are gone
+        "dead tail": f"{_TAIL} 6 crash survivor.5.0=1",  # its last two bytes, equal to a frame's first two, are gone
     },
     in_memory=in_memory,
     flushes=("flush", "flush_buffers"),

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from harness.trace import Origin
-from harness.tracer import Tracer
+from harness.tracing.trace import Origin
+from harness.tracing.tracer import Tracer
 from shardstore.dependency import (
     FAILED,
     PENDING,

@@ -32,12 +32,20 @@ LAYER_OF = {module: number for number, layer in enumerate(STORE_LAYERS) for modu
 
 
 def _modules(package: str) -> list[Path]:
-    return sorted((ROOT / package).glob("*.py"))
+    return sorted((ROOT / package).rglob("*.py"))
 
 
-def _imports(path: Path) -> list[str]:
+def _name(path: Path) -> str:
+    """Dotted, as it is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(path: Path, *, late: bool = True) -> list[str]:
+    """Modules, and what is taken from them; ``late``: those inside functions, which are late on purpose, too."""
+    tree = ast.parse(path.read_text())
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree) if late else tree.body:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -70,9 +78,17 @@ def test_store_imports_follow_the_layers(path: Path) -> None:
         assert not any(map(_is_spec, parts)), f"production code imports the spec {name}"
 
 
-@pytest.mark.parametrize("path", _modules("harness"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", _modules("harness"), ids=_name)
 def test_harness_knows_no_store(path: Path) -> None:
     assert not {_top(name) for name in _imports(path)} & {"shardstore", "refmodel", "tests"}
+
+
+@pytest.mark.parametrize("package", ["harness.audit", "harness.torture"])
+def test_nothing_of_the_harness_needs_what_only_one_subcommand_does(package: str) -> None:
+    """Late imports aside: those of the command line."""
+    for path in _modules("harness"):
+        if not _name(path).startswith(package):
+            assert not [name for name in _imports(path, late=False) if name.startswith(package)], path.name
 
 
 @pytest.mark.parametrize("path", _modules("refmodel"), ids=lambda path: path.stem)
@@ -99,16 +115,8 @@ def test_the_seam_is_the_only_way_out(path: Path) -> None:
 
 
 def _graph() -> dict[str, set[str]]:
-    graph: dict[str, set[str]] = {}
-    for package in ("shardstore", "refmodel", "harness"):
-        for path in _modules(package):
-            tree = ast.parse(path.read_text())
-            edges = set()
-            for node in tree.body:  # imports inside functions are late on purpose
-                if isinstance(node, ast.ImportFrom) and node.module and "." in node.module:
-                    edges.add(node.module)
-            graph[f"{package}.{path.stem}"] = edges
-    return graph
+    paths = {_name(path): path for package in ("shardstore", "refmodel", "harness") for path in _modules(package)}
+    return {name: {each for each in _imports(path, late=False) if each in paths} for name, path in paths.items()}
 
 
 def test_imports_have_no_cycle() -> None:

@@ -45,7 +45,7 @@ def test_nothing_is_found_in_the_clean_store(mode: Mode, configuration: str) -> 
 def test_each_planted_bug_is_found(bug: str, configuration: str) -> None:
     mode = Mode.CONFORMANCE if bug in CONFORMANCE_BUGS else Mode.CRASH
     # a bug may be caught by a more general property first, so look until the one meant for it has shown
-    properties = set()
+    properties: set[str] = set()
     first = 0
     while BUGS[bug] not in properties:
         verdict = check(

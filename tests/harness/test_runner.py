@@ -432,8 +432,12 @@ def test_a_failed_write_may_be_there_or_not_after_a_reboot() -> None:
 def test_results_are_referred_to_by_the_step_that_gave_them() -> None:
     made = iter([11, 22, 33])
     used: list[int] = []
-    script = {"make": lambda: next(made), "use": lambda value: used.append(value) or value}
-    spec = make_spec(script)
+
+    def use(value: int) -> int:
+        used.append(value)
+        return value
+
+    spec = make_spec({"make": lambda: next(made), "use": use})
     spec = replace(spec, model=_EchoingModel)
     result = run(spec, "use", "make", "make", ("use", {"made.0": 3}), ("use", {"made.0": 2}), ("use", {"made.0": 9}))
     assert signature(result) is None
@@ -489,8 +493,8 @@ def test_replay_of_an_operation_that_is_gone() -> None:
 
 
 def test_the_history_reads_well() -> None:
-    script = {"put": lambda key, value: Ticket("persistent"), "get": lambda key: key}
-    result = run(make_spec(script), ("put", {"key.0": 1, "value.0": 4}), "crash", ("get", {"key.0": 2}))
+    spec = make_spec({"put": lambda key, value: Ticket("persistent"), "get": lambda key: key})
+    result = run(spec, ("put", {"key.0": 1, "value.0": 4}), "crash", ("get", {"key.0": 2}))
     assert list(result.history) == [
         "1 put(key=1, value=4)",
         "1 -> persistent",

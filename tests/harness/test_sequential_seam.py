@@ -85,8 +85,13 @@ def test_a_wait_does_the_work_with_the_monitor_held() -> None:
 def test_a_last_step_that_finds_nothing_to_do_may_still_end_the_wait() -> None:
     monitor = new_seam().monitor("store")
     state: list[int] = []
+
+    def last_step() -> bool:
+        state.append(1)
+        return False
+
     with monitor:
-        monitor.wait_until(lambda: bool(state), lambda: state.append(1) is not None)
+        monitor.wait_until(lambda: bool(state), last_step)
 
 
 def test_a_wait_that_nothing_ends_is_a_deadlock() -> None:

@@ -11,7 +11,7 @@ from harness.check import check
 from harness.program import Program, Step
 from harness.runner import replay_program
 from harness.shrink import NotReproducedError, Reproducer, ShrinkResult, shrink
-from harness.shrink_passes import Search, cost, ddmin, minimise, neighbours, operation_count
+from harness.shrink_passes import CANDIDATES_MAX, Search, cost, ddmin, minimise, neighbours, operation_count
 from harness.sources import ENDING, OPENING
 from harness.verdict import Failure, Mode
 
@@ -22,13 +22,13 @@ def program_of(*values: int) -> Program:
     return Program(tuple(Step(identity, "put", {"key.0": value}) for identity, value in enumerate(values, start=1)))
 
 
-def search_for(needed: set[int], steps: Program, **options: int) -> Search:
+def search_for(needed: set[int], steps: Program, candidates_max: int = CANDIDATES_MAX) -> Search:
     """A system that fails if the steps named are all there."""
 
     def reproduce(candidate: Program) -> Program | None:
         return candidate if needed <= {step.identity for step in candidate.steps} else None
 
-    return Search(reproduce, steps, **options)
+    return Search(reproduce, steps, candidates_max)
 
 
 @given(st.sets(st.integers(1, 60), max_size=6), st.integers(60, 80))

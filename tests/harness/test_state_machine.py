@@ -21,7 +21,7 @@ def run_tests(tests: type[unittest.TestCase]) -> unittest.TestResult:
 
 
 def names(tests: type[unittest.TestCase]) -> list[str]:
-    return unittest.defaultTestLoader.getTestCaseNames(tests)
+    return list(unittest.defaultTestLoader.getTestCaseNames(tests))
 
 
 def test_there_is_a_test_for_each_kind_mode_and_configuration() -> None:

@@ -17,24 +17,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from every_spec import SPECS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.closure import Closure, in_issue_order
-from harness.crash_sets import crash_states
-from harness.judge import State, contents, unit_size_bytes
+from harness.audit.crash_sets import crash_states
+from harness.audit.judge import State, contents, unit_size_bytes
+from harness.audit.schedules import Limits, Span, explore
 from harness.plan import Plan, compile_plan
 from harness.plants import plant_tree, read_plant
 from harness.program import Program, Step
-from harness.schedules import Limits, Span, explore
 from harness.sources import RandomSource
 from harness.spec import Background, Configuration, Crash, Durability, MediumShape, Spec, WriteBack
-from harness.trace import Node, Trace
-from harness.traced_run import run_traced
+from harness.tracing.closure import Closure, in_issue_order
+from harness.tracing.trace import Node, Trace
+from harness.tracing.traced_run import run_traced
+from harness.tracing.witness import breaches
 from harness.verdict import Mode
-from harness.witness import breaches
 from harness.world import World
-from shardstore import chunk_store_spec, extents_spec, index_spec, node_spec, superblock_spec
+from shardstore import extents_spec
 from shardstore.dependency import Dependency, join
 from shardstore.spec_trace import trace_scheduler
 from shardstore.spec_world import SmallStack
@@ -166,16 +167,6 @@ def test_a_graph_without_edges_has_more_states_than_one_with() -> None:
 
 
 # --- whole specs ------------------------------------------------------------------------------------
-
-SPECS = [
-    superblock_spec.SPEC,
-    extents_spec.SPEC,
-    chunk_store_spec.SPEC,
-    index_spec.SPEC,
-    index_spec.ON_FAKE,
-    node_spec.SPEC,
-    node_spec.TWO_DISKS,
-]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

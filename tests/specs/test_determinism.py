@@ -9,22 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from every_spec import SPECS
 
 from harness.program import Program, Step
 from harness.runner import record_scenario, replay_program
 from harness.spec import Spec
 from harness.verdict import Mode
-from shardstore import chunk_store_spec, extents_spec, index_spec, node_spec, superblock_spec
 
-SPECS = [
-    superblock_spec.SPEC,
-    extents_spec.SPEC,
-    chunk_store_spec.SPEC,
-    index_spec.SPEC,
-    index_spec.ON_FAKE,
-    node_spec.SPEC,
-    node_spec.TWO_DISKS,
-]
 SEEDS = range(8)
 ROOT = Path(__file__).parent.parent.parent
 

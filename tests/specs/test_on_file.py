@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.torture import Budget, HalfResult, torture, torture_plan
+from harness.torture.halves import Budget, HalfResult, torture, torture_plan
 from harness.verdict import Answer
 from shardstore import file_disk
 from shardstore.dependency import PERSISTENT_STATE
@@ -43,8 +43,8 @@ DIGESTS = """
 import tempfile
 from hashlib import blake2b
 from pathlib import Path
-from harness.crash_images import judge_images
-from harness.torture import torture_plan
+from harness.torture.crash_images import judge_images
+from harness.torture.halves import torture_plan
 from shardstore.node_spec import SPEC
 
 with tempfile.TemporaryDirectory() as folder:
@@ -147,6 +147,6 @@ def test_kills_show_writes_that_the_process_kept_to_itself(monkeypatch: pytest.M
 
 
 def test_a_kill_does_not_show_a_barrier_that_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page cache outlives the process: see the docstring of `harness.kills`."""
+    """The page cache outlives the process: see the docstring of `harness.torture.kills`."""
     monkeypatch.setattr(os, "fdatasync", lambda descriptor: None)
     assert only_half(kills=4).answer is not Answer.VIOLATED

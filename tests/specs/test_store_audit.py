@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from every_spec import SPECS
 
 from harness.plan import compile_plan
 from harness.plants import Plant, parse_plant, plant_tree, read_plant
 from harness.runner import run_plan
 from harness.sources import RandomSource, RecordingSource
 from harness.spec import Spec
-from harness.traced_run import run_traced
+from harness.tracing.traced_run import run_traced
 from harness.verdict import Counters, Mode
-from shardstore import chunk_store_spec, extents_spec, index_spec, node_spec, superblock_spec
 
 ROOT = Path(__file__).parent.parent.parent
 PLANTED = ROOT / "tests" / "planted"
@@ -230,16 +230,6 @@ def test_an_audit_is_the_same_whatever_the_hash_seed(tmp_path: Path) -> None:
 
 
 # --- tracing ----------------------------------------------------------------------------------------
-
-SPECS = [
-    superblock_spec.SPEC,
-    extents_spec.SPEC,
-    chunk_store_spec.SPEC,
-    index_spec.SPEC,
-    index_spec.ON_FAKE,
-    node_spec.SPEC,
-    node_spec.TWO_DISKS,
-]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

@@ -12,17 +12,15 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from harness.closure import Closure, in_issue_order, numbers
 from harness.failures import Finding, finding_of_system
-from harness.history import describe, describe_difference
-from harness.ledger import PENDING, PERSISTENT, Ledger, UnreadableKeyError
+from harness.ledger import PENDING, PERSISTENT
+from harness.legal_images import Image
+from harness.observation import compare_contents, compare_outcomes, model_after_crash, world_on
 from harness.plan import Plan
-from harness.program import Program
-from harness.sources import ReplaySource
 from harness.spec import MediumShape
-from harness.trace import Acknowledgement, Node, Trace
-from harness.traced_run import Life, TracedLedger
-from harness.world import World
+from harness.tracing.closure import Closure, in_issue_order, numbers
+from harness.tracing.trace import Acknowledgement, Node, Trace
+from harness.tracing.traced_run import Life, TracedLedger
 
 _OPERATION = "crash"
 
@@ -86,36 +84,19 @@ class Judge:
             is_there(self._life.trace, number, whole) for number in acknowledgement.nodes
         )
 
-    def _finding(
-        self, step: int, whole: int, states: Sequence[str], media: Sequence[Sequence[bytes]]
-    ) -> Finding | None:
+    def _finding(self, step: int, whole: int, states: Sequence[str], media: Image) -> Finding | None:
         plan, life = self._plan, self._life
         moments = life.moments
         moment = moments[max((each for each in moments if each <= step), default=min(moments))]
-        source = ReplaySource(Program(), strict=False)
-        source.begin(plan.menu)
-        world = World(plan.configuration, source)
-        world.kept.update({name: self._as_of(value, whole) for name, value in moment.kept.items()})
-        for medium, extents in zip(world.media, media, strict=True):
-            medium.hold(extents)
+        world = world_on(plan, media, {name: self._as_of(value, whole) for name, value in moment.kept.items()})
         try:
             system = plan.spec.system(world)
         except BaseException as error:
             return _finding_or_raise(error, "recovery")
-        model = deepcopy(moment.model)
-        if plan.model_reopens:
-            model.reopened()
+        model = model_after_crash(plan, moment.model)
         ledger = TracedLedger.of(plan.read, life.bases, life.writes[: len(states)])
         try:
-            finding = self._compare_keys(ledger, system, model, states) or self._compare_contents(system, model)
-            if finding is None:
-                for invariant in plan.spec.invariants:
-                    invariant(system, model)
-            return finding
-        except UnreadableKeyError as unreadable:
-            cause = unreadable.__cause__ or unreadable
-            property_name, place, answered, _ = _finding_or_raise(cause, "persistence")
-            return property_name, place, answered, describe({unreadable.key: unreadable.allowed})
+            return compare_outcomes(plan, ledger, states, system, model) or _compare_whole(plan, system, model)
         except BaseException as error:
             return _finding_or_raise(error, "persistence")
 
@@ -128,25 +109,14 @@ class Judge:
 
         return kept.as_of(is_persistent) if hasattr(kept, "as_of") else deepcopy(kept)
 
-    def _compare_keys(self, ledger: Ledger, system: object, model: object, states: Sequence[str]) -> Finding | None:
-        settle = self._plan.settle
-        assert settle is not None
-        judgement = ledger.judge(system, states)
-        if judgement.mismatch is not None:
-            mismatch = judgement.mismatch
-            return "persistence", mismatch.place, describe(mismatch.answered), describe(mismatch.allowed)
-        for key, outcome in judgement.observed.items():
-            settle(model, key, outcome)
-        return None
 
-    def _compare_contents(self, system: object, model: object) -> Finding | None:
-        whole = self._plan.spec.contents
-        if whole is None:
-            return None
-        answered, allowed = whole(system), whole(model)
-        if answered == allowed:
-            return None
-        return ("persistence", "contents", *describe_difference(answered, allowed))
+def _compare_whole(plan: Plan, system: object, model: object) -> Finding | None:
+    answered = None if plan.spec.contents is None else plan.spec.contents(system)
+    finding = compare_contents(plan, answered, model)
+    if finding is None:
+        for invariant in plan.spec.invariants:
+            invariant(system, model)
+    return finding
 
 
 def _finding_or_raise(error: BaseException, property_name: str) -> Finding:
@@ -162,7 +132,7 @@ def is_there(trace: Trace, number: int, whole: int) -> bool:
     return write is not None and bool(whole >> write & 1)
 
 
-def contents(trace: Trace, state: State, shapes: Sequence[MediumShape]) -> tuple[tuple[bytes, ...], ...]:
+def contents(trace: Trace, state: State, shapes: Sequence[MediumShape]) -> Image:
     """What each extent of each medium holds in this state."""
     media = [list(extents) for extents in trace.base]
     for node in in_issue_order(trace):

@@ -9,8 +9,8 @@ without all of that other one:
     ahead of it on its extent                       zoned: the write itself; file: what that one needs, for a file's
                                                     writes are issued in order but survive in any
 
-A record is asked for when the last change is that it, or one it was built on, carries, whenever it was built. With some edges left out, more sets are
-closed: those that a system without these edges could leave.
+A record is asked for when the last change is that it, or one it was built on, carries, whenever it was built. With
+some edges left out, more sets are closed: those that a system without these edges could leave.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from harness.trace import Edge, Node, Trace
+from harness.tracing.trace import Edge, Node, Trace
 
 
 class Closure:

@@ -27,17 +27,17 @@ from enum import StrEnum
 from functools import partial
 from random import Random
 
+from harness.audit.edges import Instance, Kind, extra_states, is_of, is_persistent_without, kinds_of
+from harness.audit.judge import Judge, State
 from harness.check import scenario_seed
-from harness.closure import Closure, in_issue_order
-from harness.edges import Instance, Kind, extra_states, is_of, is_persistent_without, kinds_of
 from harness.failures import Finding
-from harness.judge import Judge, State
 from harness.plan import Plan
 from harness.sources import RandomSource
-from harness.trace import Edge, Trace
-from harness.traced_run import Life, run_traced
-from harness.tracer import Trial
-from harness.witness import breaches
+from harness.tracing.closure import Closure, in_issue_order
+from harness.tracing.trace import Edge, Trace
+from harness.tracing.traced_run import Life, run_traced
+from harness.tracing.tracer import Trial
+from harness.tracing.witness import breaches
 
 LEGAL_STATES_A_LIFE = 2
 

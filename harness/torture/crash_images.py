@@ -2,7 +2,7 @@
 
 A *life* is one or more processes at work on one file, one after the other: some reboot, some die in the middle of a
 call or of a recovery, with what they had written still in the operating system's cache for the next. All they do to the
-file is recorded (`harness.file_log`), and at how many entries of that log each event of the journal happened.
+file is recorded (`file_log`), and at how many entries of that log each event of the journal happened.
 
 An *image* is what a power cut at some moment may leave. It is put into a file and opened, and must read as what was
 acknowledged by then allows. That is itself a life, recorded too; some go on for a few steps, and images of them,
@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from harness.account import Account, Broken, Event, What, describe_event
 from harness.check import scenario_seed
 from harness.failures import Finding
-from harness.file_log import Entry, FileLog, Kind, ProcessDied
-from harness.file_worker import Worker, open_crashed
 from harness.plan import Plan
-from harness.power_cut import Image, crash_image, describe_loss
 from harness.sources import RandomSource
+from harness.torture.account import Account, Broken, Event, What, describe_event
+from harness.torture.file_log import Entry, FileLog, Kind, ProcessDied
+from harness.torture.file_worker import Worker, open_crashed
+from harness.torture.power_cut import Image, crash_image, describe_loss
 
 IMAGES_PER_LIFE: Final = 50
 SESSIONS_MAX: Final = 3

@@ -1,7 +1,7 @@
 """Works on a system in a real file, and reports every call before and after it, and every acknowledgement.
 
 What it does is a function of the source and of what the system answers. It knows neither model nor ledger: whoever gets
-its reports does (`harness.account`). An error of the system that the spec does not name is reported as *broken*
+its reports does (`account`). An error of the system that the spec does not name is reported as *broken*
 and ends the work.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from harness.account import Account, Broken, Event, What
 from harness.arguments import ArgumentDrawer, split_answer
 from harness.failures import finding_of_system
 from harness.ledger import PENDING, poll
 from harness.plan import OPERATION, REBOOT, WRITE_BACK, Action, Plan
 from harness.sources import Source
 from harness.spec import Dependency, OnFile
+from harness.torture.account import Account, Broken, Event, What
 
 Report = Callable[[Event], None]
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness.medium import SimulatedMedium, Strike
-from harness.trace import Acknowledgement, Edge, Event, Node, Origin, Place, Stray, Trace
+from harness.tracing.trace import Acknowledgement, Edge, Event, Node, Origin, Place, Stray, Trace
 from harness.world import World
 
 Parts = Callable[[Any], Iterable[Any]]

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli import EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATED, Unusable
-from harness.crash_images import BadFile, ImageFigures
-from harness.kills import KillFigures
 from harness.loader import LoadedSpec, SpecLoadError, find_spec_files, load_specs
 from harness.plan import SpecError
 from harness.report import make_console
-from harness.torture import IMAGES, Budget, HalfResult, Torture, torture, torture_in_processes, torture_plan
+from harness.torture.crash_images import BadFile, ImageFigures
+from harness.torture.halves import IMAGES, Budget, HalfResult, Torture, torture, torture_in_processes, torture_plan
+from harness.torture.kills import KillFigures
 from harness.verdict import Answer
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ child goes on with the same file, so the store ages; after `KILLS_PER_FILE` kill
 during creation or recovery too.
 
 A kill shows what the death of a *process* leaves, not a power cut: what the process had given to the operating system
-is in its cache and stays. Power cuts are what `harness.crash_images` is for. When a kill comes is up to the machine, so
-a round is not found again from its seed: a file that breaks something is kept instead.
+is in its cache and stays. Power cuts are what `crash_images` is for. When a kill comes is up to the machine, so a round
+is not found again from its seed: a file that breaks something is kept instead.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from harness.account import Account, Broken, Event, What, describe_event
 from harness.check import scenario_seed
-from harness.crash_images import BadFile
-from harness.file_worker import Worker, on_file_of, open_crashed
 from harness.plan import Plan
 from harness.sources import RandomSource
+from harness.torture.account import Account, Broken, Event, What, describe_event
+from harness.torture.crash_images import BadFile
+from harness.torture.file_worker import Worker, on_file_of, open_crashed
 
 KILLS_PER_FILE: Final = 50
 EVENTS_MAX: Final = 160  # reports after which the kill comes, at most

@@ -17,8 +17,8 @@ from harness.plan import Plan
 from harness.scenario import Scenario
 from harness.sources import Source
 from harness.spec import Dependency, Key
-from harness.trace import Trace
-from harness.tracer import NO_TRIAL, Tracer, Trial
+from harness.tracing.trace import Trace
+from harness.tracing.tracer import NO_TRIAL, Tracer, Trial
 from harness.verdict import Counters, Failure
 
 
@@ -182,11 +182,7 @@ def run_traced(
     scenario = TracedScenario(plan, source, judged=judged, trial=trial)
     failure = None
     try:
-        scenario.open()
-        index = source.next_step()
-        while index >= 0:
-            scenario.perform(index)
-            index = source.next_step()
+        scenario.perform_all()
         scenario.finish()
     except ScenarioFailed as stop:
         failure = stop.failure

@@ -15,20 +15,20 @@ from pathlib import Path
 import pytest
 from toy_on_file import BUGS, IMAGE_BUGS, KILL_BUGS, toy_spec
 
-from harness import kills
-from harness.account import Account, Broken, Event, What, describe_event
 from harness.cli import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, EXIT_VIOLATED, main
-from harness.crash_images import judge_images
-from harness.file_worker import Worker
-from harness.kills import ChildError, _Reports, _send
 from harness.ledger import PERSISTENT
 from harness.plan import Plan, SpecError
 from harness.spec import Background, Operation
-from harness.torture import Budget, HalfResult, parts, run_part, torture, torture_plan
+from harness.torture import kills
+from harness.torture.account import Account, Broken, Event, What, describe_event
+from harness.torture.crash_images import judge_images
+from harness.torture.file_worker import Worker
+from harness.torture.halves import Budget, HalfResult, parts, run_part, torture, torture_plan
+from harness.torture.kills import ChildError, _Reports, _send
 from harness.verdict import Answer
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 
 
 def plan_of(bug: str = "") -> Plan:
@@ -411,6 +411,6 @@ def test_interrupted_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.torture.run_part", interrupt)
+    monkeypatch.setattr("harness.torture.halves.run_part", interrupt)
     (half,) = torture(plan_of(), Budget(10, 0, 0, 1)).halves
     assert (half.answer, half.reason) == (Answer.UNKNOWN, "interrupted")

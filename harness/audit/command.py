@@ -8,16 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.audit import Audit, Budget, EdgeCount, Need, audit_plan
+from harness.audit.edges import Kind
+from harness.audit.mend import Mend, Tried, find_mend
+from harness.audit.needless import Audit, Budget, EdgeCount, Need, audit_plan
+from harness.audit.schedules import Limits
 from harness.case_file import SUFFIX, Case, CaseFileError, read_case
 from harness.cli import EXIT_OK, EXIT_UNKNOWN, Unusable
-from harness.edges import Kind
 from harness.loader import LoadedSpec, find_configuration, find_spec_files, load_spec, load_specs
-from harness.mend import Mend, Tried, find_mend
 from harness.plan import Plan, SpecError, compile_plan
 from harness.replay import ReplayAnswer, replay
 from harness.report import make_console
-from harness.schedules import Limits
 from harness.spec import Crash, Spec
 from harness.verdict import Mode
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from harness.trace import Node, Trace
+from harness.tracing.trace import Node, Trace
 
 
 class Breach(NamedTuple):

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from harness.closure import Closure, numbers
 from harness.program import Program
 from harness.sources import ReplaySource
 from harness.spec import Configuration, MediumShape
-from harness.trace import Edge, Origin, Trace
-from harness.tracer import NO_TRIAL, Tracer, Trial
-from harness.witness import breaches
+from harness.tracing.closure import Closure, numbers
+from harness.tracing.trace import Edge, Origin, Trace
+from harness.tracing.tracer import NO_TRIAL, Tracer, Trial
+from harness.tracing.witness import breaches
 from harness.world import World
 
 SHAPE = MediumShape(4, 8, 16, zoned=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness.closure import Closure, numbers
-from harness.judge import State, is_there, unit_size_bytes
+from harness.audit.judge import State, is_there, unit_size_bytes
 from harness.spec import MediumShape
-from harness.trace import Acknowledgement, Edge, Node, Origin, Trace
+from harness.tracing.closure import Closure, numbers
+from harness.tracing.trace import Acknowledgement, Edge, Node, Origin, Trace
 
 
 class Kind(NamedTuple):

@@ -19,18 +19,18 @@ from functools import partial
 from itertools import combinations
 from typing import Final
 
-from harness.closure import Closure, numbers
-from harness.crash_sets import crash_states
-from harness.edges import RETURNED, Kind
+from harness.audit.crash_sets import crash_states
+from harness.audit.edges import RETURNED, Kind
+from harness.audit.judge import Judge, State, is_there
+from harness.audit.schedules import Limits, Span, explore, last_life, makes_progress
 from harness.failures import Finding, ScenarioFailed
-from harness.judge import Judge, State, is_there
 from harness.plan import Plan
 from harness.program import Program
-from harness.schedules import Limits, Span, explore, last_life, makes_progress
-from harness.trace import Acknowledgement, Origin, Trace
-from harness.traced_run import Life
-from harness.tracer import Trial
-from harness.witness import Breach, breaches
+from harness.tracing.closure import Closure, numbers
+from harness.tracing.trace import Acknowledgement, Origin, Trace
+from harness.tracing.traced_run import Life
+from harness.tracing.tracer import Trial
+from harness.tracing.witness import Breach, breaches
 
 SETS_TRIED_MAX: Final = 20
 EDGES_MAX: Final = 4

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
-from harness.file_log import Entry, Kind, apply_entry, unit_count
+from harness.torture.file_log import Entry, Kind, apply_entry, unit_count
 
 ChooseLoss = Callable[[str, int], int]
 

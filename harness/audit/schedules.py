@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.medium import SimulatedMedium
 from harness.plan import CRASH, OPERATION, REBOOT, Plan
 from harness.program import Program
 from harness.sources import ReplaySource
-from harness.traced_run import Life, LifeOver, TracedScenario, run_traced
-from harness.tracer import NO_TRIAL, Trial
+from harness.tracing.traced_run import Life, LifeOver, TracedScenario, run_traced
+from harness.tracing.tracer import NO_TRIAL, Trial
 from harness.trail import Trail
 
 
@@ -121,25 +122,15 @@ def explore(plan: Plan, program: Program, span: Span, limits: Limits, trial: Tri
         scenario = _ScheduledScenario(plan, source, span, trial, seen)
         source.trail.rewind()
         source.begin(plan.menu)
-        _run(scenario, source)
+        with suppress(LifeOver):
+            scenario.perform_all()
+        scenario.end_life()
         yield Explored(scenario.lives[-1], scenario.known)
         if not source.trail.advance():
             return
         if time.perf_counter() > deadline:
             break
     limits.reached = True
-
-
-def _run(scenario: TracedScenario, source: ScheduleSource) -> None:
-    try:
-        scenario.open()
-        index = source.next_step()
-        while index >= 0:
-            scenario.perform(index)
-            index = source.next_step()
-    except LifeOver:
-        pass
-    scenario.end_life()
 
 
 def makes_progress(plan: Plan, program: Program, trial: Trial) -> bool:

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.audit.crash_sets import crash_states
+from harness.audit.edges import Kind
+from harness.audit.judge import contents
+from harness.audit.mend import EDGES_MAX, Candidate, hitting_sets
+from harness.audit.schedules import Limits
 from harness.cli import main
-from harness.crash_sets import crash_states
-from harness.edges import Kind
-from harness.judge import contents
 from harness.medium import SimulatedMedium
-from harness.mend import EDGES_MAX, Candidate, hitting_sets
 from harness.program import Program
-from harness.schedules import Limits
 from harness.sources import ReplaySource
 from harness.spec import Configuration, MediumShape
-from harness.trace import Origin
-from harness.tracer import Tracer
+from harness.tracing.trace import Origin
+from harness.tracing.tracer import Tracer
 from harness.world import World
 
 # --- hitting sets -----------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""How many different things were seen, in four kilobytes however many there were.
+
+HyperLogLog (Flajolet et al., 2007) with 2**12 registers: the estimate's standard error is 1.6 %. Two counts can be
+merged, and what both have seen counts once. Small numbers are counted by the empty registers, and nearly exact.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from math import log
+from typing import Final
+
+_INDEX_BITS: Final = 12
+_REGISTER_COUNT: Final = 1 << _INDEX_BITS
+_HASH_BITS: Final = 64
+_ALPHA: Final = 0.7213 / (1 + 1.079 / _REGISTER_COUNT)
+
+
+class DistinctCount:
+    __slots__ = ("_registers",)
+
+    def __init__(self) -> None:
+        self._registers = bytearray(_REGISTER_COUNT)
+
+    def add(self, *pieces: bytes) -> None:
+        """One thing, which is the bytes of these pieces one behind the other."""
+        digest = blake2b(digest_size=_HASH_BITS // 8)
+        for piece in pieces:
+            digest.update(piece)
+        value = int.from_bytes(digest.digest(), "little")
+        index = value & (_REGISTER_COUNT - 1)
+        rest = value >> _INDEX_BITS
+        rank = _HASH_BITS - _INDEX_BITS + 1 - rest.bit_length()
+        if rank > self._registers[index]:
+            self._registers[index] = rank
+
+    def merge(self, other: DistinctCount) -> None:
+        """Count what the other has seen too."""
+        self._registers = bytearray(map(max, self._registers, other._registers))
+
+    def estimate(self) -> int:
+        empty = self._registers.count(0)
+        raw = _ALPHA * _REGISTER_COUNT**2 / sum(2.0**-rank for rank in self._registers)
+        if empty and raw <= 2.5 * _REGISTER_COUNT:
+            return round(_REGISTER_COUNT * log(_REGISTER_COUNT / empty))
+        return round(raw)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DistinctCount) and self._registers == other._registers
+
+    def __repr__(self) -> str:
+        return f"about {self.estimate()}"
+
+    __hash__ = None  # type: ignore[assignment]  # it changes

@@ -1,0 +1,14 @@
+"""Every spec of the store that is imported, a planted one too, as the command line finds them: none can be forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import shardstore
+from harness.loader import find_spec_files, load_specs
+from harness.spec import Spec
+
+FOLDER = Path(shardstore.__file__).parent
+SPECS: list[Spec] = [
+    loaded.spec for path in find_spec_files([FOLDER.name], FOLDER.parent) for loaded in load_specs(path, FOLDER.parent)
+]

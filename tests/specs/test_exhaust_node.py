@@ -1,0 +1,80 @@
+"""The node, exhausted: it holds, nothing is lost by leaving things out, and planted bugs are found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.exhaust import exhaust
+from harness.loader import find_configuration
+from harness.plants import find_plants, plant_tree
+from shardstore.node_spec import SPEC
+
+ROOT = Path(__file__).parent.parent.parent
+PLANTED = ROOT / "tests" / "planted"
+
+assert SPEC.bounds is not None
+STARTS = tuple(SPEC.bounds.starts)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("configuration", ["zoned", "file"])
+def test_every_crash_state_of_every_single_operation_is_legal(configuration: str, start: str) -> None:
+    done = exhaust(SPEC, find_configuration(SPEC, configuration), start, 1)
+    assert done.run is None, done.run
+    assert not done.trouble
+    assert done.tally.is_complete
+    assert done.tally.states_judged == done.tally.states > 100
+
+
+@pytest.mark.parametrize("start", ["one flushed", "extent half dead"])
+def test_merging_schedules_loses_nothing(start: str) -> None:
+    zoned = find_configuration(SPEC, "zoned")
+    merged, unmerged = (exhaust(SPEC, zoned, start, 1, merging=merging).tally for merging in (True, False))
+    assert (merged.states, merged.moments) == (unmerged.states, unmerged.moments)
+    assert merged.schedules < unmerged.schedules
+
+
+# The state that makes the bug short, the operations it takes from there, and how it shows.
+PLANTS = {
+    "fig5-06": ("dead tail", 1, "recovery"),
+    "fig5-07": ("one flushed", 1, "recovery"),
+    "fig5-08": ("empty", 1, "persistence"),
+    "fig5-10": ("dead tail", 2, "conformance"),
+}
+
+
+@pytest.mark.parametrize("by_code", [False, True], ids=["every state", "by code"])
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_planted_bug_is_violated(name: str, by_code: bool, tmp_path: Path) -> None:
+    """Also where of the states that the same code's writes have left alike only the first is judged."""
+    start, operations_max, property_name = PLANTS[name]
+    (plant,) = (plant for folder in (PLANTED, PLANTED / "deep") for plant in find_plants(folder) if plant.id == name)
+    plant_tree(plant, ROOT, tmp_path / "tree")
+    command = ["exhaust", "shardstore/node_spec.py", "--operations", str(operations_max), "--start", start]
+    command += ["--config", "zoned", "--jobs", "1", "--json", str(tmp_path / "out.json")]
+    done = _in(tmp_path / "tree", [*command, *(["--by-code"] if by_code else [])])
+    assert done.returncode == 1, done.stdout + done.stderr
+    (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert result["failure"]["property"] == property_name
+    case = tmp_path / "tree" / result["case"]
+    assert "still fails" in _in(case.parent.parent, ["replay", str(case)]).stdout
+    assert "still fails" not in _in(ROOT, ["replay", str(case)]).stdout
+
+
+def _in(folder: Path, command: list[str]) -> Any:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
