@@ -346,7 +346,9 @@ class Scenario:
             self._counters.operations_cut += 1
             if self._history is not None:
                 plural = "" if count == 1 else "s"
-                reason = f"{count} device event{plural}" if strike is Strike.EVENT else f"{strike.name.lower()} {count}"
+                reason = (
+                    f"{count} device event{plural}" if strike is Strike.EVENT else f"{strike.name.lower()} {count + 1}"
+                )
                 self._history.note(self._position.step, f"-> power fails within {inner.name}, after {reason}")
             self._note_unfinished(inner)
         self.world.keep_power()

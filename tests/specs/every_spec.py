@@ -1,4 +1,4 @@
-"""Every spec of the store that is imported, a planted one too, as the command line finds them: none can be forgotten."""
+"""Every spec of the `shardstore` that is imported, found as the command line finds them: none can be forgotten."""
 
 from __future__ import annotations
 
