@@ -1,11 +1,12 @@
 # make check   set up, then run every spec in every mode for about half a minute
 # make test    set up, then lint, types and the whole test suite
+# make nightly set up, then what takes hours: a million crashes, all short programs, crash images and kills, planted bugs
 # make bench   measure; prints ratios of two things measured in one run
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: check test lint bench clean
+.PHONY: check test lint nightly bench clean
 
 check: .venv/ready
 	$(BIN)/python -m harness check
@@ -17,6 +18,15 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Each part says what it found; the rest runs all the same, and the worst of them is the answer.
+nightly: .venv/ready
+	@failed=0; \
+	$(BIN)/python -m harness check --mode crash --scenarios 85000 || failed=1; \
+	$(BIN)/python -m harness torture shardstore/node_spec.py --images 10000 --kills 1000 || failed=1; \
+	$(BIN)/python -m harness bugs tests/planted --seeds 20 --confirm 120 || failed=1; \
+	$(BIN)/python -m harness exhaust shardstore/node_spec.py --operations 3 || failed=1; \
+	exit $$failed
 
 bench: .venv/ready
 	$(BIN)/python tests/bench/reference_mix.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,12 @@ def notes(ran: Run, step: int) -> list[str]:
 
 def events(medium: SimulatedMedium) -> Iterator[None]:
     """A write, a barrier, a reset, a barrier, a write, a barrier."""
-    for change in (lambda: medium.write(0, 0, b"a" * 8), lambda: medium.reset(0), lambda: medium.write(0, 0, b"b" * 8)):
+    changes: list[Callable[[], None]] = [
+        lambda: medium.write(0, 0, b"a" * 8),
+        lambda: medium.reset(0),
+        lambda: medium.write(0, 0, b"b" * 8),
+    ]
+    for change in changes:
         change()
         yield
         medium.barrier()
