@@ -11,6 +11,7 @@ from harness.medium import SimulatedMedium
 from harness.replay import replay
 from harness.spec import (
     Background,
+    Bounds,
     Configuration,
     Crash,
     Durability,
@@ -22,12 +23,15 @@ from harness.spec import (
     ViolationError,
     WriteBack,
 )
+from harness.tracing.trace import Origin
+from harness.tracing.tracer import Tracer
 from harness.verdict import Answer, Mode, Verdict
 from harness.world import World
 
 __all__ = [
     "Answer",
     "Background",
+    "Bounds",
     "Configuration",
     "Crash",
     "Durability",
@@ -35,9 +39,11 @@ __all__ = [
     "Mode",
     "OnFile",
     "Operation",
+    "Origin",
     "Reboot",
     "SimulatedMedium",
     "Spec",
+    "Tracer",
     "Verdict",
     "ViolationError",
     "World",

@@ -1,4 +1,4 @@
-"""The command line: ``harness check | replay | shrink | show | bugs | audit | torture``.
+"""The command line: ``harness check | exhaust | replay | shrink | show | bugs | audit | torture``.
 
 Exit status: 0 none found, holds or fixed; 1 violated; 2 unusable arguments or input, with one clear line on
 standard error; 3 unknown. The worst of several counts: violated, then unknown.

@@ -120,14 +120,18 @@ def _parts(
     chosen = [find_configuration(spec, configuration)] if configuration else list(spec.configurations)
     for start in starts or spec.bounds.starts:
         parse_start(spec, start)
-    firsts = [None] if not operations_max else list(range(len(alphabet(spec, chosen[0]))))
+    # The start by itself, and then by its first call what begins with one.
+    firsts = [(0, None), *((operations_max, call) for call in range(len(alphabet(spec, chosen[0]))) if operations_max)]
     combinations = [
-        (setting.name, start, first) for setting in chosen for start in starts or spec.bounds.starts for first in firsts
+        (setting.name, start, depth, first)
+        for setting in chosen
+        for start in starts or spec.bounds.starts
+        for depth, first in firsts
     ]
     share = None if seconds is None else seconds * jobs / len(combinations)
     return [
-        Part(each.path, spec.name, setting, start, operations_max, first, share, by_code)
-        for setting, start, first in combinations
+        Part(each.path, spec.name, setting, start, depth, first, share, by_code)
+        for setting, start, depth, first in combinations
     ]
 
 

@@ -150,10 +150,15 @@ class Explorer:
             if not trail.advance():
                 return
 
+    @property
+    def is_merging(self) -> bool:
+        return self._merging
+
     def state(self, scenario: Scenario) -> Hashable:
         """What decides how things go on, and what a crash may leave."""
+        assert self._in_memory is not None
         media = tuple((medium.contents(), _by_place(medium)) for medium in scenario.world.media)
-        return media, self._in_memory(scenario.system) if self._in_memory is not None else None
+        return media, self._in_memory(scenario.system)
 
 
 class _Run:
@@ -235,7 +240,8 @@ class _Run:
         self._note_moment(is_end=True)
         for medium in self._scenario.world.media:
             medium.observe(None)
-        return self._explorer.state(self._scenario)
+        # Where states cannot be told apart, every schedule ends in one of its own.
+        return self._explorer.state(self._scenario) if self._explorer.is_merging else self._source.picks()
 
     def _watch(self) -> None:
         for medium in self._scenario.world.media:
@@ -248,7 +254,7 @@ class _Run:
 
     def _before_pick(self) -> None:
         explorer = self._explorer
-        if not explorer._merging:
+        if not explorer.is_merging:
             return
         state = explorer.state(self._scenario)
         if state not in self._visited.states:

@@ -285,7 +285,7 @@ def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
     table = plain_table()
     for name in ("plant", "property"):
         table.add_column(name, no_wrap=True)
-    for name in ("found", "scenarios", "median s", "worst s", "steps", "least", "confirmed"):
+    for name in ("found", "scenarios", "median\ns", "worst\ns", "steps", "least", "con-\nfirmed"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("caught", no_wrap=True)
     for result in results:

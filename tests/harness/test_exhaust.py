@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_store import CONFIGURATIONS, CRASH_BUGS, toy_spec
+from toy_store import CONFIGURATIONS, CRASH_BUGS, ToyStore, toy_spec
 
 from harness.cli import main
 from harness.exhaust import alphabet, exhaust
@@ -195,3 +195,21 @@ def test_the_command_tells_and_saves(
     (case,) = (tmp_path / "fuzz_corpus").glob("*.case")
     assert main(["replay", str(case)]) == 1
     assert "still fails" in capsys.readouterr().out
+
+
+def test_what_is_only_in_memory_is_not_merged_away() -> None:
+    """An issue that writes nothing, and by choice forgets what was to be written: from outside both look the same."""
+
+    class Forgetful(ToyStore):
+        def issue(self) -> None:
+            if self.seam.choose(2):
+                self.buffered.clear()
+
+        def write_back(self, steps: int) -> None:
+            """Left out, for every choice in it would be tried."""
+
+    spec = replace(bounded_toy(in_memory=None, flushes=()), system=Forgetful)
+    done = exhaust(spec, ZONED, "empty", 2)
+    assert done.run is not None
+    assert done.run.failure is not None
+    assert done.run.failure.property == "forward progress"

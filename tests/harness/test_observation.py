@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,3 +73,19 @@ def test_want_of_memory_is_not_the_systems() -> None:
     ledger, model = ledger_of_one_put(unreadable(MemoryError()))
     with pytest.raises(MemoryError):
         compare_outcomes(PLAN, ledger, [PERSISTENT], object(), model)
+
+
+class ReopeningModel(ToyModel):
+    """Forgets what a process knows."""
+
+    def reopened(self) -> None:
+        self.entries.clear()
+
+
+@pytest.mark.parametrize("reopens", [False, True])
+def test_a_model_that_can_is_reopened_and_only_its_copy(reopens: bool) -> None:
+    model = ReopeningModel()
+    model.put(b"a", b"x")
+    copy = model_after_crash(replace(PLAN, model_reopens=reopens), model)
+    assert copy.entries == ({} if reopens else {b"a": b"x"})
+    assert model.entries == {b"a": b"x"}
