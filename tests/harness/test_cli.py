@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -28,15 +27,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _fresh_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test loads the sample store anew, from its own folder."""
-    path, modules = list(sys.path), set(sys.modules)
+def _harness_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folders that the tests change to, too."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    yield
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if name.partition(".")[0] == "samplestore":
-            del sys.modules[name]
 
 
 @pytest.fixture
