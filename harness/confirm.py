@@ -2,7 +2,8 @@
 
 Every program over the case's operations, with the arguments they have there, and every choice of the surroundings:
 order of device steps, barriers, flushes, when the power fails and what survives. Pinned to what the case has of it, or
-nothing: identifiers, crashes in recovery, process deaths, second crashes, and after which kind of event power fails.
+nothing: identifiers, crashes in recovery, process deaths, second crashes, after which kind of event power fails, and
+whether that is more than sixteen events into an operation.
 Each program is run from empty media, one run a combination; no state is merged with another.
 
 So *confirmed* is a proof within these calls, and says nothing of others: a shorter program may fail that takes another

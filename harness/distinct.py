@@ -23,9 +23,10 @@ class DistinctCount:
         self._registers = bytearray(_REGISTER_COUNT)
 
     def add(self, *pieces: bytes) -> None:
-        """One thing, which is the bytes of these pieces one behind the other."""
+        """One thing, which is these pieces in this order."""
         digest = blake2b(digest_size=_HASH_BITS // 8)
         for piece in pieces:
+            digest.update(len(piece).to_bytes(8, "little"))
             digest.update(piece)
         value = int.from_bytes(digest.digest(), "little")
         index = value & (_REGISTER_COUNT - 1)

@@ -34,7 +34,7 @@ from harness.observation import (
 from harness.plan import BACKGROUND, CRASH, OPERATION, Action, Plan, SpecError, compile_plan
 from harness.program import Program, ProgramSyntaxError, Step, parse_program
 from harness.runner import replay_program
-from harness.scenario import CUT_EVENTS_MAX, Recovered, Scenario
+from harness.scenario import CUT_EVENTS_MAX, CUT_FAR_MAX, Recovered, Scenario
 from harness.sources import ReplaySource
 from harness.spec import DRAIN_STEPS_MAX, Configuration, Key, Spec
 from harness.trail import Trail
@@ -49,6 +49,7 @@ class Tally:
 
     programs: int = 0
     states_judged: int = 0
+    histories_skipped: int = 0  # of a state, by code: the same code's writes survived alike in one that was judged
     schedules: int = 0
     moments: int = 0
     states: int = 0
@@ -80,6 +81,14 @@ class Call:
 
     def step(self, identity: int) -> Step:
         return Step(identity, self.action.name, self.choices)
+
+
+@dataclass(slots=True)
+class Images:
+    """The different images of one program, by name."""
+
+    legal: set[tuple[int, ...]] = field(default_factory=set)
+    judged: set[tuple[int, ...]] = field(default_factory=set)
 
 
 class _Violation(BaseException):
@@ -178,7 +187,7 @@ def exhaust(
     return Exhausted(part.tally)
 
 
-def recovered_state(plan: Plan, start: Program) -> Recovered:
+def recovered_state(plan: Plan, start: Program) -> Recovered | None:
     """What a start that ends in a crash leaves. Recovering on it once more gives what it gave, so it is run only once.
 
     Raises `_Violation` if it fails.
@@ -190,7 +199,8 @@ def recovered_state(plan: Plan, start: Program) -> Recovered:
         scenario.perform_all()
     except ScenarioFailed:
         raise _Violation(start) from None
-    return scenario.recovered()
+    # A process that died has left what no barrier has passed, and the next crash may still take it.
+    return None if any(medium.log for medium in scenario.world.media) else scenario.recovered()
 
 
 class _Part:
@@ -222,22 +232,24 @@ class _Part:
         self.by_code = False
         self.judged_codes: set[Hashable] = set()
         self._keys: dict[Key, None] = {}
-        self._kept: dict[str, Any] = {}
+        self._kept: dict[str, Any] | None = None
 
     def run(self, first_call: int | None) -> None:
         if self._start.steps and self._plan.action_of[self._start.steps[-1].operation].kind == CRASH:
-            self.explorer.start, self._run_up = recovered_state(self._plan, self._start), ()
+            self.explorer.start = recovered_state(self._plan, self._start)
+            if self.explorer.start is not None:
+                self._run_up = ()
         if first_call is None:
-            self._programs((), [()])
+            self._programs((), [()], Images())
         else:
             self._extend((), [()], self._alphabet[first_call])
 
     # --- programs -----------------------------------------------------------------------------------
 
-    def _programs(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]]) -> None:
+    def _programs(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], images: Images) -> None:
         """The program of these steps, drained, and all that go on from it; ``ends`` lead to each state it ends in."""
         drain = Step(self._first + len(steps) + 1, "write_back", {"steps.0": DRAIN_STEPS_MAX - 1})
-        judged = _Judged(self, (*steps, drain), is_drain=True)
+        judged = _Judged(self, (*steps, drain), images, is_drain=True)
         for flushed in product((False, True), repeat=len(self._flushes)):
             visited = Visited()
             for fixed in ends:
@@ -252,7 +264,8 @@ class _Part:
     def _extend(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], call: Call) -> None:
         self.tally.programs += 1
         longer = (*steps, call.step(self._first + len(steps) + 1))
-        judged = _Judged(self, longer, is_drain=False)
+        images = Images()
+        judged = _Judged(self, longer, images, is_drain=False)
         reached: dict[Hashable, Sequence[Pick]] = {}
         visited = Visited()
         for fixed in ends:
@@ -260,7 +273,7 @@ class _Part:
                 judged.judge(schedule)
                 if schedule.end is not None:
                     reached.setdefault(schedule.end, schedule.picks)
-        self._programs(longer, list(reached.values()))
+        self._programs(longer, list(reached.values()), images)
 
     def _schedules(
         self,
@@ -275,9 +288,12 @@ class _Part:
         for schedule in self.explorer.schedules(program, self._first, fixed, visited, flushes=flushes, ends=ends):
             if self._deadline is not None and time.perf_counter() > self._deadline:
                 raise _OutOfTime
-            if not self._kept:
+            self.tally.is_complete = self.tally.is_complete and schedule.is_whole
+            if self._kept is None:
                 check_kept(schedule.kept)
                 self._kept = dict(schedule.kept)
+            elif schedule.kept != self._kept:
+                raise SpecError("cannot be exhausted: world.kept is not the same after every program")
             yield schedule
 
     # --- images -------------------------------------------------------------------------------------
@@ -292,7 +308,7 @@ class _Part:
         if known is None or not known.has_read(keys):
             if len(self._observations) >= OBSERVATIONS_MAX:
                 self._observations.clear()
-            known = self._observations[name] = observe(self._plan, image, self._kept, list(self._keys))
+            known = self._observations[name] = observe(self._plan, image, self._kept or {}, list(self._keys))
             self.tally.recoveries += 1
         return known
 
@@ -300,12 +316,11 @@ class _Part:
 class _Judged:
     """The moments of one program's last step, or of its draining: each image against each history."""
 
-    def __init__(self, part: _Part, steps: tuple[Step, ...], *, is_drain: bool) -> None:
+    def __init__(self, part: _Part, steps: tuple[Step, ...], images: Images, *, is_drain: bool) -> None:
         self._part = part
         self._steps = steps
         self._is_drain = is_drain
-        self._images: set[tuple[int, ...]] = set()
-        self._judged: set[tuple[int, ...]] = set()
+        self._images = images
         self._done: set[Hashable] = set()
         self._flushed: Sequence[bool] = ()
 
@@ -313,7 +328,16 @@ class _Judged:
         """Raises `_Violation`."""
         self._flushed = flushed
         if schedule.failure is not None:
-            raise _Violation(self._program(schedule.picks, self._steps))
+            steps = self._steps
+            if any(flushed):
+                choices = {
+                    **steps[-1].choices,
+                    **self._within_drain(),
+                    "cut.0": CUT_EVENTS_MAX - 1,
+                    "far.0": CUT_FAR_MAX - 1,
+                }
+                steps = (*steps[:-1], Step(steps[-1].identity, "crash", choices))
+            raise _Violation(self._program(schedule.picks, steps))
         part, writes = self._part, schedule.ledger.writes
         keys = list(dict.fromkeys(write.key for write in writes))
         outcomes = tuple((write.key, write.outcome, write.group) for write in writes)
@@ -321,17 +345,18 @@ class _Judged:
             part.tally.moments += 1
             for image, left in moment.images:
                 name = part.name_of(image)
-                if name not in self._images:
-                    self._images.add(name)
+                if name not in self._images.legal:
+                    self._images.legal.add(name)
                     part.tally.states += 1
                 history = (name, moment.states, outcomes)
                 if history in self._done:
                     continue
                 self._done.add(history)
                 if part.by_code and self._is_represented(moment, left):
+                    part.tally.histories_skipped += 1
                     continue
-                if name not in self._judged:
-                    self._judged.add(name)
+                if name not in self._images.judged:
+                    self._images.judged.add(name)
                     part.tally.states_judged += 1
                 if self._finding(schedule, moment, part.observation(name, image, keys)) is not None:
                     raise _Violation(self._crashed(moment, left))
@@ -364,12 +389,15 @@ class _Judged:
             return self._program(moment.picks, (*self._steps, Step(last.identity + 1, "crash", survivors)))
         cut = {"cut.0": moment.events % CUT_EVENTS_MAX, "far.0": moment.events // CUT_EVENTS_MAX}
         if self._is_drain:
-            within = {"inside.0": 1, **{f"flush.{n}": 1 for n, chosen in enumerate(self._flushed) if chosen}}
+            within = self._within_drain()
         else:
             names = [action.name for action in self._part._plan.interruptible]
             within = {"inside.0": 2, "during.0": names.index(last.operation)}
         choices = {**last.choices, **within, **cut, **survivors}
         return self._program(moment.picks, (*self._steps[:-1], Step(last.identity, "crash", choices)))
+
+    def _within_drain(self) -> dict[str, int]:
+        return {"inside.0": 1, **{f"flush.{n}": 1 for n, chosen in enumerate(self._flushed) if chosen}}
 
     def _program(self, picks: Sequence[Pick], steps: Sequence[Step]) -> Program:
         by_step: dict[int, list[int]] = {}

@@ -245,7 +245,7 @@ def _result(configuration: str, start: str, parts: Sequence[Done]) -> Result:
     if troubles or not tally.states:
         reason = troubles[0] if troubles else "nothing was judged"
         return Result(configuration, start, Answer.UNKNOWN, tally, core_seconds, reason=reason)
-    is_exhausted = tally.is_complete and tally.states_judged == tally.states
+    is_exhausted = tally.is_complete and tally.states_judged == tally.states and not tally.histories_skipped
     answer = Answer.HOLDS if is_exhausted else Answer.NONE_FOUND
     return Result(configuration, start, answer, tally, core_seconds)
 

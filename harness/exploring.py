@@ -56,6 +56,7 @@ class Schedule(NamedTuple):
     failure: Failure | None
     picks: tuple[Pick, ...]
     end: Hashable  # of the state it ended in; None if the end was not reached
+    is_whole: bool  # no moment was left out
 
 
 class Visited:
@@ -179,6 +180,8 @@ class _Run:
         self._flushes = flushes
         self._events = 0
         self._is_merged = False
+        self._is_whole = True
+        self._excused_count = 0
         self._moments: list[Moment] = []
         source.begin(explorer.plan.menu)
         self._scenario = Scenario(explorer.plan, source, explorer.counters)
@@ -195,6 +198,10 @@ class _Run:
             pass
         except ScenarioFailed as stop:
             failure = stop.failure
+        if self._explorer.counters.excused > self._excused_count:
+            # It was refused, and what it had done by then is not to be said: that half of it is judged by nobody.
+            self._is_whole = False
+            self._moments = [each for each in self._moments if each.is_end]
         count = len(self._scenario.ledger.writes)
         moments = [
             each._replace(states=(*each.states, *(PENDING,) * (count - len(each.states)))) for each in self._moments
@@ -214,7 +221,8 @@ class _Run:
     def _outcome(self, moments: Sequence[Moment], failure: Failure | None, end: Hashable) -> Schedule:
         scenario = self._scenario
         picks = self._source.picks()
-        return Schedule(moments, scenario.ledger, scenario.model, scenario.world.kept, failure, picks, end)
+        kept = scenario.world.kept
+        return Schedule(moments, scenario.ledger, scenario.model, kept, failure, picks, end, self._is_whole)
 
     def _run_up(self) -> None:
         """All but the last step."""
@@ -247,6 +255,7 @@ class _Run:
         for medium in self._scenario.world.media:
             medium.observe(self)
         self._source.watch(self._before_pick)
+        self._excused_count = self._explorer.counters.excused
 
     def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
         self._note_moment(is_end=False)

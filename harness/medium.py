@@ -70,17 +70,19 @@ class Strike(IntEnum):
 class DevicePosition:
     """The step a world is at, how many device entries that step has issued, and when its power will fail."""
 
-    __slots__ = ("_left_count", "_strike", "is_cut", "issued_count", "step")
+    __slots__ = ("_at_cut", "_left_count", "_strike", "is_cut", "issued_count", "step")
 
     def __init__(self) -> None:
         self.step = 0
         self.issued_count = 0
         self.is_cut = False
+        self._at_cut: Callable[[], None] | None = None
         self._strike = Strike.EVENT
         self._left_count = -1  # negative: not armed
 
-    def arm(self, strike: Strike, count: int) -> None:
-        """The power fails once ``count`` more of these have happened."""
+    def arm(self, strike: Strike, count: int, at_cut: Callable[[], None] | None = None) -> None:
+        """The power fails once ``count`` more of these have happened; then ``at_cut`` is called."""
+        self._at_cut = at_cut
         self._strike = strike
         self._left_count = count
 
@@ -90,8 +92,10 @@ class DevicePosition:
 
     def pass_event(self, kind: Strike) -> None:
         """An event of this kind is about to happen. Raises `PowerCut` if the power has failed by now."""
-        if not self._left_count:
+        if not self._left_count and not self.is_cut:
             self.is_cut = True
+            if self._at_cut is not None:
+                self._at_cut()
         if self.is_cut:
             raise PowerCut
         if self._strike in (Strike.EVENT, kind):

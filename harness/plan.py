@@ -101,7 +101,7 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
         actions=actions,
         action_of={action.name: action for action in actions},
         write_back=next((action for action in actions if action.kind == WRITE_BACK), None),
-        interruptible=_interruptible(spec, actions),
+        interruptible=_interruptible(actions),
         read=None if durability is None else durability.read,
         settle=None if durability is None else durability.settle,
         model_reopens=hasattr(model, "reopened"),
@@ -155,15 +155,8 @@ def _compile_action(operation: Operation, model: Any, wanted: set[str]) -> Actio
     )
 
 
-def _interruptible(spec: Spec, actions: Sequence[Action]) -> tuple[Action, ...]:
-    """Reads are left out, for a device sees nothing of them. If there is nothing else, everything."""
-    candidates = [
-        (action, operation)
-        for action, operation in zip(actions, spec.operations, strict=True)
-        if action.kind not in (CRASH, WRITE_BACK)
-    ]
-    writing = [action for action, each in candidates if each.writes is not None or action.kind != OPERATION]
-    return tuple(writing or [action for action, _ in candidates])
+def _interruptible(actions: Sequence[Action]) -> tuple[Action, ...]:
+    return tuple(action for action in actions if action.kind not in (CRASH, WRITE_BACK))
 
 
 def _split_writes(operation: Operation) -> tuple[str | None, Callable[[Any, Any], Any] | None]:

@@ -182,7 +182,7 @@ def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
     total = Counters()
     for each in verdicts:
         total.add(each.counters)
-    if total.share_programs:
+    if total.share_crashes:
         console.print(_share(total), soft_wrap=True)
     for each in verdicts:
         if each.answer is Answer.UNKNOWN:
@@ -193,8 +193,7 @@ def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
 def _share(counters: Counters) -> str:
     """How much of what a crash might have left was tried."""
     tried = f"{counters.share_tried:,} of {counters.share_legal:,} legal crash states"
-    programs = f"{counters.share_programs:,} programs with at most {SHARE_STATES_MAX:,} each"
-    return f"share: {tried}, in {programs}"
+    return f"share: {tried}, at {counters.share_crashes:,} crashes with at most {SHARE_STATES_MAX:,} each"
 
 
 def failing_sequence(

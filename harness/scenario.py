@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from harness.arguments import ArgumentDrawer, split_answer
 from harness.failures import ScenarioFailed, finding_of_model, finding_of_system
 from harness.history import History, describe, describe_difference
-from harness.ledger import FAILED, Judgement, Ledger, UnreadableKeyError, poll
+from harness.ledger import FAILED, PENDING, Judgement, Ledger, UnreadableKeyError, poll
 from harness.medium import Loss, PowerCut, Strike
 from harness.plan import BACKGROUND, CRASH, OPERATION, WRITE_BACK, Action, Plan
 from harness.sources import ENDING, OPENING, Source
@@ -37,8 +37,8 @@ DEATH_ODDS: Final = 6  # of so many crashes, one only kills the process
 
 _STRIKES = tuple(Strike)
 
-# The share of legal crash states that were tried is told of the first so many programs, with at most so many states.
-SHARE_PROGRAMS_MAX: Final = 1_000
+# The share of legal crash states that were tried is told of the first so many crashes that have at most so many states.
+SHARE_CRASHES_MAX: Final = 1_000
 SHARE_STATES_MAX: Final = 100_000
 
 
@@ -65,6 +65,7 @@ class Scenario:
         "_history",
         "_invariants",
         "_plan",
+        "_polled_at_cut",
         "_position",
         "_source",
         "_step_operation",
@@ -88,6 +89,7 @@ class Scenario:
         self._drawer = ArgumentDrawer(source)
         self._step_operation = OPENING
         self._arguments: dict[str, Any] | None = None  # of the call under way
+        self._polled_at_cut: list[str] = []
         self.world = World(plan.configuration, source)
         self._position = self.world.position
         self.model = plan.spec.model()
@@ -146,6 +148,8 @@ class Scenario:
         begin()
         self._step_operation = self._actions[index].name
         self._act(self._actions[index])
+        if self._invariants:
+            self._check_invariants(self._step_operation)
 
     def finish(self) -> None:
         """The end: clean shutdown and reopening where the system has one, then whole contents."""
@@ -295,14 +299,16 @@ class Scenario:
         for name in action.flushes:
             if self._source.choose("flush", 2):
                 self._background(self._plan.action_of[name])
+        self._polled_at_cut = []
         if action.tier == "fine":
             inner = self._choose_inner()
             if inner is not None:
                 self._interrupt(inner)
         try:
-            states = self.ledger.poll()
+            states = self._polled_at_cut or self.ledger.poll()
         except BaseException as error:
             self._fail_on(error, action.name)
+        states += [PENDING] * (len(self.ledger.writes) - len(states))  # what the interrupted call was to change
         self._note_crash(action.name, states)
         died = self._dies(action)
         losses = self._stop(action, died)
@@ -339,7 +345,7 @@ class Scenario:
         count = choose("cut", CUT_EVENTS_MAX if strike is Strike.EVENT else CUT_BARRIERS_MAX)
         count += CUT_EVENTS_MAX * self._source.choose_rare("far", CUT_FAR_MAX)
         self._arguments = None
-        self.world.fail_power_after(strike, count if strike is Strike.EVENT else count + 1)
+        self.world.fail_power_after(strike, count if strike is Strike.EVENT else count + 1, self._poll_at_cut)
         try:
             self._act(inner)
         except PowerCut:
@@ -352,6 +358,11 @@ class Scenario:
                 self._history.note(self._position.step, f"-> power fails within {inner.name}, after {reason}")
             self._note_unfinished(inner)
         self.world.keep_power()
+
+    def _poll_at_cut(self) -> None:
+        """What is persistent when the power fails; what the system does while it falls down says nothing of that."""
+        with self.world.seam.held_monitors_aside():
+            self._polled_at_cut = self.ledger.poll()
 
     def _note_unfinished(self, action: Action) -> None:
         """What an interrupted operation was to change may read either way."""
@@ -409,10 +420,10 @@ class Scenario:
 
     def _count_share(self) -> None:
         counters = self._counters
-        if counters.share_programs < SHARE_PROGRAMS_MAX:
+        if counters.share_crashes < SHARE_CRASHES_MAX:
             legal = self.world.legal_states_count()
             if legal <= SHARE_STATES_MAX:
-                counters.share_programs += 1
+                counters.share_crashes += 1
                 counters.share_tried += 1
                 counters.share_legal += legal
 

@@ -190,8 +190,9 @@ class Bounds:
     ``operations`` are some of the spec's, with generators of few values, each of which is tried. ``starts`` maps a name
     to the text of a program of these operations, as `harness.program` writes it, ``crash`` included; it must run
     without a failure. ``in_memory`` (system) says what the order in which the device got things has left in memory:
-    schedules are merged where that and the media are the same. Without it none are. ``flushes`` are those of `Crash`,
-    for the crash that ends each program.
+    schedules are merged where that and the media are the same, so it must have what the system *takes for* persistent,
+    and how far it is within a call that waits more than once. Without it none are merged. ``flushes`` are those of
+    `Crash`, for the crash that ends each program.
     """
 
     operations: Sequence[Operation]

@@ -61,8 +61,8 @@ class Counters:
     excused: int = 0  # operations the system refused for a reason the spec excuses
     skipped: int = 0  # steps with nothing to act on
     crash_states: DistinctCount = field(default_factory=DistinctCount)  # what crashes left on the media
-    # Of the first programs with few enough legal states at a crash: how many there were, and how many were tried.
-    share_programs: int = 0
+    # Of the first crashes with few enough legal states: how many states there were, and how many were tried.
+    share_crashes: int = 0
     share_tried: int = 0
     share_legal: int = 0
 

@@ -6,7 +6,7 @@ nothing more. Identifiers go on where they were.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -81,9 +81,12 @@ class World:
         self.position.step = identity
         self.position.issued_count = 0
 
-    def fail_power_after(self, strike: Strike, count: int) -> None:
-        """From here on count events; after so many the power fails, in the middle of whatever the system does."""
-        self.position.arm(strike, count)
+    def fail_power_after(self, strike: Strike, count: int, at_cut: Callable[[], None] | None = None) -> None:
+        """From here on count events; after so many the power fails, in the middle of whatever the system does.
+
+        ``at_cut`` is called at that moment.
+        """
+        self.position.arm(strike, count, at_cut)
         for medium in self.media:
             medium.watch(True)
 

@@ -130,12 +130,15 @@ class IoScheduler:
 
     # --- making progress ----------------------------------------------------------------------------
 
-    def queued(self) -> tuple[tuple[int, tuple[tuple[int, bytes | None], ...]], ...]:
-        """Of each extent, page and bytes of what is not issued yet, in order; a reset has no bytes. For checking."""
-        return tuple(
+    def on_its_way(self) -> tuple[object, ...]:
+        """What is not persistent yet, in the order of the extents: page and bytes of what is not issued, a reset having
+        none, and the place of what is issued and not called persistent. For checking.
+        """
+        queued = tuple(
             (extent, tuple((request.page, request.data) for request in queue))
             for extent, queue in sorted(self._queues.items())
         )
+        return queued, tuple(sorted((request.extent, request.page) for request in self._issued))
 
     def step(self) -> bool:
         """Do one thing: issue a ready request, pass a barrier, or submit a due record.

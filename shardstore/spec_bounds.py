@@ -29,8 +29,8 @@ _TAIL = """
 
 
 def in_memory(node: Node) -> Hashable:
-    """What is on its way to the disks; all else in memory follows from what was called and what the disks hold."""
-    return tuple(store.scheduler.queued() for store in node.in_service())
+    """What is on its way, as the stores have it; the rest follows from the calls and what the disks hold."""
+    return tuple(store.scheduler.on_its_way() for store in node.in_service())
 
 
 NODE = Bounds(

@@ -24,7 +24,7 @@ ZONED, FILE = CONFIGURATIONS
 SAMPLE = Path(__file__).parent / "sample"
 
 # Of the operations that can be interrupted, write-back aside.
-PUT, DELETE, PUT_GROUP, FLUSH, ISSUE, COMPACT, REBOOT = range(7)
+GET, PUT, DELETE, PUT_GROUP, FLUSH, ISSUE, COMPACT, REBOOT = range(8)
 
 
 def run(program: str, spec: Spec = SPEC, *, zoned: bool = True) -> Run:
@@ -211,11 +211,11 @@ def test_a_store_that_trusts_what_it_reads_before_a_barrier_is_found(monkeypatch
 
 def test_random_runs_have_all_of_it() -> None:
     counters = check(SPEC, Mode.CRASH, scenarios=600).counters
-    assert counters.operations_cut > 20
+    assert counters.operations_cut > 10
     assert counters.recoveries_cut > 5
     assert counters.crashes > 600 / 2
     assert counters.crash_states.estimate() > 100
-    assert 0 < counters.share_tried == counters.share_programs <= counters.share_legal
+    assert 0 < counters.share_tried == counters.share_crashes <= counters.share_legal
 
 
 def test_a_crash_alone_is_never_within_anything() -> None:

@@ -47,6 +47,7 @@ PLANTS = {
     "fig5-07": ("one flushed", 1, "recovery"),
     "fig5-08": ("empty", 1, "persistence"),
     "fig5-10": ("dead tail", 2, "conformance"),
+    "scheduler-pretends": ("empty", 1, "recovery"),  # what it pretends is nowhere but in memory
 }
 
 
