@@ -29,19 +29,24 @@ _LETTERS = b"abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class SizeRule:
-    """Payload sizes of interest: ``offsets_bytes`` from each multiple of a page, 0 included if ``from_zero``."""
+    """Payload sizes of interest: ``offsets_bytes`` from each multiple of a page, 0 included if ``from_zero``.
+
+    Each comes up ``1 + repeats`` times as often as one without repeats.
+    """
 
     name: str
     offsets_bytes: tuple[int, ...]
     from_zero: bool
     framed: bool  # borders are where the payload with its frame, not the payload alone, fills pages
     asked_by: str
+    repeats: int = 0
 
 
 SIZE_RULES = (
     SizeRule("tiny", (1, 0, 2, 3, 8), True, False, "minimal cases read best with one byte; empty is a border"),
     SizeRule("page border", (-1, 0, 1), False, False, "off by one for chunks of nearly a page (1)"),
-    SizeRule("frame at a page border", (-2, -1, 0, 1, 2), False, True, "closing identifier spills two bytes (10)"),
+    SizeRule("frame at a page border", (-2, -1, 0, 1, 2), False, True, "off by one for chunks of nearly a page (1)"),
+    SizeRule("frame spills", (2,), False, True, "closing identifier spills two bytes, as many as a magic (10)", 3),
 )
 
 
@@ -82,9 +87,10 @@ def integers(lowest: int, highest: int) -> Generator:
 
 
 def payload_sizes(page_size_bytes: int, *, pages_max: int = 3, overhead_bytes: int = 0) -> tuple[int, ...]:
-    """The distinct sizes that `SIZE_RULES` give, in the order of the rules."""
+    """The distinct sizes that `SIZE_RULES` give, in the order of the rules; behind them those that are repeated."""
     limit_bytes = pages_max * page_size_bytes
     sizes: dict[int, None] = {}
+    repeated: list[int] = []
     for rule in SIZE_RULES:
         overhead = overhead_bytes if rule.framed else 0
         for page_count in (0,) if rule.from_zero else range(1, pages_max + 1):
@@ -92,7 +98,8 @@ def payload_sizes(page_size_bytes: int, *, pages_max: int = 3, overhead_bytes: i
                 size = page_count * page_size_bytes + offset - overhead
                 if 0 <= size <= limit_bytes:
                     sizes[size] = None
-    return tuple(sizes)
+                    repeated += [size] * rule.repeats
+    return (*sizes, *repeated)
 
 
 def payloads(

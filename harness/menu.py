@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import NamedTuple
 
 SWARM_TABLE_COUNT = 64
 SWARM_TABLE_SIZE = 128  # also the finest difference of weights that shows
@@ -21,6 +22,13 @@ PLAIN_TABLE_CHANCE = 0.25  # tables that keep the spec's own weights
 CRASH_COUNTS = (0, 1, 1, 1, 1, 1, 1, 2)  # one on average
 # Steps just before a crash that change something: else a reboot or a flush often leaves nothing to lose.
 CRASH_LEADS = (0, 1, 1, 2, 3)
+
+
+class CrashSpan(NamedTuple):
+    """Where in a scenario crashes come, as parts of its steps."""
+
+    earliest: float
+    latest: float
 
 
 class Menu:
@@ -88,12 +96,13 @@ def _fill_table(weights: Sequence[tuple[int, float]]) -> tuple[int, ...]:
     return tuple(table)
 
 
-def place_crashes(operations: list[int], menu: Menu, random: Callable[[], float]) -> None:
-    """Put crashes, each with its lead, into the last two thirds of these steps; the first one stays as it is."""
+def place_crashes(operations: list[int], menu: Menu, span: CrashSpan, random: Callable[[], float]) -> None:
+    """Put crashes, each with its lead, into this part of the steps; the first one stays as it is."""
     steps_count = len(operations) - 1
-    earliest = 1 + steps_count // 3
+    earliest = 1 + int(steps_count * span.earliest)
+    latest = max(earliest, int(steps_count * span.latest))
     for _ in range(CRASH_COUNTS[int(random() * len(CRASH_COUNTS))]):
-        step = earliest + int(random() * (steps_count - earliest + 1))
+        step = earliest + int(random() * (latest - earliest + 1))
         if menu.writers:
             lead = CRASH_LEADS[int(random() * len(CRASH_LEADS))]
             for at in range(max(1, step - lead), step):

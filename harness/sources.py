@@ -13,11 +13,12 @@ of each step after its ``next_step``; then the choices of the run's end, which h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
-from harness.menu import SWARM_TABLE_COUNT, Menu, place_crashes
+from harness.menu import SWARM_TABLE_COUNT, CrashSpan, Menu, place_crashes
 from harness.program import Program, Step
 from harness.trail import Trail
 
@@ -27,10 +28,36 @@ RESERVED_NAMES = (OPENING, ENDING)
 INTERRUPTS: Final = "inside.0"  # a crash with this choice comes in the middle of one more operation
 
 RARE_CHANCE = 1 / 16  # of a `choose_rare` that is not 0, in random runs
+# The same for identifiers, one of these for each scenario: a collision takes part in bug 10 together with much else.
+COLLISION_CHANCES = (0.0, 1 / 16, 0.5, 1.0)
 # Chance that an issued write is left whole without a further draw, one of these for each scenario. With plain draws
 # alone, a crash after many writes would hardly ever keep any.
 SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
+EVENLY: Final = -1  # in a table of draws: any value, as without a table
 
+
+@dataclass(frozen=True, slots=True)
+class CrashStyle:
+    """How a scenario crashes. ``draws`` are tables to draw the choices of these names from, their excess clamped."""
+
+    name: str
+    draws: Mapping[str, Sequence[int]]
+    last_unit_chance: float  # that of a write that does not survive whole its last unit is lost, no more
+    span: CrashSpan
+    asked_by: str
+
+
+# One of these for each scenario.
+CRASH_STYLES = (
+    CrashStyle("any", {}, 0.0, CrashSpan(1 / 3, 1), "everything that needs a long run-up, or one in an even mix"),
+    CrashStyle(
+        "torn",
+        {"flush": (0, 1, 1, 1), "inside": (0, 1, 1, 1, 2), "steps": (0, 0, 0, 1, 1, EVENLY, EVENLY)},
+        0.3,
+        CrashSpan(1 / 4, 3 / 4),
+        "a write is open for few steps, and what its tear has done shows after several more (10)",
+    ),
+)
 
 REDRAW_CHANCE: Final = 0.5
 
@@ -91,24 +118,42 @@ class Source(Protocol):
 
 
 class RandomSource:
-    """Choices from a seed. All steps are picked at the beginning: their number, a swarm table, where crashes come."""
+    """Choices from a seed. All steps are picked at the beginning: their number, a swarm table, where crashes come.
 
-    __slots__ = ("_operations", "_random", "_survival_chance", "step")
+    So are the chances and the `CrashStyle` that hold for the whole scenario.
+    """
+
+    __slots__ = (
+        "_collision_chance",
+        "_draws",
+        "_last_unit_chance",
+        "_operations",
+        "_random",
+        "_survival_chance",
+        "step",
+    )
 
     def __init__(self, seed: int) -> None:
         self.step = 0
         self._random = Random(seed).random
+        self._draws: Mapping[str, Sequence[int]] = {}  # of a scenario, and so are the chances
+        self._survival_chance = self._last_unit_chance = 0.0
+        self._collision_chance = RARE_CHANCE
 
     def begin(self, menu: Menu) -> None:
         random = self._random
         self.step = 0
         self._survival_chance = SURVIVAL_CHANCES[int(random() * len(SURVIVAL_CHANCES))]
+        self._collision_chance = COLLISION_CHANCES[int(random() * len(COLLISION_CHANCES))]
+        style = CRASH_STYLES[int(random() * len(CRASH_STYLES))]
+        self._draws = style.draws
+        self._last_unit_chance = style.last_unit_chance
         table = menu.swarm_table(int(random() * SWARM_TABLE_COUNT))
         size = len(table)
         steps_count = 1 + int(random() * (2 * menu.steps_mean - 1))
         operations = [table[int(random() * size)] for _ in range(steps_count + 1)]  # the first is never reached
         if menu.crashes:
-            place_crashes(operations, menu, random)
+            place_crashes(operations, menu, style.span, random)
         operations.append(-1)
         self._operations = operations
 
@@ -117,15 +162,25 @@ class RandomSource:
         return self._operations[step]
 
     def choose(self, name: str, count: int) -> int:
+        table = self._draws.get(name)
+        if table is not None:
+            value = table[int(self._random() * len(table))]
+            if value != EVENLY:
+                return min(value, count - 1)
         return int(self._random() * count)
 
     def choose_at(self, full_name: str, count: int) -> int:
         random = self._random
-        return 0 if random() < self._survival_chance else int(random() * count)
+        if random() < self._survival_chance:
+            return 0
+        if random() < self._last_unit_chance:
+            return min(1, count - 1)
+        return int(random() * count)
 
     def choose_rare(self, name: str, count: int) -> int:
         draw = self._random()
-        return 1 + int(draw / RARE_CHANCE * (count - 1)) if draw < RARE_CHANCE and count > 1 else 0
+        chance = self._collision_chance if name == "entropy" else RARE_CHANCE
+        return 1 + int(draw / chance * (count - 1)) if draw < chance and count > 1 else 0
 
     def choose_step(self, name: str, identities: Sequence[int]) -> int:
         return identities[int(self._random() * len(identities))] if identities else 0

@@ -19,7 +19,7 @@ from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import ChunkStore
 from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, join
-from shardstore.errors import DiskError, NoSpaceError, NotFoundError
+from shardstore.errors import DiskError, NoSpaceError, NotFoundError, StaleLocatorError
 from shardstore.reclamation import Reclamation
 from shardstore.spec_trace import trace_stack
 from shardstore.spec_world import STORE, ExtentsStack, configurations, values, violations
@@ -233,8 +233,15 @@ class CheckedModel:
                 self._model.reclaim(done.extent, moved, done.referred)
         self._table = {key: moved.get(locator, locator) for key, locator in self._table.items()}
 
-    def contents(self) -> dict[bytes, bytes]:
-        return {key: self._model.get(locator) for key, locator in self._table.items()}
+    def contents(self) -> dict[bytes, bytes | None]:
+        """None where the model does not have the chunk that a key refers to (MODEL-1)."""
+        return {key: self._held(locator) for key, locator in self._table.items()}
+
+    def _held(self, locator: Locator) -> bytes | None:
+        try:
+            return self._model.get(locator)
+        except StaleLocatorError:
+            return None
 
     def settle(self, key: bytes, outcome: Outcome) -> None:
         self._table.pop(key, None)
@@ -253,8 +260,8 @@ def read(subject: Any, key: bytes) -> Outcome:
     return None if locator is None else (locator, subject.get(key))
 
 
-def contents(subject: Any) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = subject.contents()
+def contents(subject: Any) -> dict[bytes, bytes | None]:
+    found: dict[bytes, bytes | None] = subject.contents()
     return found
 
 

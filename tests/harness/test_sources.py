@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +14,19 @@ from hypothesis import strategies as st
 from toy_store import CONFIGURATIONS, SPEC, toy_spec
 
 from harness.generators import sampled
-from harness.menu import Menu
+from harness.menu import Menu, place_crashes
 from harness.plan import compile_plan
 from harness.program import Program, Step, format_program, parse_program
 from harness.runner import NoLongerApplies, record_scenario, replay_program, run_plan, run_scenario
-from harness.sources import EnumeratingSource, RandomSource, RecordingSource, ReplaySource
+from harness.sources import (
+    COLLISION_CHANCES,
+    CRASH_STYLES,
+    CrashStyle,
+    EnumeratingSource,
+    RandomSource,
+    RecordingSource,
+    ReplaySource,
+)
 from harness.spec import Background, Crash, Operation
 from harness.verdict import Counters, Mode
 
@@ -178,12 +188,74 @@ def test_most_crashes_come_right_after_a_write() -> None:
     assert before.count(1) > 0.7 * len(before) > 100
 
 
+def begun(seed: int) -> RandomSource:
+    source = RandomSource(seed)
+    source.begin(MENU)
+    return source
+
+
 def test_rare_choices_are_rare_and_all_come_up() -> None:
-    source = RandomSource(3)
-    drawn = [source.choose_rare("entropy", 4) for _ in range(8_000)]
+    source = begun(3)
+    drawn = [source.choose_rare("again", 4) for _ in range(8_000)]
     assert set(drawn) == {0, 1, 2, 3}
     assert 0.9 < drawn.count(0) / len(drawn) < 0.97
-    assert {source.choose_rare("entropy", 1) for _ in range(100)} == {0}
+    assert {source.choose_rare("again", 1) for _ in range(100)} == {0}
+
+
+def test_identifiers_collide_never_rarely_often_or_always_in_a_scenario() -> None:
+    collided: Counter[float] = Counter()
+    for seed in range(400):
+        source = begun(seed)
+        drawn = [source.choose_rare("entropy", 3) for _ in range(200)]
+        collided[min(COLLISION_CHANCES, key=lambda chance: abs(chance - sum(map(bool, drawn)) / 200))] += 1
+        assert set(drawn) in ({0}, {0, 1, 2}, {1, 2}) or drawn.count(0) > 150
+        assert {source.choose_rare("entropy", 1) for _ in range(20)} == {0}
+    # a quarter each, of 400: a standard deviation of 9
+    assert all(60 < collided[chance] < 140 for chance in COLLISION_CHANCES)
+
+
+def test_half_of_the_scenarios_draw_a_write_back_short_and_all_may_draw_anything() -> None:
+    short = 0
+    for seed in range(200):
+        source = begun(seed)
+        drawn = [source.choose("steps", 8) for _ in range(400)]
+        assert set(drawn) == set(range(8))
+        short += drawn.count(0) > 100  # of 400: 150 or more, against 50
+        assert {source.choose("inside", 2) for _ in range(50)} == {0, 1}  # the table has more
+        assert {source.choose("steps", 1) for _ in range(50)} == {0}
+    assert 70 < short < 130
+
+
+def test_a_write_loses_its_last_unit_alone_in_half_of_the_scenarios() -> None:
+    last_alone = 0
+    for seed in range(200):
+        source = begun(seed)
+        lost = [value for value in (source.choose_at("survivor.1.0", 20) for _ in range(2_000)) if value]
+        last_alone += lost.count(1) > 0.2 * len(lost)  # 0.3 and more, against 0.05
+        assert {source.choose_at("survivor.1.0", 1) for _ in range(50)} == {0}
+    assert 70 < last_alone < 130
+
+
+@pytest.mark.parametrize("style", CRASH_STYLES, ids=lambda style: style.name)
+def test_crashes_come_within_their_span_and_every_style_says_what_asked_for_it(style: CrashStyle) -> None:
+    assert style.asked_by
+    random = Random(1).random
+    seen: set[int] = set()
+    for _ in range(2_000):
+        operations = [0] * 41  # 40 steps, the first of which is number 1
+        place_crashes(operations, MENU, style.span, random)
+        seen.update(step for step, index in enumerate(operations) if index == 2)
+    assert seen == set(range(1 + int(40 * style.span.earliest), 1 + int(40 * style.span.latest)))
+
+
+@given(steps=st.integers(1, 5), seed=st.integers(0, 99))
+@few
+def test_crashes_have_a_place_in_the_shortest_scenarios(steps: int, seed: int) -> None:
+    for style in CRASH_STYLES:
+        operations = [0] * (steps + 1)
+        place_crashes(operations, MENU, style.span, Random(seed).random)
+        assert len(operations) == steps + 1
+        assert operations[0] == 0
 
 
 def test_the_enumerator_tries_everything_once() -> None:

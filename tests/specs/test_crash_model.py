@@ -197,7 +197,7 @@ print(json.dumps({"file": shardstore.io_scheduler.__file__, **here.what_a_plant_
 def what_a_plant_shows() -> dict[str, object]:
     """Run in a fresh process whose packages are the planted ones."""
     plan = compile_plan(extents_spec.SPEC, extents_spec.SPEC.configurations[0], Mode.CRASH)
-    lives = [life for seed in range(20) for life in run_traced(plan, RandomSource(seed))[0]]
+    lives = [life for seed in range(80) for life in run_traced(plan, RandomSource(seed))[0]]
     bound = _plan((Asked(0, 1, ()), Asked(1, 1, (0,))), zoned=True)
     reached, trace = _reached(bound)
     return {
