@@ -18,29 +18,26 @@ import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
-from typing import Any, Final
+from typing import Any
 
 from harness.exploring import Explorer, Moment, Pick, Schedule, Visited
 from harness.failures import Finding, ScenarioFailed
 from harness.legal_images import Image, Remains
 from harness.observation import (
     Observation,
-    check_kept,
     compare_contents,
     compare_outcomes,
     model_after_crash,
-    observe,
 )
 from harness.plan import BACKGROUND, CRASH, OPERATION, Action, Plan, SpecError, compile_plan
 from harness.program import Program, ProgramSyntaxError, Step, parse_program
+from harness.recoveries import Recoveries
 from harness.runner import replay_program
 from harness.scenario import CUT_EVENTS_MAX, CUT_FAR_MAX, Recovered, Scenario
 from harness.sources import ReplaySource
 from harness.spec import DRAIN_STEPS_MAX, Configuration, Key, Spec
 from harness.trail import Trail
 from harness.verdict import Counters, Mode, Run
-
-OBSERVATIONS_MAX: Final = 300_000  # kept in memory; beyond, images may be recovered again
 
 
 @dataclass(slots=True)
@@ -132,6 +129,11 @@ def _calls(action: Action) -> Iterator[Call]:
             return
 
 
+def recoveries_of(spec: Spec, configuration: Configuration, *, sharing: bool = True) -> Recoveries:
+    """To be given to several `exhaust` of the same spec, configuration and start; ``sharing`` off recovers on each."""
+    return Recoveries(_plan(spec, configuration), sharing=sharing)
+
+
 def _plan(spec: Spec, configuration: Configuration) -> Plan:
     plan = compile_plan(spec.bounded(), configuration, Mode.CRASH)
     read = plan.read
@@ -162,14 +164,16 @@ def exhaust(
     deadline: float | None = None,
     merging: bool = True,
     by_code: bool = False,
+    recoveries: Recoveries | None = None,
 ) -> Exhausted:
     """Programs from one start; with ``first_call`` only those that begin with that call of the alphabet.
 
     ``by_code`` judges of all states in which the writes of the same code survived in the same way only the first, as
     Pathfinder does (Gu et al., 2025); then not every legal state is tried. ``deadline`` is a `time.perf_counter`;
-    past it the tally is not complete. Raises `SpecError` for a spec or a start that cannot be used.
+    past it the tally is not complete. ``recoveries`` are those of other programs from the same start, to be used and
+    added to. Raises `SpecError` for a spec or a start that cannot be used.
     """
-    part = _Part(spec, configuration, parse_start(spec, start), operations_max, deadline, merging)
+    part = _Part(spec, configuration, parse_start(spec, start), operations_max, deadline, merging, recoveries)
     if by_code and spec.trace is None:
         raise SpecError(f"spec {spec.name!r} has no trace to tell by which code a write was asked for")
     part.by_code = part.explorer.names_code = by_code
@@ -184,6 +188,7 @@ def exhaust(
         return Exhausted(part.tally, run)
     finally:
         part.tally.schedules = part.explorer.schedules_count
+        part.tally.recoveries = part.recoveries_count
     return Exhausted(part.tally)
 
 
@@ -214,6 +219,7 @@ class _Part:
         operations_max: int,
         deadline: float | None,
         merging: bool,
+        recoveries: Recoveries | None,
     ) -> None:
         assert spec.bounds is not None
         self.bounded = spec.bounded()
@@ -228,11 +234,10 @@ class _Part:
         self._deadline = deadline
         self._extents: dict[bytes, int] = {}  # numbered, so that an image's name is short
         self._flushes = tuple(spec.bounds.flushes)
-        self._observations: dict[tuple[int, ...], Observation] = {}
         self.by_code = False
         self.judged_codes: set[Hashable] = set()
-        self._keys: dict[Key, None] = {}
-        self._kept: dict[str, Any] | None = None
+        self._recoveries = recoveries if recoveries is not None else Recoveries(self._plan)
+        self._recoveries_before_count = self._recoveries.run_count
 
     def run(self, first_call: int | None) -> None:
         if self._start.steps and self._plan.action_of[self._start.steps[-1].operation].kind == CRASH:
@@ -289,28 +294,21 @@ class _Part:
             if self._deadline is not None and time.perf_counter() > self._deadline:
                 raise _OutOfTime
             self.tally.is_complete = self.tally.is_complete and schedule.is_whole
-            if self._kept is None:
-                check_kept(schedule.kept)
-                self._kept = dict(schedule.kept)
-            elif schedule.kept != self._kept:
-                raise SpecError("cannot be exhausted: world.kept is not the same after every program")
+            self._recoveries.keep(schedule.kept)
             yield schedule
 
     # --- images -------------------------------------------------------------------------------------
+
+    @property
+    def recoveries_count(self) -> int:
+        return self._recoveries.run_count - self._recoveries_before_count
 
     def name_of(self, image: Image) -> tuple[int, ...]:
         numbers = self._extents
         return tuple([numbers.setdefault(extent, len(numbers)) for extents in image for extent in extents])
 
-    def observation(self, name: tuple[int, ...], image: Image, keys: Sequence[Key]) -> Observation:
-        self._keys.update(dict.fromkeys(keys))
-        known = self._observations.get(name)
-        if known is None or not known.has_read(keys):
-            if len(self._observations) >= OBSERVATIONS_MAX:
-                self._observations.clear()
-            known = self._observations[name] = observe(self._plan, image, self._kept or {}, list(self._keys))
-            self.tally.recoveries += 1
-        return known
+    def observation(self, image: Image, keys: Sequence[Key]) -> Observation:
+        return self._recoveries.observation(image, keys)
 
 
 class _Judged:
@@ -321,7 +319,8 @@ class _Judged:
         self._steps = steps
         self._is_drain = is_drain
         self._images = images
-        self._done: set[Hashable] = set()
+        self._done: set[Hashable] = set()  # image and history
+        self._passed: set[Hashable] = set()  # what was seen of an image, and history
         self._flushed: Sequence[bool] = ()
 
     def judge(self, schedule: Schedule, flushed: Sequence[bool] = ()) -> None:
@@ -358,7 +357,12 @@ class _Judged:
                 if name not in self._images.judged:
                     self._images.judged.add(name)
                     part.tally.states_judged += 1
-                if self._finding(schedule, moment, part.observation(name, image, keys)) is not None:
+                observation = part.observation(image, keys)
+                judged = (observation, moment.states, outcomes)
+                if judged in self._passed:
+                    continue
+                self._passed.add(judged)
+                if self._finding(schedule, moment, observation) is not None:
                     raise _Violation(self._crashed(moment, left))
 
     def _is_represented(self, moment: Moment, left: Sequence[Remains]) -> bool:

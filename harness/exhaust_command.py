@@ -13,16 +13,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.case_file import Case
 from harness.check_command import exit_status_of
 from harness.corpus import save_case
-from harness.exhaust import Exhausted, Tally, alphabet, exhaust, parse_start
+from harness.exhaust import Exhausted, Tally, alphabet, exhaust, parse_start, recoveries_of
 from harness.loader import LoadedSpec, find_configuration, find_spec_files, load_spec, load_specs
 from harness.plan import SpecError
 from harness.program import Program
+from harness.recoveries import Recoveries
 from harness.report import comments, failing_sequence, make_console, plain_table, replay_command
 from harness.sources import INTERRUPTS
 from harness.spec import Configuration
@@ -189,8 +191,7 @@ def _done(future: Future[Done], part: Part) -> Done:
 
 def run_part(part: Part, folder: Path) -> Done:
     """One part, in this process. A violation is looked for once more among shorter programs."""
-    each = load_spec(part.path, part.spec, folder)
-    setting = find_configuration(each.spec, part.configuration)
+    each, setting, recoveries = _loaded(part.path, part.spec, part.configuration, part.start, folder)
     started = time.perf_counter()
     deadline = None if part.seconds is None else started + part.seconds
     found = exhaust(
@@ -201,10 +202,21 @@ def run_part(part: Part, folder: Path) -> Done:
         first_call=part.first_call,
         deadline=deadline,
         by_code=part.by_code,
+        recoveries=recoveries,
     )
     if found.run is not None:
         found = Exhausted(found.tally, _shortest(each, setting, part, found.run, deadline))
     return Done(part, found, time.perf_counter() - started)
+
+
+@lru_cache(maxsize=1)  # parts come in order: what other starts have left on the media is seldom seen again
+def _loaded(
+    path: str, name: str, configuration: str, start: str, folder: Path
+) -> tuple[LoadedSpec, Configuration, Recoveries]:
+    """What the parts of one place have in common, for those that this process is given."""
+    each = load_spec(path, name, folder)
+    setting = find_configuration(each.spec, configuration)
+    return each, setting, recoveries_of(each.spec, setting)
 
 
 def _shortest(each: LoadedSpec, setting: Configuration, part: Part, run: Run, deadline: float | None) -> Run:

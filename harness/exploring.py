@@ -108,6 +108,11 @@ class ExploringSource(ReplaySource):
     def picks(self) -> tuple[Pick, ...]:
         return tuple(self._picks)
 
+    @property
+    def is_on_new_ground(self) -> bool:
+        """Whether no schedule before has made all the picks made so far."""
+        return len(self._picks) >= len(self._fixed) and self._trail.is_at_end()
+
 
 class Explorer:
     """Explores within one plan of a bounded spec; ``merging`` off tries every schedule to its end."""
@@ -274,7 +279,7 @@ class _Run:
             self._is_merged = self._source.is_over = True  # to its end, for what the operation changes is not known yet
 
     def _note_moment(self, *, is_end: bool) -> None:
-        if self._is_merged:
+        if self._is_merged or not self._source.is_on_new_ground:
             return
         scenario = self._scenario
         media = scenario.world.media

@@ -150,7 +150,7 @@ class SimulatedMedium:
         "zoned",
     )
 
-    def __init__(self, shape: MediumShape, *, index: int = 0, position: DevicePosition | None = None) -> None:
+    def __init__(self, shape: MediumShape, index: int = 0, position: DevicePosition | None = None) -> None:
         self.shape = shape
         self.index = index
         self.extent_count = shape.extent_count

@@ -1,40 +1,45 @@
 """What recovery makes of one image of the media, and whether a history that may have led to it allows that.
 
-Recovery sees nothing but the image, so it is run once for each different one: opened, every key read, whole contents
-read, shut down, opened once more and contents compared. The outcomes are judged against every history that may have
-left that image: by outcomes first, which settle the model, then by contents.
+Recovery sees nothing but the image, so it need be run once only for each different one: opened, every key read, whole
+contents read, shut down (`observe`), opened once more (`reopen`) and contents compared. The outcomes are judged against
+every history that may have left that image: by outcomes first, which settle the model, then by contents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from harness.failures import Finding, finding_of_system
 from harness.history import describe, describe_difference
 from harness.ledger import Ledger, UnreadableKeyError
 from harness.legal_images import Image
+from harness.medium import SimulatedMedium
 from harness.plan import Plan, SpecError
 from harness.program import Program
 from harness.sources import ReplaySource
 from harness.spec import Key
-from harness.world import World
+from harness.world import NewMedium, World
 
-_IDENTIFIERS_BEFORE: Final = 1 << 40  # more than any program gives out: those on the image are not given again
+_IDENTIFIERS_BEFORE: Final = 1 << 40  # more than any program or recovery gives out: none on the image is given again
 _PLAIN = (bool, int, str, bytes, type(None))
 
 
 class Observation:
-    """``finding`` is why it could not be recovered at all, or used afterwards."""
+    """``finding`` is why it could not be recovered at all, or used afterwards.
 
-    __slots__ = ("_errors", "contents", "finding", "outcomes")
+    ``left`` is what was on the media once it had been shut down: None if it was not, or there is nothing to compare.
+    """
+
+    __slots__ = ("_errors", "contents", "finding", "left", "outcomes")
 
     def __init__(self) -> None:
         self.finding: Finding | None = None
         self.outcomes: dict[Key, Any] = {}
         self._errors: dict[Key, Exception] = {}
         self.contents: Any = None
+        self.left: Image | None = None
 
     def outcome(self, key: Key) -> Any:
         """What the key read as; raises what reading it raised."""
@@ -50,13 +55,19 @@ class Observation:
             except Exception as error:
                 self._errors[key] = error
 
-    def has_read(self, keys: Collection[Key]) -> bool:
-        return all(key in self.outcomes or key in self._errors for key in keys)
+
+class Reopened(NamedTuple):
+    """What is there after a shutdown; ``finding`` is why it cannot be opened."""
+
+    contents: Any
+    finding: Finding | None
 
 
-def observe(plan: Plan, image: Image, kept: Mapping[str, Any], keys: Collection[Key]) -> Observation:
+def observe(
+    plan: Plan, image: Image, kept: Mapping[str, Any], keys: Collection[Key], new_medium: NewMedium = SimulatedMedium
+) -> Observation:
     """Recover on the image. Raises what is an error of the spec, not of the system."""
-    world = world_on(plan, image, kept)
+    world = world_on(plan, image, kept, new_medium)
     observation = Observation()
     property_name = "recovery"
     try:
@@ -67,7 +78,7 @@ def observe(plan: Plan, image: Image, kept: Mapping[str, Any], keys: Collection[
             observation.contents = plan.spec.contents(system)
             if plan.reboots:
                 property_name = "recovery"
-                _compare_after_reboot(plan, world, system, observation)
+                observation.left = _shut_down(plan, world, system)
     except BaseException as error:
         observation.finding = finding_of_system(error, "crash", property_name)
         if observation.finding is None:
@@ -75,24 +86,48 @@ def observe(plan: Plan, image: Image, kept: Mapping[str, Any], keys: Collection[
     return observation
 
 
-def _compare_after_reboot(plan: Plan, world: World, system: Any, observation: Observation) -> None:
-    assert plan.spec.contents is not None
+def _shut_down(plan: Plan, world: World, system: Any) -> Image | None:
     try:
         system.shutdown()
     except plan.spec.excuses:
-        return  # it may refuse, and stays open then
-    world.reboot()
-    again = plan.spec.contents(plan.spec.system(world))
-    if again != observation.contents:
-        observation.finding = ("persistence", "contents", str(again), str(observation.contents))
+        return None  # it may refuse, and stays open then
+    return tuple(medium.contents() for medium in world.media)
 
 
-def world_on(plan: Plan, image: Image, kept: Mapping[str, Any]) -> World:
-    """A world that has the image on its media and chooses nothing."""
+def reopen(plan: Plan, image: Image, kept: Mapping[str, Any], new_medium: NewMedium = SimulatedMedium) -> Reopened:
+    """Open what a shutdown has left and read whole contents. Raises what is an error of the spec."""
+    assert plan.spec.contents is not None
+    try:
+        world = world_on(plan, image, kept, new_medium, lives=2)
+        return Reopened(plan.spec.contents(plan.spec.system(world)), None)
+    except BaseException as error:
+        finding = finding_of_system(error, "crash", "recovery")
+        if finding is None:
+            raise
+        return Reopened(None, finding)
+
+
+def compare_reopened(observation: Observation, reopened: Reopened) -> None:
+    """Opening once more must change nothing: else that is the observation's finding."""
+    if reopened.finding is not None:
+        observation.finding = reopened.finding
+    elif reopened.contents != observation.contents:
+        observation.finding = ("persistence", "contents", str(reopened.contents), str(observation.contents))
+
+
+def world_on(
+    plan: Plan,
+    image: Image,
+    kept: Mapping[str, Any],
+    new_medium: NewMedium = SimulatedMedium,
+    *,
+    lives: int = 1,
+) -> World:
+    """A world that has the image on its media and chooses nothing; ``lives`` worlds have been on it before."""
     source = ReplaySource(Program(), strict=False)
     source.begin(plan.menu)
-    world = World(plan.configuration, source)
-    world.resume(image, kept, _IDENTIFIERS_BEFORE)
+    world = World(plan.configuration, source, new_medium)
+    world.resume(image, kept, lives * _IDENTIFIERS_BEFORE)
     return world
 
 

@@ -13,7 +13,9 @@ from typing import Any
 from harness.medium import DevicePosition, Loss, SimulatedMedium, Strike
 from harness.sequential_seam import SequentialSeam
 from harness.sources import Source
-from harness.spec import Configuration, Tier
+from harness.spec import Configuration, MediumShape, Tier
+
+NewMedium = Callable[[MediumShape, int, DevicePosition], SimulatedMedium]  # of a shape, at an index
 
 
 class Serials:
@@ -40,16 +42,13 @@ class World:
 
     __slots__ = ("_serials", "_source", "configuration", "kept", "media", "position", "seam")
 
-    def __init__(self, configuration: Configuration, source: Source) -> None:
+    def __init__(self, configuration: Configuration, source: Source, new_medium: NewMedium = SimulatedMedium) -> None:
         self._source = source
         self._serials = Serials()
         self.configuration = configuration
         self.kept: dict[str, Any] = {}
         self.position = DevicePosition()
-        self.media = tuple(
-            SimulatedMedium(shape, index=index, position=self.position)
-            for index, shape in enumerate(configuration.media)
-        )
+        self.media = tuple(new_medium(shape, index, self.position) for index, shape in enumerate(configuration.media))
         self.seam = self._new_seam()
 
     @property

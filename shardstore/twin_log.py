@@ -176,33 +176,39 @@ class TwinLog:
         page = 0
         slab_start, slab = 0, b""
         while page < page_count:
-            if not slab_start <= page < slab_start + len(slab) // size:
-                slab_start = page
+            at = (page - slab_start) * size
+            if at >= len(slab):
+                slab_start, at = page, 0
                 slab = self._scheduler.read(extent, page, min(slab_count, page_count - page))
-            record = None
-            if slab.startswith(self._magic, (page - slab_start) * size):
-                record = self._decode(extent, page, page_count)
+            record = self._decode(extent, page, page_count, slab, at) if slab.startswith(self._magic, at) else None
             if record is None:
                 page += 1
-            else:
-                yield record
+                continue
+            yield record
+            page += record.page_count
+            copy_size = record.page_count * size
+            if slab.startswith(slab[at : at + copy_size], at + copy_size):  # its twin, bit for bit
+                yield record._replace(page=page)
                 page += record.page_count
 
-    def _decode(self, extent: int, page: int, limit_page: int) -> Record | None:
+    def _decode(self, extent: int, page: int, limit_page: int, slab: bytes, at: int) -> Record | None:
+        """The record at a page, from what was read of the extent: ``slab`` has the page at ``at``."""
         size = self._disk.page_size_bytes
         head_count = -(-RECORD_HEADER_SIZE_BYTES // size)
         if page + head_count > limit_page:
             return None
-        data = self._scheduler.read(extent, page, head_count)
-        magic, version, is_full, generation, length = _HEADER.unpack_from(data)
+        if at + RECORD_HEADER_SIZE_BYTES > len(slab):
+            slab, at = self._scheduler.read(extent, page, head_count), 0
+        magic, version, is_full, generation, length = _HEADER.unpack_from(slab, at)
         page_count = -(-(RECORD_HEADER_SIZE_BYTES + length) // size)
         if magic != self._magic or page + page_count > limit_page:
             return None
-        if page_count > head_count:
-            data += self._scheduler.read(extent, page + head_count, page_count - head_count)
-        payload = data[RECORD_HEADER_SIZE_BYTES : RECORD_HEADER_SIZE_BYTES + length]
-        (checksum,) = _CHECKSUM.unpack_from(data, _HEADER.size)
-        if checksum != crc32c(payload, crc32c(data[: _HEADER.size])):
+        if at + RECORD_HEADER_SIZE_BYTES + length > len(slab):
+            slab, at = self._scheduler.read(extent, page, page_count), 0
+        start = at + RECORD_HEADER_SIZE_BYTES
+        payload = slab[start : start + length]
+        (checksum,) = _CHECKSUM.unpack_from(slab, at + _HEADER.size)
+        if checksum != crc32c(payload, crc32c(slab[at : at + _HEADER.size])):
             return None
         if version != FORMAT_VERSION:
             raise FormatVersionError(version)

@@ -6,14 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.exhaust import exhaust
+from harness.exhaust import exhaust, recoveries_of
+from harness.legal_images import Image
 from harness.loader import find_configuration
+from harness.observation import Observation
 from harness.plants import find_plants, plant_tree
+from harness.recoveries import Recoveries
+from harness.spec import Key
 from shardstore.node_spec import SPEC
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,6 +44,27 @@ def test_merging_schedules_loses_nothing(start: str) -> None:
     merged, unmerged = (exhaust(SPEC, zoned, start, 1, merging=merging).tally for merging in (True, False))
     assert (merged.states, merged.moments) == (unmerged.states, unmerged.moments)
     assert merged.schedules < unmerged.schedules
+
+
+@pytest.mark.parametrize("start", ["one flushed", "dead tail"])
+@pytest.mark.parametrize("configuration", ["zoned", "file"])
+def test_what_recovery_answers_is_shared_without_loss(
+    configuration: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every image is recovered by itself as well."""
+    setting = find_configuration(SPEC, configuration)
+    shared, alone = recoveries_of(SPEC, setting), recoveries_of(SPEC, setting, sharing=False)
+    observation = Recoveries.observation
+
+    def both(recoveries: Recoveries, image: Image, keys: Collection[Key]) -> Observation:
+        alone.keep({"formatted": True})
+        seen, other = observation(shared, image, keys), observation(alone, image, keys)
+        assert (seen.finding, seen.outcomes, seen.contents) == (other.finding, other.outcomes, other.contents)
+        return seen
+
+    monkeypatch.setattr(Recoveries, "observation", both)
+    assert exhaust(SPEC, setting, start, 1, recoveries=shared).run is None
+    assert 0 < shared.run_count < alone.run_count
 
 
 # The state that makes the bug short, the operations it takes from there, and how it shows.
