@@ -3,10 +3,12 @@
 A candidate counts only if it breaks the same property at the same kind of place (`Failure.signature`). The passes
 of `shrink_passes` run first. Then two that give them other programs to start from, and the simplest outcome is kept:
 
-    redraw    the same steps less one, with other choices: leads out of local minima, where a step can only go if
-              several choices change with it
+    redraw    the same steps less one, with other choices, those of crashes above all: leads out of local minima, where
+              a step can only go if several choices change with it
     again     other failures of the same signature, from random programs, first about as short, then as long as any;
               leads out of local minima where a shorter program needs other operations
+    swap      a step less, and one other operation in the place of another: leads out of local minima where two steps
+              do what one of a different kind would do as well
     values    Hypothesis' shrinker over the whole program, see `hypothesis_bridge`
 
 A search that reaches its bound on candidates is not certified. Not promised: that no shorter program exists,
@@ -19,15 +21,17 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from harness.program import Program
+from harness.plan import Plan, compile_plan
+from harness.program import Program, Step
 from harness.runner import record_scenario, replay_program, run_scenario
 from harness.shrink_passes import CANDIDATES_MAX, PassCounters, Search, minimise, operation_count
-from harness.sources import NoLongerApplies, RandomSource, RedrawingSource
+from harness.sources import NoLongerApplies, RandomSource, VaryingSource
 from harness.spec import Configuration, Spec
 from harness.verdict import Failure, Mode
 
 REDRAW_STEPS_MAX = 12
 REDRAWS_COUNT = 2_000  # shared among the steps that may be left out
+SWAPS_COUNT = 4_000  # shared among all swaps of one program
 AGAIN_SCENARIOS_MAX = 600  # of each length
 AGAIN_FAILURES_MAX = 10
 
@@ -92,6 +96,12 @@ def shrink(
     def redraw(best: Program) -> Iterator[Program]:
         return redrawn_failures(spec, configuration, mode, failure.signature, best)
 
+    def redraw_on(best: Program) -> Iterator[Program]:
+        return redrawn_failures(spec, configuration, mode, failure.signature, best, first_seed=REDRAWS_COUNT)
+
+    def swap(best: Program) -> Iterator[Program]:
+        return swapped_failures(spec, configuration, mode, failure.signature, best)
+
     def again(best: Program) -> Iterator[Program]:
         return similar_failures(spec, configuration, mode, failure.signature, operation_count(best))
 
@@ -102,7 +112,7 @@ def shrink(
         if simpler is not None:
             yield simpler
 
-    suggestions = [("redraw", redraw), ("again", again), ("redraw", redraw)]
+    suggestions = [("redraw", redraw), ("again", again), ("swap", swap), ("redraw", redraw_on)]
     if with_hypothesis:
         suggestions.append(("values", values))
     certified = minimise(search, suggestions)
@@ -119,18 +129,56 @@ def shrink(
 
 
 def redrawn_failures(
-    spec: Spec, configuration: Configuration, mode: Mode, signature: tuple[str, str], program: Program
+    spec: Spec,
+    configuration: Configuration,
+    mode: Mode,
+    signature: tuple[str, str],
+    program: Program,
+    *,
+    first_seed: int = 0,
 ) -> Iterator[Program]:
-    """Programs of one step fewer that fail alike when their choices are drawn anew."""
+    """Programs of one step fewer that fail alike when some of their choices are drawn anew."""
     if operation_count(program) > REDRAW_STEPS_MAX:
         return
     for step in reversed(program.steps):
         shorter = program.without([step.identity])
-        for seed in range(REDRAWS_COUNT // len(program.steps)):
-            run = run_scenario(spec, configuration, mode, RedrawingSource(shorter, seed), record=True)
+        for seed in range(first_seed, first_seed + REDRAWS_COUNT // len(program.steps)):
+            run = run_scenario(spec, configuration, mode, VaryingSource(shorter, seed), record=True)
             if run.failure is not None and run.failure.signature == signature:
                 yield run.program
                 break
+
+
+def swapped_failures(
+    spec: Spec, configuration: Configuration, mode: Mode, signature: tuple[str, str], program: Program
+) -> Iterator[Program]:
+    """Programs of one step fewer, in which one other step is of another kind, that fail alike with choices redrawn."""
+    if operation_count(program) > REDRAW_STEPS_MAX:
+        return
+    swaps = list(swaps_of(program, compile_plan(spec, configuration, mode)))
+    for seed in range(-(-SWAPS_COUNT // max(1, len(swaps)))):
+        for swapped in swaps:
+            run = run_scenario(spec, configuration, mode, VaryingSource(swapped, seed), record=True)
+            if run.failure is not None and run.failure.signature == signature:
+                yield run.program
+
+
+def swaps_of(program: Program, plan: Plan) -> Iterator[Program]:
+    """The program less any one step, with any other that is no crash made one of each other kind, its choices zero."""
+    kinds = [plan.menu.names[index] for index in plan.menu.ordinary]
+    for left_out in reversed(program.steps):
+        for swapped in reversed(program.steps):
+            if swapped is left_out or swapped.operation not in kinds:
+                continue
+            for kind in kinds:
+                if kind != swapped.operation:
+                    yield Program(
+                        tuple(
+                            Step(step.identity, kind, {}) if step is swapped else step
+                            for step in program.steps
+                            if step is not left_out
+                        )
+                    )
 
 
 def similar_failures(

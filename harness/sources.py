@@ -61,6 +61,9 @@ CRASH_STYLES = (
 
 REDRAW_CHANCE: Final = 0.5
 
+# How likely a choice of a crash, and any other, is drawn anew, by turns.
+VARIATIONS: Final = ((1.0, 0.0), (0.25, 0.0), (0.25, 0.25))
+
 # Lanes of choices that the system's surroundings make, not whoever calls it.
 ENVIRONMENT_LANES: Final = frozenset(
     {"again", "cut", "death", "device", "entropy", "far", "flush", "recovery", "strike", "survivor"}
@@ -348,23 +351,70 @@ class ReplaySource:
 
 
 class RedrawingSource(ReplaySource):
-    """The steps of a program with other choices: each is kept or drawn anew, a function of ``seed`` alone.
+    """A program with other choices of ``lanes``: each is kept or drawn anew, a function of ``seed`` alone.
 
-    With ``lanes`` only choices of those are; the others are held to strictly.
+    The other choices are held to strictly.
     """
 
     __slots__ = ("_lanes", "_random")
 
-    def __init__(self, program: Program, seed: int, lanes: frozenset[str] | None = None) -> None:
+    def __init__(self, program: Program, seed: int, lanes: frozenset[str]) -> None:
         self._random = Random(seed).random
         self._lanes = lanes
-        super().__init__(program, strict=lanes is not None, lenient_lanes=lanes or frozenset())
+        super().__init__(program, strict=True, lenient_lanes=lanes)
 
     def choose_at(self, full_name: str, count: int) -> int:
-        is_free = self._lanes is None or lane_of(full_name) in self._lanes
-        if is_free and self._random() < REDRAW_CHANCE:
+        if lane_of(full_name) in self._lanes and self._random() < REDRAW_CHANCE:
             return int(self._random() * count)
         return super().choose_at(full_name, count)
+
+
+class VaryingSource(ReplaySource):
+    """The steps of a program with some choices drawn anew, as random runs draw them; a function of ``seed`` alone.
+
+    By turns all choices of its crashes, some of these, or some of all.
+    """
+
+    __slots__ = ("_chance", "_chances", "_crashes", "_fresh", "_random", "_seed")
+
+    def __init__(self, program: Program, seed: int) -> None:
+        self._seed = seed
+        self._random = Random(seed).random
+        self._fresh = RandomSource(seed)
+        self._crashes: frozenset[str] = frozenset()
+        self._chances = VARIATIONS[seed % len(VARIATIONS)]
+        super().__init__(program, strict=False)
+
+    def begin(self, menu: Menu) -> None:
+        self._fresh.begin(menu)
+        self._crashes = frozenset(menu.names[index] for index in menu.crashes)
+        if not any(step.operation in self._crashes for step in self._steps):
+            self._chances = VARIATIONS[-1]
+        super().begin(menu)
+
+    def _enter_step(self, step: Step) -> None:
+        super()._enter_step(step)
+        self._chance = self._chances[step.operation not in self._crashes]
+
+    def choose(self, name: str, count: int) -> int:
+        value = self._recorded(name, count)
+        return self._fresh.choose(name, count) if self._is_varied() else value
+
+    def choose_rare(self, name: str, count: int) -> int:
+        value = self._recorded(name, count)
+        return self._fresh.choose_rare(name, count) if self._is_varied() else value
+
+    def choose_at(self, full_name: str, count: int) -> int:
+        value = super().choose_at(full_name, count)
+        return self._fresh.choose_at(full_name, count) if self._is_varied() else value
+
+    def _recorded(self, name: str, count: int) -> int:
+        number = self._drawn.get(name, 0)
+        self._drawn[name] = number + 1
+        return super().choose_at(f"{name}.{number}", count)
+
+    def _is_varied(self) -> bool:
+        return self._random() < self._chance
 
 
 class EnumeratingSource:

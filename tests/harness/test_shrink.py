@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from toy_store import CONFIGURATIONS, toy_spec
 
 from harness.check import check
-from harness.program import Program, Step
-from harness.runner import replay_program
-from harness.shrink import NotReproducedError, Reproducer, ShrinkResult, shrink
+from harness.plan import compile_plan
+from harness.program import Program, Step, parse_program
+from harness.runner import replay_program, run_scenario
+from harness.shrink import NotReproducedError, Reproducer, ShrinkResult, shrink, swapped_failures, swaps_of
 from harness.shrink_passes import CANDIDATES_MAX, Search, cost, ddmin, minimise, neighbours, operation_count
-from harness.sources import ENDING, OPENING
+from harness.sources import ENDING, OPENING, VARIATIONS, VaryingSource
 from harness.verdict import Failure, Mode
 
 ZONED = CONFIGURATIONS[0]
@@ -168,6 +169,58 @@ def test_certified_means_what_it_says() -> None:
     assert result.certified
     assert reproduce(result.program) is not None
     assert all(reproduce(neighbour) is None for neighbour in neighbours(result.program))
+
+
+def failing_crash_program(bug: str) -> tuple[Program, Failure]:
+    verdict = check(toy_spec(bug), Mode.CRASH, configuration=ZONED.name, scenarios=3_000, seed=1)
+    assert verdict.run is not None
+    assert verdict.run.failure is not None
+    return verdict.run.program, verdict.run.failure
+
+
+def varied(program: Program, seed: int) -> Program:
+    return run_scenario(toy_spec(), ZONED, Mode.CRASH, VaryingSource(program, seed), record=True).program
+
+
+def test_varying_draws_the_choices_of_crashes_anew_and_of_others_at_every_third_seed() -> None:
+    program, _ = failing_crash_program("persistent when issued")
+    program = varied(program, 0)  # as it runs on the clean store
+
+    def others(each: Program) -> list[Step]:
+        return [step for step in each.steps if step.operation != "crash"]
+
+    changed = [seed for seed in range(60) if others(varied(program, seed)) != others(program)]
+    assert changed
+    assert all(seed % len(VARIATIONS) == len(VARIATIONS) - 1 for seed in changed)
+    assert len({str(varied(program, seed)) for seed in range(0, 60, len(VARIATIONS))}) > 10
+    assert varied(program, 5) == varied(program, 5)
+
+
+def test_a_swap_leaves_one_step_out_and_makes_another_of_another_kind() -> None:
+    program = parse_program("1 put\n2 flush\n3 delete\n4 crash inside.0=1")
+    plan = compile_plan(toy_spec(), ZONED, Mode.CRASH)
+    kinds = {plan.menu.names[index] for index in plan.menu.ordinary}
+    swaps = list(swaps_of(program, plan))
+    assert "crash" not in kinds
+    # The crash stays a crash: with it left out one of three is swapped, with another one left out one of two.
+    assert len(swaps) == (3 + 3 * 2) * (len(kinds) - 1)
+    assert parse_program("1 put\n3 compact\n4 crash inside.0=1") in swaps
+    assert all(len(swapped.steps) == 3 for swapped in swaps)
+
+
+def test_what_two_steps_do_may_be_done_by_one_of_another_kind() -> None:
+    """Flush and compaction, or a reboot, bring the oldest record back."""
+    spec = toy_spec("oldest record wins")
+    program = parse_program("1 put\n2 put payload.0=1\n3 flush\n4 reboot")
+    failure = replay_program(spec, ZONED, Mode.CONFORMANCE, program, strict=True).failure
+    assert failure is not None
+    found = list(swapped_failures(spec, ZONED, Mode.CONFORMANCE, failure.signature, program))
+    assert found
+    assert all(operation_count(each) == 3 for each in found)
+    for each in found[:20]:
+        again = replay_program(spec, ZONED, Mode.CONFORMANCE, each, strict=True).failure
+        assert again is not None
+        assert again.signature == failure.signature
 
 
 def test_a_program_that_does_not_fail_cannot_be_shrunk() -> None:
