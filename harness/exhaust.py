@@ -163,6 +163,7 @@ def exhaust(
     first_call: int | None = None,
     deadline: float | None = None,
     merging: bool = True,
+    pacing: bool = True,
     by_code: bool = False,
     recoveries: Recoveries | None = None,
 ) -> Exhausted:
@@ -173,7 +174,7 @@ def exhaust(
     past it the tally is not complete. ``recoveries`` are those of other programs from the same start, to be used and
     added to. Raises `SpecError` for a spec or a start that cannot be used.
     """
-    part = _Part(spec, configuration, parse_start(spec, start), operations_max, deadline, merging, recoveries)
+    part = _Part(spec, configuration, parse_start(spec, start), operations_max, deadline, merging, pacing, recoveries)
     if by_code and spec.trace is None:
         raise SpecError(f"spec {spec.name!r} has no trace to tell by which code a write was asked for")
     part.by_code = part.explorer.names_code = by_code
@@ -219,13 +220,14 @@ class _Part:
         operations_max: int,
         deadline: float | None,
         merging: bool,
+        pacing: bool,
         recoveries: Recoveries | None,
     ) -> None:
         assert spec.bounds is not None
         self.bounded = spec.bounded()
         self.tally = Tally()
         self._plan = _plan(spec, configuration)
-        self.explorer = Explorer(self._plan, spec.bounds.in_memory, Counters(), merging=merging)
+        self.explorer = Explorer(self._plan, spec.bounds, Counters(), merging=merging, pacing=pacing)
         self._alphabet = alphabet(spec, configuration)
         self._start = start
         self._run_up = start.steps  # what of the start is run again for every program
@@ -256,15 +258,23 @@ class _Part:
         drain = Step(self._first + len(steps) + 1, "write_back", {"steps.0": DRAIN_STEPS_MAX - 1})
         judged = _Judged(self, (*steps, drain), images, is_drain=True)
         for flushed in product((False, True), repeat=len(self._flushes)):
-            visited = Visited()
-            for fixed in ends:
-                for schedule in self._schedules((*steps, drain), fixed, visited, flushed):
-                    judged.judge(schedule, flushed)
+            is_paced = self.explorer.pacing
+            self._drain((*steps, drain), ends, judged, flushed)
+            if is_paced and not self.explorer.pacing:
+                self._drain((*steps, drain), ends, judged, flushed)
         if not steps:
             self.tally.programs += 1
         if len(steps) < self._operations_max:
             for call in self._alphabet:
                 self._extend(steps, ends, call)
+
+    def _drain(
+        self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], judged: _Judged, flushed: Sequence[bool]
+    ) -> None:
+        visited = Visited()
+        for fixed in ends:
+            for schedule in self._schedules(steps, fixed, visited, flushed):
+                judged.judge(schedule, flushed)
 
     def _extend(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], call: Call) -> None:
         self.tally.programs += 1

@@ -8,21 +8,26 @@ A schedule is left where an earlier one has been in the same state: the same on 
 memory (`Bounds.in_memory`). At a moment within an operation it is not known yet what the operation changes; such
 moments are given out once it has returned, with its changes counted as not persistent; a schedule that is left in its
 middle runs to its end for that, and is not looked at any more.
+
+In a draining barriers come after a single write, or after all that is ready (`harness/pacing.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from harness.failures import ScenarioFailed
 from harness.ledger import PENDING, Ledger
 from harness.legal_images import Image, LegalImages, Remains
 from harness.medium import SimulatedMedium, Strike
+from harness.pacing import Pacer
 from harness.plan import WRITE_BACK, Plan
 from harness.program import Program, Step
 from harness.scenario import Recovered, Scenario
 from harness.sources import ReplaySource
+from harness.spec import Bounds
 from harness.tracing.origins import Origins
 from harness.trail import Trail
 from harness.verdict import Counters, Failure
@@ -76,7 +81,7 @@ class _Merged(BaseException):
 class ExploringSource(ReplaySource):
     """A program whose device choices after step ``first`` are ``fixed``, and behind these every combination."""
 
-    __slots__ = ("_before_pick", "_first", "_fixed", "_picks", "_trail", "is_over")
+    __slots__ = ("_before_pick", "_first", "_fixed", "_options", "_picks", "_trail", "is_over")
 
     def __init__(self, program: Program, first: int, fixed: Sequence[Pick], trail: Trail) -> None:
         self._first = first
@@ -84,6 +89,7 @@ class ExploringSource(ReplaySource):
         self._picks: list[Pick] = []
         self._trail = trail
         self._before_pick: Callable[[], None] | None = None
+        self._options: Callable[[int], Sequence[int]] = range
         self.is_over = False
         super().__init__(program, strict=False)
 
@@ -97,13 +103,19 @@ class ExploringSource(ReplaySource):
                 self._before_pick()
                 if self.is_over:
                     return 0
-            value = self._trail.pick(count)
+            options = self._options(count)
+            value = options[self._trail.pick(len(options))]
         self._picks.append(Pick(self.step, value))
         return value
 
-    def watch(self, before_pick: Callable[[], None] | None) -> None:
-        """Call this before each pick that no schedule before has made."""
+    def watch(self, before_pick: Callable[[], None] | None, options: Callable[[int], Sequence[int]] = range) -> None:
+        """Call ``before_pick`` before each pick that no schedule before has made; pick out of ``options`` (count)."""
         self._before_pick = before_pick
+        self._options = options
+
+    @property
+    def last_pick(self) -> int:
+        return self._picks[-1].value if self._picks else 0
 
     def picks(self) -> tuple[Pick, ...]:
         return tuple(self._picks)
@@ -115,16 +127,20 @@ class ExploringSource(ReplaySource):
 
 
 class Explorer:
-    """Explores within one plan of a bounded spec; ``merging`` off tries every schedule to its end."""
+    """Explores within one plan of a bounded spec; ``merging`` off tries every schedule to its end.
 
-    def __init__(
-        self, plan: Plan, in_memory: Callable[[Any], Hashable] | None, counters: Counters, *, merging: bool = True
-    ) -> None:
+    ``pacing`` off has a barrier tried after everything that a draining issues. It goes off by itself once the system
+    was seen to be one for which it must; what was drained last is then to be drained again.
+    """
+
+    def __init__(self, plan: Plan, bounds: Bounds, counters: Counters, *, merging: bool, pacing: bool) -> None:
         self.plan = plan
         self.counters = counters
         self.schedules_count = 0
-        self._in_memory = in_memory
-        self._merging = merging and in_memory is not None
+        self._in_memory = bounds.in_memory
+        self._merging = merging and bounds.in_memory is not None
+        self.device_options = bounds.device_options
+        self.pacing = pacing and self.device_options is not None and len(plan.configuration.media) == 1
         self._images = LegalImages()
         self.start: Recovered | None = None  # where every program goes on from; None: from empty media
         self.names_code = False  # whether moments say which code asked for what may be lost
@@ -144,11 +160,16 @@ class Explorer:
         ``ends``: the run is ended cleanly and compared after it.
         """
         trail = Trail()
+        pacing = self.pacing and self.plan.action_of[program.steps[-1].operation].kind == WRITE_BACK
         while True:
             trail.rewind()
             source = ExploringSource(program, first, fixed, trail)
-            run = _Run(self, source, program, visited, flushes)
+            pacer = Pacer(self.device_options) if pacing and self.device_options is not None else None
+            run = _Run(self, source, program, visited, flushes, pacer)
             schedule = run.schedule()
+            if pacer is not None and pacer.is_broken:
+                self.pacing = False
+                return
             yield schedule
             if ends and schedule.end is not None:
                 yield run.finish()  # only now: what was written is settled by it
@@ -177,8 +198,10 @@ class _Run:
         program: Program,
         visited: Visited,
         flushes: Sequence[str],
+        pacer: Pacer | None,
     ) -> None:
         self._explorer = explorer
+        self._pacer = pacer
         self._source = source
         self._last: Step = program.steps[-1]
         self._visited = visited
@@ -259,18 +282,21 @@ class _Run:
     def _watch(self) -> None:
         for medium in self._scenario.world.media:
             medium.observe(self)
-        self._source.watch(self._before_pick)
+        pacer, system = self._pacer, self._scenario.system
+        self._source.watch(self._before_pick, partial(pacer.options, system) if pacer is not None else range)
         self._excused_count = self._explorer.counters.excused
 
     def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
         self._note_moment(is_end=False)
         self._events += 1
+        if self._pacer is not None:
+            self._pacer.before_event(kind is Strike.BARRIER, self._source.last_pick)
 
     def _before_pick(self) -> None:
         explorer = self._explorer
         if not explorer.is_merging:
             return
-        state = explorer.state(self._scenario)
+        state = explorer.state(self._scenario), self._pacer.pace if self._pacer is not None else None
         if state not in self._visited.states:
             self._visited.states.add(state)
         elif explorer.plan.actions[self._index].kind == WRITE_BACK:
@@ -285,6 +311,8 @@ class _Run:
         media = scenario.world.media
         with scenario.world.seam.held_monitors_aside():
             states = tuple(scenario.ledger.poll())
+        if self._pacer is not None:
+            self._pacer.see(states)
         key = (states, tuple((medium.contents(), _by_place(medium)) for medium in media))
         if key in self._visited.moments:
             return

@@ -140,6 +140,10 @@ class IoScheduler:
         )
         return queued, tuple(sorted((request.extent, request.page) for request in self._issued))
 
+    def options(self) -> tuple[int, bool]:
+        """How many writes `step` may choose from, which come first, and whether a barrier, next. For checking."""
+        return len(self._ready_extents()), bool(self._issued) and not self._barrier_running
+
     def step(self) -> bool:
         """Do one thing: issue a ready request, pass a barrier, or submit a due record.
 

@@ -180,7 +180,12 @@ class TwinLog:
             if at >= len(slab):
                 slab_start, at = page, 0
                 slab = self._scheduler.read(extent, page, min(slab_count, page_count - page))
-            record = self._decode(extent, page, page_count, slab, at) if slab.startswith(self._magic, at) else None
+            found = slab.find(self._magic, at)
+            at = -(-(found if found >= 0 else len(slab)) // size) * size
+            page = slab_start + at // size
+            if found != at:  # nowhere, or within a page, where no record begins
+                continue
+            record = self._decode(extent, page, page_count, slab, at)
             if record is None:
                 page += 1
                 continue
@@ -188,7 +193,7 @@ class TwinLog:
             page += record.page_count
             copy_size = record.page_count * size
             if slab.startswith(slab[at : at + copy_size], at + copy_size):  # its twin, bit for bit
-                yield record._replace(page=page)
+                yield Record(page, *record[1:])
                 page += record.page_count
 
     def _decode(self, extent: int, page: int, limit_page: int, slab: bytes, at: int) -> Record | None:

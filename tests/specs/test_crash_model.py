@@ -14,12 +14,11 @@ import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from every_spec import SPECS
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from write_graphs import EXTENT_COUNT, PAGE_SIZE_BYTES, Asked, Submitting, graphs
 
 from harness.audit.crash_sets import crash_states
 from harness.audit.judge import State, contents, unit_size_bytes
@@ -34,47 +33,11 @@ from harness.tracing.trace import Node, Trace
 from harness.tracing.traced_run import run_traced
 from harness.tracing.witness import breaches
 from harness.verdict import Mode
-from harness.world import World
 from shardstore import extents_spec
-from shardstore.dependency import Dependency, join
 from shardstore.spec_trace import trace_scheduler
-from shardstore.spec_world import SmallStack
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE_SIZE_BYTES = 16
-EXTENT_COUNT = 3
 STEPS_MAX = 12
-
-
-class Asked(NamedTuple):
-    """One write of a graph, or, without pages, a reset."""
-
-    extent: int
-    page_count: int
-    after: tuple[int, ...]  # earlier ones
-
-
-class Submitting(SmallStack):
-    """An IO scheduler that is given a whole graph of writes at once."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world.media[0], world.seam)
-        self._graph: tuple[Asked, ...] = world.configuration.parameters
-
-    def submit(self) -> None:
-        writes: list[Dependency] = []
-        pages = dict.fromkeys(range(EXTENT_COUNT), 0)
-        with self.monitor:
-            for number, asked in enumerate(self._graph):
-                after = join([writes[each] for each in asked.after], self)
-                if asked.page_count:
-                    self.pool.take(self.scheduler.step)
-                    data = bytes([ord("a") + number]) * (asked.page_count * PAGE_SIZE_BYTES)
-                    writes.append(self.scheduler.submit_write(asked.extent, pages[asked.extent], data, after))
-                    pages[asked.extent] += asked.page_count
-                else:
-                    writes.append(self.scheduler.submit_reset(asked.extent, after))
-                    pages[asked.extent] = 0
 
 
 class Nothing:
@@ -136,16 +99,6 @@ def _fates(node: Node, shape: MediumShape) -> Iterator[bool | tuple[int, ...]]:
         units = tuple(unit for unit in range(count) if mask >> unit & 1)
         if not shape.zoned or units == tuple(range(len(units))):
             yield units
-
-
-@st.composite
-def graphs(draw: st.DrawFn) -> tuple[Asked, ...]:
-    count = draw(st.integers(1, 4))
-    graph: list[Asked] = []
-    for number in range(count):
-        after = draw(st.sets(st.integers(0, number - 1), max_size=2)) if number else set()
-        graph.append(Asked(draw(st.integers(0, 1)), draw(st.sampled_from([1, 1, 2, 0])), tuple(sorted(after))))
-    return tuple(graph)
 
 
 @pytest.mark.parametrize("zoned", [True, False], ids=["zoned", "file"])
