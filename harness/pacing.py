@@ -29,13 +29,23 @@ class Pace(IntEnum):
 class Pacer:
     """Follows one run of a draining. ``device_options`` is that of the spec's `Bounds`."""
 
-    __slots__ = ("_device_options", "_other_count", "_ready_count", "_states", "_was_asked", "is_broken", "pace")
+    __slots__ = (
+        "_can_barrier",
+        "_device_options",
+        "_other_count",
+        "_ready_count",
+        "_states",
+        "_was_asked",
+        "is_broken",
+        "pace",
+    )
 
     def __init__(self, device_options: Callable[[Any], tuple[int, bool]]) -> None:
         self._device_options = device_options
         self.is_broken = False
         self.pace = Pace.FREE
         self._was_asked = False  # for the choice of what happens next
+        self._can_barrier = False  # when it was asked
         self._ready_count = self._other_count = -1  # options when the last write was chosen; negative: not known
         self._states: Sequence[str] | None = None  # of the ledger's writes, since the last barrier
 
@@ -47,7 +57,7 @@ class Pacer:
         if not is_free and not (can_barrier and self._follows(ready_count, other_count)):
             self.is_broken = True
         self._was_asked = True
-        self._ready_count, self._other_count = ready_count, other_count
+        self._ready_count, self._can_barrier, self._other_count = ready_count, can_barrier, other_count
         if is_free or self.is_broken:
             return range(option_count)  # where it is broken the run will not count
         if self.pace is Pace.SINGLE:
@@ -63,6 +73,9 @@ class Pacer:
     def before_event(self, is_barrier: bool, picked: int) -> None:
         """A write or a barrier is about to happen; ``picked`` is what was answered to the last choice."""
         is_picked_write = self._was_asked and picked < self._ready_count
+        is_picked_barrier = self._was_asked and self._can_barrier and picked == self._ready_count
+        if is_barrier if is_picked_write else is_picked_barrier and not is_barrier:
+            self.is_broken = True  # the options were not what they were said to be
         if is_barrier:
             self.pace = Pace.FREE
             self._states = None

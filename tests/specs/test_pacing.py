@@ -110,19 +110,19 @@ def test_no_state_of_the_node_is_left_out(configuration: str, start: str) -> Non
 
 
 def _pacer(*answers: tuple[int, bool]) -> Pacer:
-    given = iter(answers)
-    return Pacer(lambda system: next(given))
+    following = iter(answers)
+    return Pacer(lambda system: next(following))
 
 
 def test_after_the_first_of_three_writes_comes_a_barrier_or_the_next() -> None:
     pacer = _pacer((3, False), (2, True), (1, True))
     assert list(pacer.options(None, 4)) == [0, 1, 2, 3]
     pacer.before_event(False, 0)
-    assert pacer.pace is Pace.FIRST
     assert list(pacer.options(None, 4)) == [0, 2]
     pacer.before_event(False, 0)
     assert list(pacer.options(None, 3)) == [0]
-    pacer.before_event(True, 0)
+    pacer.before_event(False, 0)
+    pacer.before_event(True, 0)  # nothing else is left to do, so nobody was asked
     assert pacer.pace is Pace.FREE
     assert not pacer.is_broken
 
@@ -163,6 +163,14 @@ def test_what_is_persistent_without_a_barrier_is_seen() -> None:
     pacer.see(["pending", "pending"])
     assert not pacer.is_broken
     pacer.see(["pending", "persistent"])
+    assert pacer.is_broken
+
+
+@pytest.mark.parametrize("picked", [1, 2], ids=["said to be a write", "said to be a barrier"])
+def test_options_that_are_not_what_they_are_said_to_be_are_seen(picked: int) -> None:
+    pacer = _pacer((2, True))
+    pacer.options(None, 3)
+    pacer.before_event(picked == 1, picked)
     assert pacer.is_broken
 
 
