@@ -270,14 +270,31 @@ class _Run:
             index = source.next_step()
         self._index = index
 
+    @property
+    def _is_draining(self) -> bool:
+        return self._explorer.plan.actions[self._index].kind == WRITE_BACK
+
     def _last_step(self) -> Hashable:
         self._scenario.perform_after(self._flushes, self._index, self._watch)
         self._source.watch(None)
         self._note_moment(is_end=True)
         for medium in self._scenario.world.media:
             medium.observe(None)
+        if self._is_draining and not self._is_drained():
+            self._is_whole = False
         # Where states cannot be told apart, every schedule ends in one of its own.
         return self._explorer.state(self._scenario) if self._explorer.is_merging else self._source.picks()
+
+    def _is_drained(self) -> bool:
+        """Whether as many device steps again find nothing left to do."""
+        events = _Events()
+        for medium in self._scenario.world.media:
+            medium.observe(events)
+        self._source.is_over = True
+        self._scenario.write_back_again()
+        for medium in self._scenario.world.media:
+            medium.observe(None)
+        return not events.count
 
     def _watch(self) -> None:
         for medium in self._scenario.world.media:
@@ -299,7 +316,7 @@ class _Run:
         state = explorer.state(self._scenario), self._pacer.pace if self._pacer is not None else None
         if state not in self._visited.states:
             self._visited.states.add(state)
-        elif explorer.plan.actions[self._index].kind == WRITE_BACK:
+        elif self._is_draining:
             raise _Merged
         else:
             self._is_merged = self._source.is_over = True  # to its end, for what the operation changes is not known yet
@@ -325,6 +342,16 @@ class _Run:
             return {}
         entries = [entry for medium in media for entry in medium.log]
         return {f"survivor.{entry.step}.{entry.number}": self._origins.of(entry) for entry in entries}
+
+
+class _Events:
+    """An observer that counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
+        self.count += 1
 
 
 def _by_place(medium: SimulatedMedium) -> Hashable:

@@ -151,6 +151,18 @@ class Scenario:
         if self._invariants:
             self._check_invariants(self._step_operation)
 
+    def write_back_again(self) -> None:
+        """As many more device steps as there may be in one write-back."""
+        assert self._plan.write_back is not None
+        self._step_operation = self._plan.write_back.name
+        arguments = {"steps": self._plan.write_back.steps_max}
+        try:
+            self._call("write_back", arguments)
+        except self._excuses as excuse:
+            self._excuse(excuse)
+        except BaseException as error:
+            self._fail_on(error, self._step_operation)
+
     def finish(self) -> None:
         """The end: clean shutdown and reopening where the system has one, then whole contents."""
         self.world.begin_step(self._source.step)

@@ -115,6 +115,14 @@ def test_out_of_time_is_not_complete() -> None:
     assert not done.tally.is_complete
 
 
+def test_a_draining_that_has_not_come_to_its_end_is_not_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("harness.spec", "harness.exhaust"):
+        monkeypatch.setattr(f"{module}.DRAIN_STEPS_MAX", 1)
+    done = exhaust(bounded_toy(), ZONED, "empty", 1)
+    assert done.run is None
+    assert not done.tally.is_complete
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
