@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
-from harness.exploring import Explorer, Moment, Pick, Schedule, Visited
+from harness.exploring import Explorer, Moment, PacingBroken, Pick, Schedule, Visited
 from harness.failures import Finding, ScenarioFailed
 from harness.legal_images import Image, Remains
 from harness.observation import (
@@ -67,6 +67,7 @@ class Exhausted:
     tally: Tally
     run: Run | None = None
     trouble: str = ""  # a violation that did not show again when replayed
+    is_paced: bool = False  # whether drainings were paced
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,25 +173,20 @@ def exhaust(
     ``by_code`` judges of all states in which the writes of the same code survived in the same way only the first, as
     Pathfinder does (Gu et al., 2025); then not every legal state is tried. ``deadline`` is a `time.perf_counter`;
     past it the tally is not complete. ``recoveries`` are those of other programs from the same start, to be used and
-    added to. Raises `SpecError` for a spec or a start that cannot be used.
+    added to. ``pacing`` goes off where it was seen that it may lose something; then all is tried anew. Raises
+    `SpecError` for a spec or a start that cannot be used.
     """
-    part = _Part(spec, configuration, parse_start(spec, start), operations_max, deadline, merging, pacing, recoveries)
     if by_code and spec.trace is None:
         raise SpecError(f"spec {spec.name!r} has no trace to tell by which code a write was asked for")
-    part.by_code = part.explorer.names_code = by_code
+    program = parse_start(spec, start)
+    shared = recoveries if recoveries is not None else recoveries_of(spec, configuration)
+    part = _Part(spec, configuration, program, operations_max, deadline, merging, pacing, by_code, shared)
     try:
-        part.run(first_call)
-    except _OutOfTime:
-        part.tally.is_complete = False
-    except _Violation as found:
-        run = replay_program(part.bounded, configuration, Mode.CRASH, found.program, strict=True)
-        if run.failure is None:
-            return Exhausted(part.tally, None, "a violation that does not show when its program is replayed")
-        return Exhausted(part.tally, run)
-    finally:
-        part.tally.schedules = part.explorer.schedules_count
-        part.tally.recoveries = part.recoveries_count
-    return Exhausted(part.tally)
+        return part.run(first_call)
+    except PacingBroken:
+        return _Part(spec, configuration, program, operations_max, deadline, merging, False, by_code, shared).run(
+            first_call
+        )
 
 
 def recovered_state(plan: Plan, start: Program) -> Recovered | None:
@@ -221,7 +217,8 @@ class _Part:
         deadline: float | None,
         merging: bool,
         pacing: bool,
-        recoveries: Recoveries | None,
+        by_code: bool,
+        recoveries: Recoveries,
     ) -> None:
         assert spec.bounds is not None
         self.bounded = spec.bounded()
@@ -236,12 +233,29 @@ class _Part:
         self._deadline = deadline
         self._extents: dict[bytes, int] = {}  # numbered, so that an image's name is short
         self._flushes = tuple(spec.bounds.flushes)
-        self.by_code = False
+        self.by_code = self.explorer.names_code = by_code
         self.judged_codes: set[Hashable] = set()
-        self._recoveries = recoveries if recoveries is not None else Recoveries(self._plan)
+        self._recoveries = recoveries
         self._recoveries_before_count = self._recoveries.run_count
 
-    def run(self, first_call: int | None) -> None:
+    def run(self, first_call: int | None) -> Exhausted:
+        """Raises `PacingBroken`."""
+        run, trouble = None, ""
+        try:
+            self._explore(first_call)
+        except _OutOfTime:
+            self.tally.is_complete = False
+        except _Violation as found:
+            again = replay_program(self.bounded, self._plan.configuration, Mode.CRASH, found.program, strict=True)
+            if again.failure is None:
+                trouble = "a violation that does not show when its program is replayed"
+            else:
+                run = again
+        self.tally.schedules = self.explorer.schedules_count
+        self.tally.recoveries = self._recoveries.run_count - self._recoveries_before_count
+        return Exhausted(self.tally, run, trouble, self.explorer.pacing)
+
+    def _explore(self, first_call: int | None) -> None:
         if self._start.steps and self._plan.action_of[self._start.steps[-1].operation].kind == CRASH:
             self.explorer.start = recovered_state(self._plan, self._start)
             if self.explorer.start is not None:
@@ -258,23 +272,15 @@ class _Part:
         drain = Step(self._first + len(steps) + 1, "write_back", {"steps.0": DRAIN_STEPS_MAX - 1})
         judged = _Judged(self, (*steps, drain), images, is_drain=True)
         for flushed in product((False, True), repeat=len(self._flushes)):
-            is_paced = self.explorer.pacing
-            self._drain((*steps, drain), ends, judged, flushed)
-            if is_paced and not self.explorer.pacing:
-                self._drain((*steps, drain), ends, judged, flushed)
+            visited = Visited()
+            for fixed in ends:
+                for schedule in self._schedules((*steps, drain), fixed, visited, flushed):
+                    judged.judge(schedule, flushed)
         if not steps:
             self.tally.programs += 1
         if len(steps) < self._operations_max:
             for call in self._alphabet:
                 self._extend(steps, ends, call)
-
-    def _drain(
-        self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], judged: _Judged, flushed: Sequence[bool]
-    ) -> None:
-        visited = Visited()
-        for fixed in ends:
-            for schedule in self._schedules(steps, fixed, visited, flushed):
-                judged.judge(schedule, flushed)
 
     def _extend(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], call: Call) -> None:
         self.tally.programs += 1
@@ -308,10 +314,6 @@ class _Part:
             yield schedule
 
     # --- images -------------------------------------------------------------------------------------
-
-    @property
-    def recoveries_count(self) -> int:
-        return self._recoveries.run_count - self._recoveries_before_count
 
     def name_of(self, image: Image) -> tuple[int, ...]:
         numbers = self._extents

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class Part:
     first_call: int | None
     seconds: float | None  # for it alone; None: as long as it takes
     by_code: bool
+    pacing: bool = True
 
     @property
     def place(self) -> tuple[str, str]:
@@ -95,7 +96,7 @@ def exhaust_spec(
     all_results: list[tuple[LoadedSpec, Result]] = []
     for each in bounded:
         parts = _parts(each, operations_max, configuration, starts, seconds, by_code, jobs)
-        results = _merge(_run(parts, jobs, folder, _note_progress(console, len(parts))))
+        results = _merge(_run_alike(parts, jobs, folder, _note_progress(console, len(parts))))
         print_results(console, each.spec.name, operations_max, results)
         all_results += [(each, result) for result in results]
     paths = [_save(console, each, result, corpus, folder) for each, result in all_results]
@@ -135,6 +136,16 @@ def _parts(
         Part(each.path, spec.name, setting, start, depth, first, share, by_code)
         for setting, start, depth, first in combinations
     ]
+
+
+def _run_alike(parts: Sequence[Part], jobs: int, folder: Path, note: Callable[[int, Tally], None]) -> list[Done]:
+    """All parts; where one has given up pacing the others of its place are run again without."""
+    found = _run(parts, jobs, folder, note)
+    decided = {done.part.place for done in found if done.exhausted.run is not None or not done.exhausted.tally.programs}
+    unpaced = {done.part.place for done in found if not done.exhausted.is_paced} - decided
+    alone = [done.part for done in found if done.exhausted.is_paced and done.part.place in unpaced]
+    again = iter(_run([replace(part, pacing=False) for part in alone], jobs, folder, note))
+    return [next(again) if done.part in alone else done for done in found]
 
 
 def _run(parts: Sequence[Part], jobs: int, folder: Path, note: Callable[[int, Tally], None]) -> list[Done]:
@@ -201,6 +212,7 @@ def run_part(part: Part, folder: Path) -> Done:
         part.operations_max,
         first_call=part.first_call,
         deadline=deadline,
+        pacing=part.pacing,
         by_code=part.by_code,
         recoveries=recoveries,
     )

@@ -74,6 +74,10 @@ class Visited:
         self.moments: set[Hashable] = set()
 
 
+class PacingBroken(BaseException):
+    """The system is not one of which a paced draining shows all: what was explored so far may lack something."""
+
+
 class _Merged(BaseException):
     """An earlier schedule was in this state."""
 
@@ -99,11 +103,11 @@ class ExploringSource(ReplaySource):
         if len(self._picks) < len(self._fixed):
             value = self._fixed[len(self._picks)].value
         else:
+            options = self._options(count)
             if self._before_pick is not None and self._trail.is_at_end():
                 self._before_pick()
                 if self.is_over:
                     return 0
-            options = self._options(count)
             value = options[self._trail.pick(len(options))]
         self._picks.append(Pick(self.step, value))
         return value
@@ -129,8 +133,8 @@ class ExploringSource(ReplaySource):
 class Explorer:
     """Explores within one plan of a bounded spec; ``merging`` off tries every schedule to its end.
 
-    ``pacing`` off has a barrier tried after everything that a draining issues. It goes off by itself once the system
-    was seen to be one for which it must; what was drained last is then to be drained again.
+    ``pacing`` off has a barrier tried after everything that a draining issues. `PacingBroken` is raised once the system
+    was seen to be one for which it must be off.
     """
 
     def __init__(self, plan: Plan, bounds: Bounds, counters: Counters, *, merging: bool, pacing: bool) -> None:
@@ -168,8 +172,7 @@ class Explorer:
             run = _Run(self, source, program, visited, flushes, pacer)
             schedule = run.schedule()
             if pacer is not None and pacer.is_broken:
-                self.pacing = False
-                return
+                raise PacingBroken
             yield schedule
             if ends and schedule.end is not None:
                 yield run.finish()  # only now: what was written is settled by it
@@ -291,7 +294,10 @@ class _Run:
         for medium in self._scenario.world.media:
             medium.observe(events)
         self._source.is_over = True
-        self._scenario.write_back_again()
+        try:
+            self._scenario.write_back_again()
+        except ScenarioFailed:
+            return False  # past the end of the program: not a failure that it could be saved with
         for medium in self._scenario.world.media:
             medium.observe(None)
         return not events.count

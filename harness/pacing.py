@@ -2,12 +2,14 @@ r"""Where in a draining barriers come, so that no crash state is left out and fe
 
              .--> a write, not the first of those ready --> a barrier
     FREE ----+--> the first of those ready --> a barrier
-             |                            \--> the next, and so on until none is ready --> a barrier
-             '--> whatever is neither; or a barrier over what was issued before the draining
+      |      |                            \--> the next, and so on until none is ready --> whatever there is
+      '------'
+       whatever is neither; or a barrier over what was issued before the draining
 
 What may be left between two barriers is left by the moment at which all that is ready has been issued; what can be
 persistent is reached one write at a time. That holds for a system to which an issued write is not yet persistent: only
-a barrier brings anything about. It is watched: `Pacer.is_broken` once the system was seen to be another.
+a barrier brings anything about. It is watched: `Pacer.is_broken` once the system was seen to be another. Not seen is
+one whose records take in what is only issued; such a record is built behind all that is ready, so it is still tried.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class Pacer:
         self.pace = Pace.FREE
         self._was_asked = False  # for the choice of what happens next
         self._can_barrier = False  # when it was asked
-        self._ready_count = self._other_count = -1  # options when the last write was chosen; negative: not known
+        self._ready_count = self._other_count = 0  # options when the last event was chosen
         self._states: Sequence[str] | None = None  # of the ledger's writes, since the last barrier
 
     def options(self, system: Any, option_count: int) -> Sequence[int]:
@@ -54,7 +56,7 @@ class Pacer:
         ready_count, can_barrier = self._device_options(system)
         other_count = option_count - ready_count - can_barrier
         is_free = self.pace is Pace.FREE
-        if not is_free and not (can_barrier and self._follows(ready_count, other_count)):
+        if other_count < 0 or not (is_free or (can_barrier and self._follows(ready_count, other_count))):
             self.is_broken = True
         self._was_asked = True
         self._ready_count, self._can_barrier, self._other_count = ready_count, can_barrier, other_count
@@ -62,12 +64,14 @@ class Pacer:
             return range(option_count)  # where it is broken the run will not count
         if self.pace is Pace.SINGLE:
             return (ready_count,)
-        return (0, ready_count) if self.pace is Pace.FIRST and ready_count else (0,)
+        if not ready_count:
+            return range(option_count)
+        return (0, ready_count) if self.pace is Pace.FIRST else (0,)
 
     def _follows(self, ready_count: int, other_count: int) -> bool:
         """Whether the last write brought nothing about but that the next of its extent may be ready."""
-        if self._ready_count < 0:
-            return True
+        if self._was_asked:
+            return True  # what came since was neither write nor barrier
         return self._other_count == other_count and self._ready_count - 1 <= ready_count <= self._ready_count
 
     def before_event(self, is_barrier: bool, picked: int) -> None:
@@ -83,8 +87,8 @@ class Pacer:
             self.pace = Pace.ALL
         else:
             self.pace = Pace.SINGLE if is_picked_write and picked else Pace.FIRST
-        if not is_picked_write:
-            self._ready_count = self._other_count = -1
+        if not is_picked_write:  # nobody was asked: it was all there was to do
+            self._ready_count, self._other_count = 1, 0
         self._was_asked = False
 
     def see(self, states: Sequence[str]) -> None:

@@ -21,8 +21,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from harness.plan import Plan, compile_plan
-from harness.program import Program, Step
+from harness.plan import compile_plan
+from harness.program import Program
+from harness.rewrites import calmed, joined, moved, refitted, swapped
 from harness.runner import record_scenario, replay_program, run_scenario
 from harness.shrink_passes import CANDIDATES_MAX, PassCounters, Search, minimise, operation_count
 from harness.sources import NoLongerApplies, RandomSource, VaryingSource
@@ -112,7 +113,20 @@ def shrink(
         if simpler is not None:
             yield simpler
 
-    suggestions = [("redraw", redraw), ("again", again), ("swap", swap), ("redraw", redraw_on)]
+    def rewrites(best: Program) -> Iterator[Program]:
+        if operation_count(best) <= REDRAW_STEPS_MAX:
+            plan = compile_plan(spec, configuration, mode)
+            for rewrite in (calmed, joined, refitted, moved):
+                yield from rewrite(best, plan)
+
+    suggestions = [
+        ("redraw", redraw),
+        ("rewrite", rewrites),
+        ("again", again),
+        ("swap", swap),
+        ("redraw", redraw_on),
+        ("rewrite", rewrites),
+    ]
     if with_hypothesis:
         suggestions.append(("values", values))
     certified = minimise(search, suggestions)
@@ -155,30 +169,12 @@ def swapped_failures(
     """Programs of one step fewer, in which one other step is of another kind, that fail alike with choices redrawn."""
     if operation_count(program) > REDRAW_STEPS_MAX:
         return
-    swaps = list(swaps_of(program, compile_plan(spec, configuration, mode)))
+    swaps = list(swapped(program, compile_plan(spec, configuration, mode)))
     for seed in range(-(-SWAPS_COUNT // max(1, len(swaps)))):
-        for swapped in swaps:
-            run = run_scenario(spec, configuration, mode, VaryingSource(swapped, seed), record=True)
+        for swap in swaps:
+            run = run_scenario(spec, configuration, mode, VaryingSource(swap, seed), record=True)
             if run.failure is not None and run.failure.signature == signature:
                 yield run.program
-
-
-def swaps_of(program: Program, plan: Plan) -> Iterator[Program]:
-    """The program less any one step, with any other that is no crash made one of each other kind, its choices zero."""
-    kinds = [plan.menu.names[index] for index in plan.menu.ordinary]
-    for left_out in reversed(program.steps):
-        for swapped in reversed(program.steps):
-            if swapped is left_out or swapped.operation not in kinds:
-                continue
-            for kind in kinds:
-                if kind != swapped.operation:
-                    yield Program(
-                        tuple(
-                            Step(step.identity, kind, {}) if step is swapped else step
-                            for step in program.steps
-                            if step is not left_out
-                        )
-                    )
 
 
 def similar_failures(

@@ -203,8 +203,13 @@ def trade(search: Search) -> None:
 
 def _trades(program: Program) -> Iterator[Program]:
     for removed in _single_removals(program):
-        for candidate in (removed, *_lowered(removed)):
-            yield from _shifted(candidate)
+        yield from lowered_and_shifted(removed)
+
+
+def lowered_and_shifted(program: Program) -> Iterator[Program]:
+    """The program, and all with one choice lowered; of each all ways to give numbered choices the number before."""
+    for candidate in (program, *_lowered(program)):
+        yield from _shifted(candidate)
 
 
 def _lowered(program: Program) -> Iterator[Program]:

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from toy_store import CONFIGURATIONS, toy_spec
 
 from harness.check import check
-from harness.plan import compile_plan
 from harness.program import Program, Step, parse_program
 from harness.runner import replay_program, run_scenario
-from harness.shrink import NotReproducedError, Reproducer, ShrinkResult, shrink, swapped_failures, swaps_of
+from harness.shrink import NotReproducedError, Reproducer, ShrinkResult, shrink, swapped_failures
 from harness.shrink_passes import CANDIDATES_MAX, Search, cost, ddmin, minimise, neighbours, operation_count
 from harness.sources import ENDING, OPENING, VARIATIONS, VaryingSource
 from harness.verdict import Failure, Mode
@@ -194,18 +193,6 @@ def test_varying_draws_the_choices_of_crashes_anew_and_of_others_at_every_third_
     assert all(seed % len(VARIATIONS) == len(VARIATIONS) - 1 for seed in changed)
     assert len({str(varied(program, seed)) for seed in range(0, 60, len(VARIATIONS))}) > 10
     assert varied(program, 5) == varied(program, 5)
-
-
-def test_a_swap_leaves_one_step_out_and_makes_another_of_another_kind() -> None:
-    program = parse_program("1 put\n2 flush\n3 delete\n4 crash inside.0=1")
-    plan = compile_plan(toy_spec(), ZONED, Mode.CRASH)
-    kinds = {plan.menu.names[index] for index in plan.menu.ordinary}
-    swaps = list(swaps_of(program, plan))
-    assert "crash" not in kinds
-    # The crash stays a crash: with it left out one of three is swapped, with another one left out one of two.
-    assert len(swaps) == (3 + 3 * 2) * (len(kinds) - 1)
-    assert parse_program("1 put\n3 compact\n4 crash inside.0=1") in swaps
-    assert all(len(swapped.steps) == 3 for swapped in swaps)
 
 
 def test_what_two_steps_do_may_be_done_by_one_of_another_kind() -> None:

@@ -74,6 +74,8 @@ PLANTS = {
     "fig5-08": ("empty", 1, "persistence"),
     "fig5-10": ("dead tail", 2, "conformance"),
     "scheduler-pretends": ("empty", 1, "recovery"),  # what it pretends is nowhere but in memory
+    "change-of-issued": ("one flushed", 1, "recovery"),  # shows where a record comes behind what is issued
+    "edit-of-issued": ("extent half dead", 1, "persistence"),  # no draining of it may be paced
 }
 
 

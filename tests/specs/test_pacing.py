@@ -142,10 +142,33 @@ def test_a_write_that_comes_without_a_choice_behind_a_record_is_the_first() -> N
     assert pacer.pace is Pace.FIRST
 
 
+def test_a_record_may_be_built_behind_all_that_is_ready() -> None:
+    """It takes in no more than before, unless the system has it take in what is only issued."""
+    pacer = _pacer((1, False), (0, True), (1, True))
+    assert list(pacer.options(None, 2)) == [0, 1]
+    pacer.before_event(False, 0)
+    assert list(pacer.options(None, 2)) == [0, 1]
+    assert list(pacer.options(None, 2)) == [0, 1]  # it was built, and its write is ready
+    assert not pacer.is_broken
+
+
+def test_a_record_that_a_write_makes_due_is_seen_also_where_nobody_was_asked() -> None:
+    pacer = _pacer((0, True))
+    pacer.before_event(False, 0)
+    pacer.options(None, 2)
+    assert pacer.is_broken
+
+
+def test_more_options_than_there_are_is_seen() -> None:
+    pacer = _pacer((2, True))
+    assert list(pacer.options(None, 2)) == [0, 1]
+    assert pacer.is_broken
+
+
 @pytest.mark.parametrize(
     ("then", "option_count"),
     [((0, True), 2), ((3, True), 4), ((1, True), 3), ((1, False), 2)],
-    ids=["a write is gone", "two more are ready", "a record is due", "there is nothing to pass a barrier over"],
+    ids=["another is gone", "two more are ready", "a record is due", "there is nothing to pass a barrier over"],
 )
 def test_a_write_that_brings_something_about_is_seen(then: tuple[int, bool], option_count: int) -> None:
     pacer = _pacer((2, False), then)
