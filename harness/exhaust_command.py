@@ -96,7 +96,7 @@ def exhaust_spec(
     all_results: list[tuple[LoadedSpec, Result]] = []
     for each in bounded:
         parts = _parts(each, operations_max, configuration, starts, seconds, by_code, jobs)
-        results = _merge(_run_alike(parts, jobs, folder, _note_progress(console, len(parts))))
+        results = _merge(run_alike(parts, jobs, folder, _note_progress(console, len(parts))))
         print_results(console, each.spec.name, operations_max, results)
         all_results += [(each, result) for result in results]
     paths = [_save(console, each, result, corpus, folder) for each, result in all_results]
@@ -138,7 +138,7 @@ def _parts(
     ]
 
 
-def _run_alike(parts: Sequence[Part], jobs: int, folder: Path, note: Callable[[int, Tally], None]) -> list[Done]:
+def run_alike(parts: Sequence[Part], jobs: int, folder: Path, note: Callable[[int, Tally], None]) -> list[Done]:
     """All parts; where one has given up pacing the others of its place are run again without."""
     found = _run(parts, jobs, folder, note)
     decided = {done.part.place for done in found if done.exhausted.run is not None or not done.exhausted.tally.programs}

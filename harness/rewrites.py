@@ -22,6 +22,9 @@ from harness.program import Program, Step
 from harness.shrink_passes import lowered_and_shifted
 from harness.sources import ENVIRONMENT_LANES, INTERRUPTS, RESERVED_NAMES, lane_of
 
+# Choices of a crash that are none of the operation it interrupts.
+_CRASHING: Final = (ENVIRONMENT_LANES - {"device", "entropy"}) | {"during", "inside"}
+
 REFITTED_VALUES_COUNT: Final = 64  # a choice with more values than that is not often an argument's
 
 
@@ -31,9 +34,6 @@ def calmed(program: Program, plan: Plan) -> Iterator[Program]:
         if inner:
             kept = {name: value for name, value in crash.choices.items() if lane_of(name) not in _CRASHING}
             yield Program(tuple(Step(step.identity, inner, kept) if step is crash else step for step in program.steps))
-
-
-_CRASHING: Final = (ENVIRONMENT_LANES - {"device", "entropy"}) | {"during", "inside"}
 
 
 def _interrupted(step: Step, plan: Plan) -> str:

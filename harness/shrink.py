@@ -1,10 +1,12 @@
 """Shrinking: from a failing program to a minimal one, and the proof that it is minimal.
 
 A candidate counts only if it breaks the same property at the same kind of place (`Failure.signature`). The passes
-of `shrink_passes` run first. Then two that give them other programs to start from, and the simplest outcome is kept:
+of `shrink_passes` run first. Then others give them other programs to start from, and the simplest outcome is kept:
 
     redraw    the same steps less one, with other choices, those of crashes above all: leads out of local minima, where
               a step can only go if several choices change with it
+    rewrite   near programs as they are (`rewrites`): leads out of local minima where one thing must take
+              the place of another
     again     other failures of the same signature, from random programs, first about as short, then as long as any;
               leads out of local minima where a shorter program needs other operations
     swap      a step less, and one other operation in the place of another: leads out of local minima where two steps
