@@ -3,8 +3,9 @@
     calmed     an operation that a crash comes in the middle of is let run to its end instead
     moved      one step is replaced by one of any kind at any place, with all its choices zero
     refitted   one step is left out, and one argument of another is any other value
-    joined     two neighbours become one step of any kind, its choices zero; one choice elsewhere may be lowered, and
-               numbered choices get the number before, since fewer writes come before them
+    joined     two steps with at most one between become one of any kind in the place of the first, its choices zero;
+               one choice elsewhere may be lowered, and numbered choices get the number before, since fewer writes come
+               before them
     swapped    one step is left out, and one other is of another kind, its choices zero
 
 All but the last are tried as they are, so they must fail alike with every other choice as it was; what is swapped has
@@ -14,7 +15,6 @@ its choices drawn anew by whoever tries it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Final
 
 from harness.plan import CRASH, Plan
@@ -69,7 +69,8 @@ def refitted(program: Program, plan: Plan) -> Iterator[Program]:
 
 def joined(program: Program, plan: Plan) -> Iterator[Program]:
     ordinary = _ordinary(program, plan)
-    for first, second in reversed(list(pairwise(program.steps))):
+    pairs = [*zip(program.steps, program.steps[1:], strict=False), *zip(program.steps, program.steps[2:], strict=False)]
+    for first, second in reversed(pairs):
         if first in ordinary and second in ordinary:
             shorter = program.without([second.identity])
             for kind in _kinds(plan):

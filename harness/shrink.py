@@ -32,7 +32,7 @@ from harness.sources import NoLongerApplies, RandomSource, VaryingSource
 from harness.spec import Configuration, Spec
 from harness.verdict import Failure, Mode
 
-REDRAW_STEPS_MAX = 12
+REDRAW_STEPS_MAX = 20
 REDRAWS_COUNT = 2_000  # shared among the steps that may be left out
 SWAPS_COUNT = 4_000  # shared among all swaps of one program
 AGAIN_SCENARIOS_MAX = 600  # of each length

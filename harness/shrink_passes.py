@@ -113,9 +113,12 @@ def minimise(search: Search, suggestions: Sequence[tuple[str, Suggest]] = ()) ->
     """Run the passes until none improves, also on what each of the ``suggestions`` gives; True if certified."""
     try:
         _run_own_passes(search)
+        tried: dict[Suggest, Program] = {}  # of each, what it had nothing better for
         for name, suggest in suggestions:
-            while _follow(search, name, suggest):
-                pass
+            if tried.get(suggest) is not search.best:
+                while _follow(search, name, suggest):
+                    pass
+                tried[suggest] = search.best
         return is_certified(search)
     except _BoundReached:
         return False

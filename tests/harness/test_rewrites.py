@@ -62,6 +62,7 @@ def test_two_neighbours_become_one_and_fewer_writes_come_before_the_others() -> 
     assert parse_program("1 put\n2 compact\n4 crash inside.0=1 survivor.4.0=1") in found
     assert all([step.operation for step in each.steps].count("crash") == 1 for each in found)
     assert all(len(each.steps) == 3 for each in found)
+    assert parse_program("1 compact\n2 flush\n4 crash inside.0=1 survivor.4.0=1") in found  # with one between
 
 
 def test_a_swap_leaves_one_step_out_and_makes_another_of_another_kind() -> None:
