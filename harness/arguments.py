@@ -39,6 +39,10 @@ class ArgumentDrawer:
             arguments[name] = results[identity]
         return arguments
 
+    def results(self) -> dict[str, dict[int, Any]]:
+        """What arguments may refer to, by operation and step."""
+        return self._results
+
     def remember(self, operation: str, step: int, result: object) -> None:
         results = self._results.setdefault(operation, {})
         results[step] = result

@@ -4,7 +4,9 @@ Every program over the case's operations, with the arguments they have there, an
 order of device steps, barriers, flushes, when the power fails and what survives. Pinned to what the case has of it, or
 nothing: identifiers, crashes in recovery, process deaths, second crashes, after which kind of event power fails, and
 whether that is more than sixteen events into an operation.
-Each program is run from empty media, one run a combination; no state is merged with another.
+Each program is run from empty media, one run a combination. After a crash a run is left where an earlier one has been
+in the same state with as many operations to go: the same on the media, the same kept, the same model. What recovery has
+in memory follows from these.
 
 So *confirmed* is a proof within these calls, and says nothing of others: a shorter program may fail that takes another
 operation or another argument.
@@ -12,15 +14,19 @@ operation or another argument.
 
 from __future__ import annotations
 
+import io
+import pickle
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Final
 
+from harness.failures import ScenarioFailed
 from harness.menu import Menu
-from harness.plan import Plan, compile_plan
+from harness.plan import CRASH, Plan, compile_plan
 from harness.program import Program
-from harness.runner import run_plan
+from harness.scenario import Scenario
 from harness.shrink_passes import operation_count
 from harness.sources import ENVIRONMENT_LANES, INTERRUPTS, RESERVED_NAMES, lane_of
 from harness.spec import Configuration, Spec
@@ -68,6 +74,15 @@ class _ConfirmingSource:
     def _enter(self, arguments: Mapping[str, int]) -> None:
         self._arguments = arguments
         self._drawn: dict[str, int] = {}
+
+    @property
+    def left_count(self) -> int:
+        """Operations still to come."""
+        return self._left_count
+
+    def is_on_new_ground(self) -> bool:
+        """Whether no run before has made all the choices made so far."""
+        return self._trail.is_at_end()
 
     def advance(self) -> bool:
         return self._trail.advance()
@@ -129,10 +144,69 @@ class _ConfirmingSource:
         """Nothing is left to check."""
 
 
+class _Visited:
+    """States just after a crash, and with how many operations to go a run went on from there."""
+
+    def __init__(self) -> None:
+        self._left_counts: dict[bytes, int] = {}
+
+    def covers(self, scenario: Scenario, left_count: int) -> bool:
+        """Whether all that may follow was run before; if not, it will have been."""
+        media = tuple(medium.state() for medium in scenario.world.media)
+        state = _pickled((media, *scenario.left_by_crash()))
+        if state is None:
+            return False
+        if self._left_counts.get(state, -1) >= left_count:
+            return True
+        self._left_counts[state] = left_count
+        return False
+
+
+class _Pickler(pickle.Pickler):
+    """Takes a function for itself: only states of one process are compared."""
+
+    def persistent_id(self, value: object) -> object:
+        return id(value) if type(value) is FunctionType else None
+
+
+def _pickled(state: object) -> bytes | None:
+    """None for what cannot be told apart by its bytes."""
+    buffer = io.BytesIO()
+    try:
+        _Pickler(buffer).dump(state)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return None
+    return buffer.getvalue()
+
+
+def _run(plan: Plan, source: _ConfirmingSource, counters: Counters, visited: _Visited | None) -> Failure | None:
+    source.begin(plan.menu)
+    scenario = Scenario(plan, source, counters)
+    try:
+        scenario.open()
+        index = source.next_step()
+        while index >= 0:
+            scenario.perform(index)
+            is_new = plan.actions[index].kind == CRASH and source.is_on_new_ground()
+            if is_new and visited is not None and visited.covers(scenario, source.left_count):
+                return None
+            index = source.next_step()
+        scenario.finish()
+    except ScenarioFailed as stop:
+        return stop.failure
+    return None
+
+
 def confirm(
-    spec: Spec, configuration: Configuration, mode: Mode, program: Program, *, seconds: float | None = None
+    spec: Spec,
+    configuration: Configuration,
+    mode: Mode,
+    program: Program,
+    *,
+    seconds: float | None = None,
+    merging: bool = True,
 ) -> Confirmation:
-    """Try all programs with fewer operations than this one has, shortest first."""
+    """Try all programs with fewer operations than this one has, shortest first; ``merging`` off leaves no run early."""
     plan = compile_plan(spec, configuration, mode)
     calls = _calls_of(plan, program)
     pinned = _pinned_in(program)
@@ -140,8 +214,9 @@ def confirm(
     counters = Counters()
     for count in range(1, operation_count(program)):
         source = _ConfirmingSource(plan, calls, pinned, count)
+        visited = _Visited() if merging else None
         while True:
-            failure = run_plan(plan, source, counters)
+            failure = _run(plan, source, counters, visited)
             if failure is not None:
                 return Confirmation(count - 1, counters.scenarios, failure, is_complete=True)
             if not source.advance():

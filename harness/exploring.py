@@ -187,7 +187,7 @@ class Explorer:
     def state(self, scenario: Scenario) -> Hashable:
         """What decides how things go on, and what a crash may leave."""
         assert self._in_memory is not None
-        media = tuple((medium.contents(), _by_place(medium)) for medium in scenario.world.media)
+        media = tuple(medium.state() for medium in scenario.world.media)
         return media, self._in_memory(scenario.system)
 
 
@@ -336,7 +336,7 @@ class _Run:
             states = tuple(scenario.ledger.poll())
         if self._pacer is not None:
             self._pacer.see(states)
-        key = (states, tuple((medium.contents(), _by_place(medium)) for medium in media))
+        key = (states, tuple(medium.state() for medium in media))
         if key in self._visited.moments:
             return
         self._visited.moments.add(key)
@@ -358,11 +358,3 @@ class _Events:
 
     def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
         self.count += 1
-
-
-def _by_place(medium: SimulatedMedium) -> Hashable:
-    """The log without the order between extents, which no crash can tell."""
-    return tuple(
-        (extent, tuple((entry.page, entry.data) for entry in entries))
-        for extent, entries in sorted(medium.open_entries().items())
-    )

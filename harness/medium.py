@@ -29,7 +29,7 @@ Not simulated: faults, bit rot, and devices that break their own model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from enum import IntEnum
 from math import prod
 from typing import Final, NamedTuple, Protocol
@@ -295,6 +295,14 @@ class SimulatedMedium:
         for entry in self._log:
             entries_of.setdefault(entry.extent, []).append(entry)
         return entries_of
+
+    def state(self) -> Hashable:
+        """What it holds, and what of it no barrier has passed; not the order between extents, which no crash tells."""
+        open_entries = tuple(
+            (extent, tuple((entry.page, entry.data) for entry in entries))
+            for extent, entries in sorted(self.open_entries().items())
+        )
+        return tuple(self._extents), open_entries
 
     def survivors(self, entries: Sequence[Entry], choose_survivor: ChooseSurvivor, losses: list[Loss]) -> bytes:
         """What a crash leaves of an extent, given its open entries; what they lose is added to ``losses``."""

@@ -114,6 +114,10 @@ class Scenario:
         media = tuple(medium.contents() for medium in self.world.media)
         return Recovered(media, dict(self.world.kept), deepcopy(self.model), self.world.identifiers_count)
 
+    def left_by_crash(self) -> tuple[object, ...]:
+        """All that decides, beside the media, how things go on just after a crash was recovered from."""
+        return dict(self.world.kept), self.model, self.world.identifiers_count, self._drawer.results()
+
     def perform(self, index: int) -> None:
         """The step that the source is at: the menu's operation ``index``."""
         position = self._position

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from harness.medium import SimulatedMedium
 from harness.plan import CRASH, OPERATION, REBOOT, Plan
 from harness.program import Program
 from harness.sources import ReplaySource
@@ -84,19 +83,11 @@ class _ScheduledScenario(TracedScenario):
     def _leave_if_seen(self) -> None:
         """Not within an operation: the ledger does not know yet what it does."""
         assert self._tracer is not None
-        media = tuple((medium.contents(), _by_place(medium)) for medium in self.world.media)
+        media = tuple(medium.state() for medium in self.world.media)
         state = (self._position.step, self._tracer.outlook(), media)
         if state in self._seen:
             raise LifeOver
         self._seen.add(state)
-
-
-def _by_place(medium: SimulatedMedium) -> tuple[object, ...]:
-    """What no barrier has passed, without the order between extents, which no crash can tell."""
-    return tuple(
-        (extent, *((entry.page, entry.data) for entry in entries))
-        for extent, entries in sorted(medium.open_entries().items())
-    )
 
 
 def last_life(plan: Plan, program: Program, failed_step: int) -> Span | None:
