@@ -1,4 +1,4 @@
-"""Confirming a minimum: no program with fewer operations fails, of those made of a minimal case's own calls.
+"""Confirming a minimum: no shorter program breaks the same property, of those made of a minimal case's own calls.
 
 Every program over the case's operations, with the arguments they have there, and every choice of the surroundings:
 order of device steps, barriers, flushes, when the power fails and what survives. Pinned to what the case has of it, or
@@ -202,11 +202,15 @@ def confirm(
     configuration: Configuration,
     mode: Mode,
     program: Program,
+    property_name: str,
     *,
     seconds: float | None = None,
     merging: bool = True,
 ) -> Confirmation:
-    """Try all programs with fewer operations than this one has, shortest first; ``merging`` off leaves no run early."""
+    """Try all programs with fewer operations than this one has, shortest first; ``merging`` off leaves no run early.
+
+    What breaks another property is no shorter program for this one.
+    """
     plan = compile_plan(spec, configuration, mode)
     calls = _calls_of(plan, program)
     pinned = _pinned_in(program)
@@ -217,7 +221,7 @@ def confirm(
         visited = _Visited() if merging else None
         while True:
             failure = _run(plan, source, counters, visited)
-            if failure is not None:
+            if failure is not None and failure.property == property_name:
                 return Confirmation(count - 1, counters.scenarios, failure, is_complete=True)
             if not source.advance():
                 break

@@ -297,9 +297,12 @@ class SimulatedMedium:
         return entries_of
 
     def state(self) -> Hashable:
-        """What it holds, and what of it no barrier has passed; not the order between extents, which no crash tells."""
+        """What it holds, what of it no barrier has passed, and what is there if that is lost.
+
+        Not the order between extents, which no crash tells.
+        """
         open_entries = tuple(
-            (extent, tuple((entry.page, entry.data) for entry in entries))
+            (extent, entries[0].before, tuple((entry.page, entry.data) for entry in entries))
             for extent, entries in sorted(self.open_entries().items())
         )
         return tuple(self._extents), open_entries

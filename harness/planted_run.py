@@ -162,7 +162,7 @@ def _minimal(each: LoadedSpec, verdict: Verdict, request: dict[str, Any]) -> dic
 def _confirmed(each: LoadedSpec, configuration: Configuration, case: Case, seconds: float) -> dict[str, Any]:
     if not seconds:
         return {"confirmed_operations": None, "shorter_fails": False}
-    confirmation = confirm(each.spec, configuration, case.mode, case.program, seconds=seconds)
+    confirmation = confirm(each.spec, configuration, case.mode, case.program, case.property, seconds=seconds)
     shorter_fails = confirmation.failure is not None
     return {"confirmed_operations": confirmation.operations_tried, "shorter_fails": shorter_fails}
 

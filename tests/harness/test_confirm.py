@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from toy_store import CONFIGURATIONS, toy_spec
+from toy_store import CONFIGURATIONS, CRASH_BUGS, toy_spec
 
 from harness.check import check
 from harness.confirm import confirm
@@ -27,7 +27,7 @@ def minimal(bug: str, configuration: Configuration) -> Program:
 @pytest.mark.parametrize("bug", ["persistent when issued", "barrier left out", "group in pieces"])
 def test_a_minimum_is_confirmed(bug: str) -> None:
     program = minimal(bug, ZONED)
-    confirmation = confirm(toy_spec(bug), ZONED, Mode.CRASH, program)
+    confirmation = confirm(toy_spec(bug), ZONED, Mode.CRASH, program, CRASH_BUGS[bug])
     assert confirmation.is_complete
     assert confirmation.failure is None
     assert confirmation.operations_tried == operation_count(program) - 1
@@ -45,7 +45,9 @@ def test_what_is_shorter_is_found_whether_or_not_runs_are_left_early(bug: str) -
     spec = toy_spec(bug)
     program = parse_program(LONGER[bug])
     assert replay_program(spec, ZONED, Mode.CRASH, program, strict=False).failure is not None
-    merged, unmerged = (confirm(spec, ZONED, Mode.CRASH, program, merging=merging) for merging in (True, False))
+    merged, unmerged = (
+        confirm(spec, ZONED, Mode.CRASH, program, CRASH_BUGS[bug], merging=merging) for merging in (True, False)
+    )
     assert merged.failure is not None
     assert unmerged.failure is not None
     assert merged.operations_tried == unmerged.operations_tried < operation_count(program) - 1
@@ -54,7 +56,9 @@ def test_what_is_shorter_is_found_whether_or_not_runs_are_left_early(bug: str) -
 
 def test_runs_that_meet_after_a_crash_are_left() -> None:
     program = parse_program("1 put\n2 crash\n3 put\n4 crash")
-    merged, unmerged = (confirm(toy_spec(), ZONED, Mode.CRASH, program, merging=merging) for merging in (True, False))
+    merged, unmerged = (
+        confirm(toy_spec(), ZONED, Mode.CRASH, program, "persistence", merging=merging) for merging in (True, False)
+    )
     assert merged.is_complete
     assert unmerged.is_complete
     assert merged.runs < unmerged.runs
@@ -62,6 +66,14 @@ def test_runs_that_meet_after_a_crash_are_left() -> None:
 
 def test_out_of_time_is_not_complete() -> None:
     program = parse_program("1 put\n2 crash\n3 put\n4 crash")
-    confirmation = confirm(toy_spec(), ZONED, Mode.CRASH, program, seconds=0.0)
+    confirmation = confirm(toy_spec(), ZONED, Mode.CRASH, program, "persistence", seconds=0.0)
     assert not confirmation.is_complete
     assert confirmation.operations_tried == 0
+
+
+def test_what_breaks_another_property_is_not_shorter() -> None:
+    bug = "persistent when issued"
+    program = parse_program(LONGER[bug])
+    confirmation = confirm(toy_spec(bug), ZONED, Mode.CRASH, program, "recovery")
+    assert confirmation.is_complete
+    assert confirmation.failure is None

@@ -269,3 +269,21 @@ def test_a_buffer_the_store_uses_again_does_not_change_the_medium() -> None:
 def test_pages_must_be_whole_sectors() -> None:
     with pytest.raises(ValueError, match="sectors"):
         SimulatedMedium(MediumShape(1, 1, 4, zoned=False, sector_size_bytes=3))
+
+
+@pytest.mark.parametrize("zoned", [True, False], ids=["zoned", "file"])
+def test_a_state_tells_what_is_there_if_all_that_is_open_is_lost(zoned: bool) -> None:
+    """A reset extent looks the same whatever was on it, and so does a page written over; a crash may bring it back."""
+    states = set()
+    for before in (b"a", b"b"):
+        medium = SimulatedMedium(MediumShape(1, 2, 8, zoned=zoned))
+        medium.write(0, 0, before * 8)
+        medium.barrier()
+        if zoned:
+            medium.reset(0)
+        else:
+            medium.write(0, 0, b"c" * 8)
+        states.add(medium.state())
+        medium.barrier()
+        states.add(("past a barrier", medium.state()))
+    assert len(states) == 3
