@@ -5,11 +5,11 @@ What is imported here is the public interface, small and stable; everything else
     from harness import Configuration, Crash, Operation, Spec, check, keys, payloads
 """
 
-from harness.check import check
-from harness.generators import integers, keys, keys_from, lists_of, payloads, results_of, sampled
-from harness.medium import SimulatedMedium
-from harness.replay import replay
-from harness.spec import (
+from harness.corpus.replay import replay
+from harness.scenario.verdict import Answer, Mode, Verdict
+from harness.search.check import check
+from harness.spec.generators import integers, keys, keys_from, lists_of, payloads, results_of, sampled
+from harness.spec.spec import (
     Background,
     Bounds,
     Configuration,
@@ -23,10 +23,10 @@ from harness.spec import (
     ViolationError,
     WriteBack,
 )
-from harness.tracing.trace import Origin
-from harness.tracing.tracer import Tracer
-from harness.verdict import Answer, Mode, Verdict
-from harness.world import World
+from harness.trace.trace import Origin
+from harness.trace.tracer import Tracer
+from harness.world.medium import SimulatedMedium
+from harness.world.world import World
 
 __all__ = [
     "Answer",

@@ -5,7 +5,7 @@ import sys
 
 def main() -> int:
     try:
-        from harness.cli import main as run
+        from harness.cli.main import main as run
     except ModuleNotFoundError as error:
         print(f"harness: {error.name} is not installed; the extra 'harness' brings it", file=sys.stderr)
         return 2

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from harness.generators import integers, keys
-from harness.spec import Background, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.tracing.tracer import Tracer
-from harness.world import World
+from harness.spec.generators import integers, keys
+from harness.spec.spec import Background, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.trace.tracer import Tracer
+from harness.world.world import World
 from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import ChunkStore

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from harness.generators import Choose, Generator, integers
-from harness.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.world import World
+from harness.spec.generators import Choose, Generator, integers
+from harness.spec.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.world.world import World
 from refmodel.extents import ExtentsModel
 from shardstore.dependency import PERSISTENT, Dependency, join
 from shardstore.errors import NoSpaceError

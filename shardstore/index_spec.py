@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.generators import Generator, integers, keys, sampled
-from harness.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.tracing.tracer import Tracer
-from harness.world import World
+from harness.spec.generators import Generator, integers, keys, sampled
+from harness.spec.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.trace.tracer import Tracer
+from harness.world.world import World
 from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
 from shardstore.chunk_store import PutChunk

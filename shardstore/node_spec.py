@@ -8,10 +8,10 @@ from typing import Any
 
 from crc32c import crc32c
 
-from harness.generators import KEY_ALPHABET, Choose, Generator, integers, keys, lists_of
-from harness.spec import Background, Configuration, Crash, Durability, OnFile, Operation, Reboot, Spec, WriteBack
-from harness.tracing.tracer import Tracer
-from harness.world import World
+from harness.spec.generators import KEY_ALPHABET, Choose, Generator, integers, keys, lists_of
+from harness.spec.spec import Background, Configuration, Crash, Durability, OnFile, Operation, Reboot, Spec, WriteBack
+from harness.trace.tracer import Tracer
+from harness.world.world import World
 from refmodel.node import NodeModel
 from shardstore import spec_bounds
 from shardstore.disk import Disk

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from harness.generators import sampled
-from harness.spec import Background, Bounds, Operation
+from harness.spec.generators import sampled
+from harness.spec.spec import Background, Bounds, Operation
 from shardstore.node import Node
 
 _ONE = b"x"

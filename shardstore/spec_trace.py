@@ -15,8 +15,8 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from harness.tracing.trace import Origin
-from harness.tracing.tracer import Tracer
+from harness.trace.trace import Origin
+from harness.trace.tracer import Tracer
 from shardstore.dependency import (
     FAILED,
     PENDING,

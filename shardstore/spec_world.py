@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.generators import Generator, payloads
-from harness.spec import Configuration, MediumShape, ViolationError
-from harness.world import World
+from harness.spec.generators import Generator, payloads
+from harness.spec.spec import Configuration, MediumShape, ViolationError
+from harness.world.world import World
 from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool

@@ -9,8 +9,8 @@ from __future__ import annotations
 from itertools import count
 from typing import Any, NamedTuple
 
-from harness.generators import Generator, integers, lists_of, sampled
-from harness.spec import (
+from harness.spec.generators import Generator, integers, lists_of, sampled
+from harness.spec.spec import (
     Background,
     Configuration,
     Crash,
@@ -21,7 +21,7 @@ from harness.spec import (
     ViolationError,
     WriteBack,
 )
-from harness.world import World
+from harness.world.world import World
 from refmodel.superblock import Record, SuperblockModel
 from shardstore.dependency import PENDING, PERSISTENT, Dependency, join
 from shardstore.errors import NoSpaceError

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from harness.audit.edges import tears
 from harness.audit.judge import State, unit_size_bytes
 from harness.audit.schedules import Limits
-from harness.spec import MediumShape
-from harness.tracing.trace import Node, Trace
+from harness.spec.spec import MediumShape
+from harness.trace.trace import Node, Trace
 
 STATES_A_MOMENT_MAX: Final = 512
 SUBSETS_OF_UNITS_MAX: Final = 4  # of more units not every subset is taken

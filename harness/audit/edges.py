@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from harness.audit.judge import State, is_there, unit_size_bytes
-from harness.spec import MediumShape
-from harness.tracing.closure import Closure, numbers
-from harness.tracing.trace import Acknowledgement, Edge, Node, Origin, Trace
+from harness.spec.spec import MediumShape
+from harness.trace.closure import Closure, numbers
+from harness.trace.trace import Acknowledgement, Edge, Node, Origin, Trace
 
 
 class Kind(NamedTuple):

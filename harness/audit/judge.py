@@ -12,15 +12,15 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from harness.failures import Finding, finding_of_system
-from harness.ledger import PENDING, PERSISTENT
-from harness.legal_images import Image
-from harness.observation import compare_contents, compare_outcomes, model_after_crash, world_on
-from harness.plan import Plan
-from harness.spec import MediumShape
-from harness.tracing.closure import Closure, in_issue_order, numbers
-from harness.tracing.trace import Acknowledgement, Node, Trace
-from harness.tracing.traced_run import Life, TracedLedger
+from harness.scenario.failures import Finding, finding_of_system
+from harness.scenario.ledger import PENDING, PERSISTENT
+from harness.scenario.observation import compare_contents, compare_outcomes, model_after_crash, world_on
+from harness.spec.plan import Plan
+from harness.spec.spec import MediumShape
+from harness.trace.closure import Closure, in_issue_order, numbers
+from harness.trace.trace import Acknowledgement, Node, Trace
+from harness.trace.traced_run import Life, TracedLedger
+from harness.world.legal_images import Image
 
 _OPERATION = "crash"
 

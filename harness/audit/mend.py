@@ -23,14 +23,14 @@ from harness.audit.crash_sets import crash_states
 from harness.audit.edges import RETURNED, Kind
 from harness.audit.judge import Judge, State, is_there
 from harness.audit.schedules import Limits, Span, explore, last_life, makes_progress
-from harness.failures import Finding, ScenarioFailed
-from harness.plan import Plan
-from harness.program import Program
-from harness.tracing.closure import Closure, numbers
-from harness.tracing.trace import Acknowledgement, Origin, Trace
-from harness.tracing.traced_run import Life
-from harness.tracing.tracer import Trial
-from harness.tracing.witness import Breach, breaches
+from harness.choices.program import Program
+from harness.scenario.failures import Finding, ScenarioFailed
+from harness.spec.plan import Plan
+from harness.trace.closure import Closure, numbers
+from harness.trace.trace import Acknowledgement, Origin, Trace
+from harness.trace.traced_run import Life
+from harness.trace.tracer import Trial
+from harness.trace.witness import Breach, breaches
 
 SETS_TRIED_MAX: Final = 20
 EDGES_MAX: Final = 4

@@ -29,15 +29,15 @@ from random import Random
 
 from harness.audit.edges import Instance, Kind, extra_states, is_of, is_persistent_without, kinds_of
 from harness.audit.judge import Judge, State
-from harness.check import scenario_seed
-from harness.failures import Finding
-from harness.plan import Plan
-from harness.sources import RandomSource
-from harness.tracing.closure import Closure, in_issue_order
-from harness.tracing.trace import Edge, Trace
-from harness.tracing.traced_run import Life, run_traced
-from harness.tracing.tracer import Trial
-from harness.tracing.witness import breaches
+from harness.choices.sources import RandomSource
+from harness.scenario.failures import Finding
+from harness.search.check import scenario_seed
+from harness.spec.plan import Plan
+from harness.trace.closure import Closure, in_issue_order
+from harness.trace.trace import Edge, Trace
+from harness.trace.traced_run import Life, run_traced
+from harness.trace.tracer import Trial
+from harness.trace.witness import breaches
 
 LEGAL_STATES_A_LIFE = 2
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from harness.plan import CRASH, OPERATION, REBOOT, Plan
-from harness.program import Program
-from harness.sources import ReplaySource
-from harness.tracing.traced_run import Life, LifeOver, TracedScenario, run_traced
-from harness.tracing.tracer import NO_TRIAL, Trial
-from harness.trail import Trail
+from harness.choices.program import Program
+from harness.choices.sources import ReplaySource
+from harness.choices.trail import Trail
+from harness.spec.plan import CRASH, OPERATION, REBOOT, Plan
+from harness.trace.traced_run import Life, LifeOver, TracedScenario, run_traced
+from harness.trace.tracer import NO_TRIAL, Trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from harness.failures import Finding, finding_of_model, finding_of_system
-from harness.history import describe, describe_difference
-from harness.ledger import FAILED, PENDING, PERSISTENT, Ledger, UnreadableKeyError
-from harness.plan import OPERATION, REBOOT, Action, Plan, SpecError
+from harness.scenario.failures import Finding, finding_of_model, finding_of_system
+from harness.scenario.history import describe, describe_difference
+from harness.scenario.ledger import FAILED, PENDING, PERSISTENT, Ledger, UnreadableKeyError
+from harness.spec.plan import OPERATION, REBOOT, Action, Plan, SpecError
 
 
 class What(StrEnum):

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from harness.check import scenario_seed
-from harness.failures import Finding
-from harness.plan import Plan
-from harness.sources import RandomSource
+from harness.choices.sources import RandomSource
+from harness.scenario.failures import Finding
+from harness.search.check import scenario_seed
+from harness.spec.plan import Plan
 from harness.torture.account import Account, Broken, Event, What, describe_event
 from harness.torture.file_log import Entry, FileLog, Kind, ProcessDied
 from harness.torture.file_worker import Worker, open_crashed

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from harness.arguments import ArgumentDrawer, split_answer
-from harness.failures import finding_of_system
-from harness.ledger import PENDING, poll
-from harness.plan import OPERATION, REBOOT, WRITE_BACK, Action, Plan
-from harness.sources import Source
-from harness.spec import Dependency, OnFile
+from harness.choices.sources import Source
+from harness.scenario.arguments import ArgumentDrawer, split_answer
+from harness.scenario.failures import finding_of_system
+from harness.scenario.ledger import PENDING, poll
+from harness.spec.plan import OPERATION, REBOOT, WRITE_BACK, Action, Plan
+from harness.spec.spec import Dependency, OnFile
 from harness.torture.account import Account, Broken, Event, What
 
 Report = Callable[[Event], None]

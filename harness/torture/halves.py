@@ -3,7 +3,7 @@
     images    recorded lives; what a power cut may leave of them is built, opened and judged   `crash_images`
     kills     children that work on a file are killed; what they leave is opened and judged    `kills`
 
-Nothing that was acknowledged as persistent may be lost, and each key reads as one outcome that `harness.ledger` allows.
+Nothing that was acknowledged as persistent may be lost, and each key reads as one outcome that the ledger allows.
 A half that could not show a loss is *unknown*: images of which none had lost anything issued, or of which none was to
 show something acknowledged; kills of which none came within an operation.
 
@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from harness.loader import load_spec
-from harness.plan import Plan, compile_plan
-from harness.spec import Spec
+from harness.scenario.verdict import Answer, Mode
+from harness.spec.loader import load_spec
+from harness.spec.plan import Plan, compile_plan
+from harness.spec.spec import Spec
 from harness.torture.account import refuse_unsuitable
 from harness.torture.crash_images import IMAGES_PER_LIFE, BadFile, ImageFigures, judge_images
 from harness.torture.file_log import FileLogError
 from harness.torture.kills import KILLS_PER_FILE, ChildError, KillFigures, kill_and_judge
-from harness.verdict import Answer, Mode
 
 INTERRUPTED: Final = "interrupted"
 LIVES_PER_PART: Final = 8

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from harness.check import scenario_seed
-from harness.plan import Plan
-from harness.sources import RandomSource
+from harness.choices.sources import RandomSource
+from harness.search.check import scenario_seed
+from harness.spec.plan import Plan
 from harness.torture.account import Account, Broken, Event, What, describe_event
 from harness.torture.crash_images import BadFile
 from harness.torture.file_worker import Worker, on_file_of, open_crashed

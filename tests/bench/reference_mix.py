@@ -20,12 +20,12 @@ from types import CodeType
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from harness.check import check
-from harness.generators import integers, keys
-from harness.runner import record_scenario
-from harness.spec import Background, Crash, Operation, Spec, WriteBack
-from harness.state_machine import state_machine
-from harness.verdict import Answer, Mode
+from harness.scenario.runner import record_scenario
+from harness.scenario.verdict import Answer, Mode
+from harness.search.check import check
+from harness.spec.generators import integers, keys
+from harness.spec.spec import Background, Crash, Operation, Spec, WriteBack
+from harness.testing.state_machine import state_machine
 from shardstore import node_spec
 from shardstore.spec_world import values
 

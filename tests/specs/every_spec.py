@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import shardstore
-from harness.loader import find_spec_files, load_specs
-from harness.spec import Spec
+from harness.spec.loader import find_spec_files, load_specs
+from harness.spec.spec import Spec
 
 FOLDER = Path(shardstore.__file__).parent
 SPECS: list[Spec] = [

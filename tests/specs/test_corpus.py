@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.case_file import read_case
-from harness.replay import ReplayAnswer, replay
+from harness.corpus.case_file import read_case
+from harness.corpus.replay import ReplayAnswer, replay
 
 ROOT = Path(__file__).parent.parent.parent
 CASES = sorted((ROOT / "fuzz_corpus").glob("*.case"))

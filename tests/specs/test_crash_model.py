@@ -23,16 +23,16 @@ from write_graphs import EXTENT_COUNT, PAGE_SIZE_BYTES, Asked, Submitting, graph
 from harness.audit.crash_sets import crash_states
 from harness.audit.judge import State, contents, unit_size_bytes
 from harness.audit.schedules import Limits, Span, explore
-from harness.plan import Plan, compile_plan
-from harness.plants import plant_tree, read_plant
-from harness.program import Program, Step
-from harness.sources import RandomSource
-from harness.spec import Background, Configuration, Crash, Durability, MediumShape, Spec, WriteBack
-from harness.tracing.closure import Closure, in_issue_order
-from harness.tracing.trace import Node, Trace
-from harness.tracing.traced_run import run_traced
-from harness.tracing.witness import breaches
-from harness.verdict import Mode
+from harness.choices.program import Program, Step
+from harness.choices.sources import RandomSource
+from harness.planted.plants import plant_tree, read_plant
+from harness.scenario.verdict import Mode
+from harness.spec.plan import Plan, compile_plan
+from harness.spec.spec import Background, Configuration, Crash, Durability, MediumShape, Spec, WriteBack
+from harness.trace.closure import Closure, in_issue_order
+from harness.trace.trace import Node, Trace
+from harness.trace.traced_run import run_traced
+from harness.trace.witness import breaches
 from shardstore import extents_spec
 from shardstore.spec_trace import trace_scheduler
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from every_spec import SPECS
 
-from harness.program import Program, Step
-from harness.runner import record_scenario, replay_program
-from harness.spec import Spec
-from harness.verdict import Mode
+from harness.choices.program import Program, Step
+from harness.scenario.runner import record_scenario, replay_program
+from harness.scenario.verdict import Mode
+from harness.spec.spec import Spec
 
 SEEDS = range(8)
 ROOT = Path(__file__).parent.parent.parent

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from harness.exhaust import exhaust, recoveries_of
-from harness.legal_images import Image
-from harness.loader import find_configuration
-from harness.observation import Observation
-from harness.plants import find_plants, plant_tree
-from harness.recoveries import Recoveries
-from harness.spec import Key
+from harness.planted.plants import find_plants, plant_tree
+from harness.scenario.observation import Observation
+from harness.search.exhaust import exhaust, recoveries_of
+from harness.search.recoveries import Recoveries
+from harness.spec.loader import find_configuration
+from harness.spec.spec import Key
+from harness.world.legal_images import Image
 from shardstore.node_spec import SPEC
 
 ROOT = Path(__file__).parent.parent.parent

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.scenario.verdict import Answer
 from harness.torture.halves import Budget, HalfResult, torture, torture_plan
-from harness.verdict import Answer
 from shardstore import file_disk
 from shardstore.dependency import PERSISTENT_STATE
 from shardstore.file_disk import FileDisk

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from write_graphs import EXTENT_COUNT, PAGE_SIZE_BYTES, Asked, Submitting, graphs
 
-from harness.exhaust import exhaust
-from harness.exploring import Explorer, Visited
-from harness.legal_images import Image
-from harness.loader import find_configuration
-from harness.pacing import Pace, Pacer
-from harness.plan import compile_plan
-from harness.program import Program, Step
-from harness.spec import (
+from harness.choices.program import Program, Step
+from harness.scenario.verdict import Counters, Mode
+from harness.search.exhaust import exhaust
+from harness.search.exploring import Explorer, Visited
+from harness.search.pacing import Pace, Pacer
+from harness.spec.loader import find_configuration
+from harness.spec.plan import compile_plan
+from harness.spec.spec import (
     Background,
     Bounds,
     Configuration,
@@ -26,7 +26,7 @@ from harness.spec import (
     Spec,
     WriteBack,
 )
-from harness.verdict import Counters, Mode
+from harness.world.legal_images import Image
 from shardstore.node_spec import SPEC
 
 STEPS_MAX = 16

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.plants import find_plants
+from harness.planted.plants import find_plants
 
 ROOT = Path(__file__).parent.parent.parent
 PLANTED = ROOT / "tests" / "planted"

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import pytest
 from every_spec import SPECS
 
-from harness.plan import compile_plan
-from harness.plants import Plant, parse_plant, plant_tree, read_plant
-from harness.runner import run_plan
-from harness.sources import RandomSource, RecordingSource
-from harness.spec import Spec
-from harness.tracing.traced_run import run_traced
-from harness.verdict import Counters, Mode
+from harness.choices.sources import RandomSource, RecordingSource
+from harness.planted.plants import Plant, parse_plant, plant_tree, read_plant
+from harness.scenario.runner import run_plan
+from harness.scenario.verdict import Counters, Mode
+from harness.spec.plan import compile_plan
+from harness.spec.spec import Spec
+from harness.trace.traced_run import run_traced
 
 ROOT = Path(__file__).parent.parent.parent
 PLANTED = ROOT / "tests" / "planted"

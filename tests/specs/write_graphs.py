@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from harness.world import World
+from harness.world.world import World
 from shardstore.dependency import Dependency, join
 from shardstore.spec_world import SmallStack
 

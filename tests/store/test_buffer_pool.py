@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.sequential_seam import Deadlock, Monitor
+from harness.world.sequential_seam import Deadlock, Monitor
 from shardstore.buffer_pool import BufferPool
 from shardstore.errors import InvariantError
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_dependency import new_write
 from worlds import SMALL, Stack, examples, new_medium, random_choices, reopened
 
-from harness.medium import SimulatedMedium
+from harness.world.medium import SimulatedMedium
 from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
 from shardstore.chunk_frame import Frame

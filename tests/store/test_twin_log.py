@@ -23,7 +23,7 @@ from worlds import (
     with_contents,
 )
 
-from harness.medium import SimulatedMedium
+from harness.world.medium import SimulatedMedium
 from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Write
 from shardstore.errors import CorruptionError, FormatVersionError, InvariantError, NoSpaceError
 from shardstore.twin_log import FORMAT_VERSION, RECORD_HEADER_SIZE_BYTES, TwinLog

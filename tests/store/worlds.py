@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, settings
 
-from harness.medium import SimulatedMedium
-from harness.sequential_seam import Monitor
-from harness.spec import MediumShape
+from harness.spec.spec import MediumShape
+from harness.world.medium import SimulatedMedium
+from harness.world.sequential_seam import Monitor
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_store import ChunkStore

@@ -16,14 +16,14 @@ from harness.audit.edges import Kind
 from harness.audit.judge import contents
 from harness.audit.mend import EDGES_MAX, Candidate, hitting_sets
 from harness.audit.schedules import Limits
-from harness.cli import main
-from harness.medium import SimulatedMedium
-from harness.program import Program
-from harness.sources import ReplaySource
-from harness.spec import Configuration, MediumShape
-from harness.tracing.trace import Origin
-from harness.tracing.tracer import Tracer
-from harness.world import World
+from harness.choices.program import Program
+from harness.choices.sources import ReplaySource
+from harness.cli.main import main
+from harness.spec.spec import Configuration, MediumShape
+from harness.trace.trace import Origin
+from harness.trace.tracer import Tracer
+from harness.world.medium import SimulatedMedium
+from harness.world.world import World
 
 # --- hitting sets -----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.sources import RandomSource
+from harness.choices.sources import RandomSource
 from harness.torture.file_log import SECTOR_SIZE_BYTES, Entry, FileLog, FileLogError, Kind, ProcessDied
 from harness.torture.power_cut import Image, crash_image, describe_loss, draw_losses
 

@@ -15,20 +15,20 @@ from pathlib import Path
 import pytest
 from toy_on_file import BUGS, IMAGE_BUGS, KILL_BUGS, toy_spec
 
-from harness.cli import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, EXIT_VIOLATED, main
-from harness.ledger import PERSISTENT
-from harness.plan import Plan, SpecError
-from harness.spec import Background, Operation
+from harness.cli.main import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, EXIT_VIOLATED, main
+from harness.scenario.ledger import PERSISTENT
+from harness.scenario.verdict import Answer
+from harness.spec.plan import Plan, SpecError
+from harness.spec.spec import Background, Operation
 from harness.torture import kills
 from harness.torture.account import Account, Broken, Event, What, describe_event
 from harness.torture.crash_images import judge_images
 from harness.torture.file_worker import Worker
 from harness.torture.halves import Budget, HalfResult, parts, run_part, torture, torture_plan
 from harness.torture.kills import ChildError, _Reports, _send
-from harness.verdict import Answer
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
+HERE = Path(__file__).parents[2] / "toys"
+ROOT = HERE.parents[1]
 
 
 def plan_of(bug: str = "") -> Plan:

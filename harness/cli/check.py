@@ -1,0 +1,179 @@
+"""``harness check``: run, shrink, save, and explain each distinct failure once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.main import EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATED
+from harness.cli.report import (
+    Progress,
+    comments,
+    failing_sequence,
+    figures,
+    make_console,
+    print_verdicts,
+    replay_command,
+)
+from harness.corpus.case_file import Case, file_name, format_case
+from harness.corpus.saving import save_case
+from harness.scenario.runner import replay_program
+from harness.scenario.verdict import Answer, Mode, Run, Verdict
+from harness.search.campaign import Budget, can_crash, plan_checks, run_checks
+from harness.shrink.passes import operation_count
+from harness.shrink.shrink import NotReproducedError, ShrinkResult, shrink
+from harness.spec.loader import find_configuration, find_spec_files, load_spec, load_specs
+from harness.spec.spec import Spec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One distinct failure, shrunk and saved."""
+
+    verdict: Verdict
+    case: Case
+    path: Path
+    shrunk: ShrinkResult | None
+    run: Run
+    trouble: str = ""  # why it was not shrunk, or not saved
+
+
+def check_specs(
+    arguments: Sequence[str],
+    mode: Mode | None,
+    configuration: str | None,
+    budget: Budget,
+    json_path: Path | None,
+    corpus: Path,
+) -> int:
+    """Check what the arguments name and print the outcome; gives the exit status."""
+    folder = Path.cwd()
+    console = make_console()
+    loaded = [each for path in find_spec_files(arguments, folder) for each in load_specs(path, folder)]
+    plans = plan_checks(loaded, lambda spec: _modes(spec, mode), configuration)
+    with Progress(console, plans) as progress:
+        verdicts = run_checks(plans, budget, folder, progress)
+    paths = [plan.path for plan in plans]
+    found = [_save(path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
+    print_verdicts(console, verdicts)  # all failures are saved by now, whoever reads this or stops reading
+    for each in found:
+        _explain(console, each)
+    if json_path is not None:
+        json_path.write_text(json.dumps(_summary(verdicts, found, budget), indent=2) + "\n", encoding="utf-8")
+    return exit_status(verdicts)
+
+
+def _modes(spec: Spec, mode: Mode | None) -> list[Mode]:
+    """Without a mode asked for, every mode that the spec has steps for."""
+    if mode is not None:
+        return [mode]
+    return [Mode.CONFORMANCE, Mode.CRASH] if can_crash(spec) else [Mode.CONFORMANCE]
+
+
+def exit_status(verdicts: Sequence[Verdict]) -> int:
+    return exit_status_of([verdict.answer for verdict in verdicts])
+
+
+def exit_status_of(answers: Sequence[Answer]) -> int:
+    """The worst counts: violated, then unknown."""
+    if Answer.VIOLATED in answers:
+        return EXIT_VIOLATED
+    return EXIT_UNKNOWN if Answer.UNKNOWN in answers else EXIT_OK
+
+
+def distinct(paths: Sequence[str], verdicts: Sequence[Verdict]) -> list[tuple[str, Verdict]]:
+    """The violated verdicts with their spec's file, each signature of a spec and mode once."""
+    found: dict[tuple[object, ...], tuple[str, Verdict]] = {}
+    for path, verdict in zip(paths, verdicts, strict=True):
+        if verdict.run is not None and verdict.run.failure is not None:
+            found.setdefault((path, verdict.spec, verdict.mode, verdict.run.failure.signature), (path, verdict))
+    return list(found.values())
+
+
+def _save(path: str, verdict: Verdict, corpus: Path, folder: Path) -> Found:
+    """Shrink one failure and save it; as it was found, if shrinking it is broken off."""
+    assert verdict.run is not None
+    assert verdict.run.failure is not None
+    each = load_spec(path, verdict.spec, folder)
+    configuration = find_configuration(each.spec, verdict.configuration)
+    shrunk, run, trouble = None, verdict.run, ""
+    try:
+        shrunk = shrink(each.spec, configuration, verdict.mode, run.program, verdict.run.failure)
+        run = replay_program(each.spec, configuration, verdict.mode, shrunk.program, strict=True)
+    except NotReproducedError as error:
+        trouble = f"not shrunk: {error}; the system is not deterministic"
+    except KeyboardInterrupt:
+        trouble = "not shrunk: interrupted"
+    case = case_of(path, verdict, run)
+    try:
+        saved = save_case(case, comments(run.history), corpus, folder)
+    except OSError as error:
+        saved = corpus / file_name(case, 1)
+        trouble = f"not saved: {error.filename}: {error.strerror}; the case is\n\n{format_case(case)}"
+    return Found(verdict, case, saved, shrunk, run, trouble)
+
+
+def _explain(console: Console, found: Found) -> None:
+    """Print one failure."""
+    verdict = found.verdict
+    console.print()
+    text = failing_sequence(
+        found.run,
+        spec=f"{verdict.spec} ({found.case.spec})",
+        mode=verdict.mode,
+        configuration=verdict.configuration,
+        certified=found.shrunk.certified if found.shrunk else None,
+        command=replay_command(found.path),
+    )
+    console.print(text, soft_wrap=True)
+    if found.trouble:
+        console.print(found.trouble, style="yellow", soft_wrap=True)
+
+
+def case_of(path: str, verdict: Verdict, run: Run) -> Case:
+    """The case that saves a run; where it shrank to nothing that fails, the run that was found."""
+    failure = run.failure
+    assert failure is not None
+    return Case(
+        path,
+        verdict.spec,
+        verdict.configuration,
+        verdict.mode,
+        failure.property,
+        failure.place,
+        run.program,
+        seed=verdict.seed,
+        scenario=verdict.scenario,
+    )
+
+
+def _summary(verdicts: Sequence[Verdict], found: Sequence[Found], budget: Budget) -> dict[str, Any]:
+    return {
+        "budget": asdict(budget),
+        "checks": [figures(verdict) for verdict in verdicts],
+        "failures": [_figures_of(each) for each in found],
+    }
+
+
+def _figures_of(each: Found) -> dict[str, Any]:
+    shrunk = each.shrunk
+    return {
+        "case": str(each.path),
+        "spec": each.case.spec,
+        "name": each.case.name,
+        "mode": each.case.mode,
+        "configuration": each.case.configuration,
+        "property": each.case.property,
+        "place": each.case.place,
+        "operations_found": operation_count(each.verdict.run.program) if each.verdict.run else None,
+        "operations": operation_count(each.case.program),
+        "certified": shrunk.certified if shrunk else False,
+        "shrink_seconds": shrunk.seconds if shrunk else None,
+        "shrink_passes": {name: asdict(counters) for name, counters in shrunk.passes.items()} if shrunk else {},
+    }

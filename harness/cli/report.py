@@ -1,0 +1,314 @@
+"""What people see: progress, tables, and a failing sequence that explains itself.
+
+Everything printed fits 100 columns and reads the same without colour, so that it can be pasted anywhere. On a
+terminal, progress is live; elsewhere it is a plain line now and then. Printing decides nothing: every figure
+comes from verdicts and counters, and `figures` gives the same ones for machines.
+"""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any
+
+from harness.choices.sources import ENDING
+from harness.scenario.scenario import SHARE_STATES_MAX
+from harness.scenario.verdict import Answer, Counters, Failure, Mode, Run, Verdict
+from harness.shrink.passes import operation_count
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.planted.bugs import PlantResult
+    from harness.search.campaign import CheckPlan
+
+WIDTH_MAX = 100
+_PLAIN_SECONDS = 5.0  # between progress lines where there is no terminal
+_LIVE_SECONDS = 0.1
+
+MEANINGS = {
+    "conformance": "system and model give equal results and contents",
+    "persistence": "after a crash each key reads as its last persistent operation left it, or a later one",
+    "forward progress": "after clean shutdown every dependency is persistent, unless it failed",
+    "recovery": "what a crash or a shutdown leaves can be opened again",
+    "invariant": "what the spec says must hold after every step",
+    "device": "the store uses its device as the device allows",
+    "deadlock": "every wait ends: some pending work can satisfy it",
+    "lock misuse": "locks are taken once, held when waited on, and given back by their holder",
+    "unexpected error": "only the errors that the spec names come out of the system",
+}
+
+
+def make_console() -> Console:
+    """A console of exactly `WIDTH_MAX`: a narrower terminal wraps lines rather than losing figures."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the command line says what that means
+
+    return Piped(highlight=False, emoji=False, markup=False, width=WIDTH_MAX)
+
+
+def rate(counters: Counters, seconds: float) -> float:
+    """Scenarios a second and core."""
+    return counters.scenarios / seconds if seconds > 0 else 0.0
+
+
+def replay_command(case: Path) -> str:
+    """The exact command that replays a case from the current folder."""
+    return f"harness replay {shlex.quote(str(case))}"
+
+
+def figures(verdict: Verdict) -> dict[str, Any]:
+    """Everything a verdict's row and failure show, for ``--json``."""
+    failure = verdict.run.failure if verdict.run else None
+    return {
+        "spec": verdict.spec,
+        "mode": verdict.mode,
+        "configuration": verdict.configuration,
+        "answer": verdict.answer,
+        "reason": verdict.reason,
+        **verdict.counters.figures(),
+        "core_seconds": verdict.seconds,
+        "scenarios_per_core_second": rate(verdict.counters, verdict.seconds),
+        "seed": verdict.seed,
+        "scenario": verdict.scenario,
+        "failure": asdict(failure) if failure else None,
+    }
+
+
+class Progress:
+    """Shows how far a run of several checks is; a context, so that the terminal is always given back."""
+
+    def __init__(self, console: Console, plans: Sequence[CheckPlan]) -> None:
+        self._console = console
+        self._plans = plans
+        self._latest: dict[int, tuple[Counters, float]] = {}
+        self._shown_at = time.monotonic()
+        self._live: Any = None
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, check: int, counters: Counters, seconds: float) -> None:
+        self._latest[check] = (counters, seconds)
+        now = time.monotonic()
+        if now - self._shown_at < (_LIVE_SECONDS if self._live else _PLAIN_SECONDS):
+            return
+        self._shown_at = now
+        if self._live is not None:
+            fits = get_terminal_size().columns >= WIDTH_MAX
+            self._live.update(self._table() if fits else self._line())
+        else:
+            self._console.print(self._line(), soft_wrap=True)
+
+    def _table(self) -> Table:
+        rows = [
+            (plan.spec, plan.mode, plan.configuration, *_work(*self._latest.get(index, (Counters(), 0.0))), "")
+            for index, plan in enumerate(self._plans)
+        ]
+        return _check_table(rows)
+
+    def _line(self) -> str:
+        total, seconds = Counters(), 0.0
+        for counters, spent in self._latest.values():
+            total.add(counters)
+            seconds += spent
+        begun = f"{len(self._latest)} of {len(self._plans)} checks begun"
+        return f"{begun}, {total.scenarios:,} scenarios, {rate(total, seconds):,.0f} a second and core"
+
+
+def _work(counters: Counters, seconds: float) -> tuple[str, ...]:
+    counts = (counters.scenarios, counters.crashes, counters.crashes_interesting)
+    return (*map(_count, counts), _count(counters.crash_states.estimate()), f"{rate(counters, seconds):,.0f}")
+
+
+def _count(value: int) -> str:
+    return f"{value:,}" if value < 10_000_000 else f"{value / 1e6:,.1f}M"
+
+
+def _check_table(rows: Iterable[tuple[str, ...]]) -> Table:
+    table = plain_table()
+    for name in ("spec", "mode", "config"):
+        table.add_column(name, no_wrap=True)
+    for name in ("scenarios", "crashes", "interest-\ning ones", "different\nstates", "scenarios\n/core s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("answer", no_wrap=True)
+    for row in rows:
+        table.add_row(*row, style=_STYLES.get(row[-1], ""))
+    return table
+
+
+_STYLES: dict[str, str] = {
+    Answer.VIOLATED: "bold red",
+    Answer.UNKNOWN: "yellow",
+    Answer.HOLDS: "green",
+    Answer.NONE_FOUND: "green",
+}
+
+
+def plain_table() -> Table:
+    """A table without a frame."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+
+
+def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """The final table of a check, and why anything in it is unknown."""
+    console.print(
+        _check_table(
+            (each.spec, each.mode, each.configuration, *_work(each.counters, each.seconds), each.answer)
+            for each in verdicts
+        )
+    )
+    total = Counters()
+    for each in verdicts:
+        total.add(each.counters)
+    if total.share_crashes:
+        console.print(_share(total), soft_wrap=True)
+    for each in verdicts:
+        if each.answer is Answer.UNKNOWN:
+            where = f"{each.spec}, {each.mode}, {each.configuration}"
+            console.print(f"unknown: {where}: {each.reason or 'no reason given'}", soft_wrap=True, style="yellow")
+
+
+def _share(counters: Counters) -> str:
+    """How much of what a crash might have left was tried."""
+    tried = f"{counters.share_tried:,} of {counters.share_legal:,} legal crash states"
+    return f"share: {tried}, at {counters.share_crashes:,} crashes with at most {SHARE_STATES_MAX:,} each"
+
+
+def failing_sequence(
+    run: Run,
+    *,
+    spec: str,
+    mode: Mode,
+    configuration: str,
+    certified: bool | None = None,
+    command: str = "",
+    story: str = "",
+) -> str:
+    """A failing run as plain text: each step, what it answered, what should have been, how to see it again."""
+    failure = run.failure
+    if failure is None:
+        raise ValueError("the run did not fail")
+    lines = [f"{failure.property} violated: {spec}, {mode}, {configuration}"]
+    lines += _wrapped(MEANINGS.get(failure.property, "a property of the spec's own"), "  ")
+    lines += _wrapped(story, "  ") if story else []
+    lines += ["", *_history(run), "", *_outcome(failure), ""]
+    lines += _wrapped(_minimality(run, certified), "  ")
+    if command:
+        lines += ["", f"  {command}"]
+    return "\n".join(lines) + "\n"
+
+
+def _minimality(run: Run, certified: bool | None) -> str:
+    count = operation_count(run.program)
+    size = f"{count} operation{'s' if count != 1 else ''}"
+    if certified is None:
+        return f"{size}."
+    if certified:
+        smaller = "without any one of them, or with one choice zero or one less"
+        return f"{size}, certified minimal: {smaller}, this does not fail."
+    return f"{size}, not certified minimal: the search for a shorter sequence was not completed."
+
+
+def _history(run: Run) -> list[str]:
+    """Each step's call behind its number, and what followed below it."""
+    lines: list[str] = []
+    at: int | None = None
+    for identity, text in _events(run.history):
+        if identity == at:
+            lines += _wrapped(text, "          ")
+        else:
+            lines += _wrapped(text, f"{identity:>5}  ")
+        at = identity
+    return lines
+
+
+def _events(history: Sequence[str]) -> list[tuple[int, str]]:
+    """A history's lines, each with its step's identity, less the failure that `_outcome` tells."""
+    found: list[tuple[int, str]] = []
+    for line in history:
+        identity, _, text = line.partition(" ")
+        if text.startswith(("violated ", "answered: ", "allowed: ")):
+            continue
+        found.append((int(identity), "clean shutdown, then opened again" if text == ENDING else text))
+    return found
+
+
+def comments(history: Sequence[str]) -> dict[int, str]:
+    """A one-line account of every step, for a case file: its call and its answer."""
+    found: dict[int, list[str]] = {}
+    for identity, text in _events(history):
+        found.setdefault(identity, []).append(text)
+    return {identity: "; ".join(texts).replace("; ->", " ->") for identity, texts in found.items()}
+
+
+def _outcome(failure: Failure) -> list[str]:
+    rows = [("broken at", f"step {failure.step}, {failure.operation} ({failure.place})")]
+    if failure.answered:
+        rows.append(("system answered", failure.answered))
+    if failure.allowed:
+        rows.append(("model allows", failure.allowed))
+    return [line for name, text in rows for line in _wrapped(text, f"  {name:<17}")]
+
+
+def _wrapped(text: str, first: str) -> list[str]:
+    """Lines of at most `WIDTH_MAX`, the first led by ``first``, the others indented as deep."""
+    return textwrap.wrap(
+        text, WIDTH_MAX, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
+    ) or [first.rstrip()]
+
+
+def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
+    """The table of planted bugs, and in words what is wrong with any."""
+    table = plain_table()
+    for name in ("plant", "property"):
+        table.add_column(name, no_wrap=True)
+    for name in ("found", "scenarios", "median\ns", "worst\ns", "steps", "least", "con-\nfirmed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("caught", no_wrap=True)
+    for result in results:
+        table.add_row(*_plant_row(result), style=None if result.is_caught else "bold red")
+    console.print(table)
+    for result in results:
+        for problem in result.problems():
+            console.print(f"{result.plant.id}: {problem}", soft_wrap=True, style="red")
+
+
+def _plant_row(result: PlantResult) -> tuple[str, ...]:
+    plant = result.plant
+    found = sum(seed.found for seed in result.seeds)
+    scenarios, median, worst = result.scenarios_median(), result.seconds_median(), result.seconds_worst()
+    operations = sorted(set(result.operations()))
+    return (
+        plant.id,
+        plant.property,
+        f"{found}/{len(result.seeds)}",
+        "-" if scenarios is None else f"{scenarios:,.0f}",
+        "-" if median is None else f"{median:.1f}",
+        "-" if worst is None else f"{worst:.1f}",
+        "-" if not operations else "-".join(str(size) for size in sorted({operations[0], operations[-1]})),
+        str(plant.minimum_operations),
+        result.confirmed() or "-",
+        "yes" if result.is_caught else "no",
+    )

@@ -1,0 +1,171 @@
+"""The inside of a planted run: a fresh process whose current folder holds the copies to be checked.
+
+Two requests, each a JSON object in the file named first, answered in the file named second: *find* searches the
+planted tree for the bug, shrinks what it finds and replays it; *replay* replays a case on whatever tree
+the folder holds. Standard output belongs to the code under test and carries nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.corpus.case_file import Case, format_case, parse_case
+from harness.corpus.replay import ReplayAnswer, replay
+from harness.scenario.verdict import Answer, Failure, Mode, Verdict
+from harness.search.check import check
+from harness.shrink.confirm import confirm
+from harness.shrink.passes import operation_count
+from harness.shrink.shrink import NotReproducedError, shrink
+from harness.spec.loader import LoadedSpec, SpecLoadError, find_configuration, load_specs, module_name
+from harness.spec.spec import Configuration
+
+_FIRST_SLICE = 100  # scenarios; slices double, so that no combination starves the others
+_SLICE_MAX = 20_000
+
+
+def main() -> None:
+    request_path, answer_path = map(Path, sys.argv[1:3])
+    request = json.loads(request_path.read_text(encoding="utf-8"))
+    try:
+        answer = find(request) if request["action"] == "find" else _replay(request)
+    except SpecLoadError as error:
+        answer = {"error": str(error)}
+    answer_path.write_text(json.dumps(answer), encoding="utf-8")
+
+
+def _replay(request: dict[str, Any]) -> dict[str, Any]:
+    replayed = replay(parse_case(request["case"]))
+    return {"answer": replayed.answer, "detail": replayed.detail}
+
+
+def find(request: dict[str, Any]) -> dict[str, Any]:
+    """Search until a failure of the property asked for shows, or the seconds are over."""
+    folder = Path.cwd()
+    loaded = load_specs(folder / request["spec"], folder)
+    foreign = _not_imported(request["replaced"], folder)
+    if foreign:
+        return {"error": foreign}
+    started = time.perf_counter()
+    counts = {"scenarios": 0}
+    other: list[str] = []
+    for each, verdict in _violations(loaded, request, counts):
+        assert verdict.run is not None
+        assert verdict.run.failure is not None
+        if _is_wanted(verdict.run.failure, request):
+            seconds = time.perf_counter() - started
+            return {"found": True, "seconds": seconds, **counts, "other": other, **_minimal(each, verdict, request)}
+        described = _describe(verdict.run.failure, request)
+        if described not in other:
+            other.append(described)
+    return {"found": False, "seconds": time.perf_counter() - started, **counts, "other": other}
+
+
+def _is_wanted(failure: Failure, request: dict[str, Any]) -> bool:
+    return failure.property == request["property"] and request["place"] in (None, failure.place)
+
+
+def _describe(failure: Failure, request: dict[str, Any]) -> str:
+    return failure.property if request["place"] is None else f"{failure.property} at {failure.place}"
+
+
+def _not_imported(replaced: list[str], folder: Path) -> str:
+    """Why the planted copies are not what was imported, or nothing."""
+    for file in replaced:
+        path = (folder / file).resolve()
+        module = sys.modules.get(module_name(path)[0])
+        origin = getattr(module, "__file__", None)
+        if origin is None:
+            return f"{file} was not imported by the spec"
+        if Path(origin).resolve() != path:
+            return f"{file} was imported from elsewhere: {origin}"
+    return ""
+
+
+def _violations(
+    loaded: list[LoadedSpec], request: dict[str, Any], counts: dict[str, int]
+) -> Iterator[tuple[LoadedSpec, Verdict]]:
+    """Every violation met, spec by spec and configuration by configuration, in slices in turn."""
+    deadline = time.perf_counter() + request["seconds"]
+    mode = Mode(request["mode"])
+    turns = [(each, configuration) for each in loaded for configuration in _configurations(each, request)]
+    first = dict.fromkeys(range(len(turns)), 0)
+    slice_size = _FIRST_SLICE
+    while time.perf_counter() < deadline:
+        for turn, (each, configuration) in enumerate(turns):
+            remaining = deadline - time.perf_counter()
+            if remaining <= 0:
+                return
+            verdict = check(
+                each.spec,
+                mode,
+                configuration=configuration.name,
+                scenarios=slice_size,
+                seconds=remaining,
+                seed=request["seed"],
+                first_scenario=first[turn],
+            )
+            counts["scenarios"] += verdict.counters.scenarios
+            first[turn] += verdict.counters.scenarios
+            if verdict.answer is Answer.VIOLATED:
+                yield each, verdict
+        slice_size = min(2 * slice_size, _SLICE_MAX)
+
+
+def _configurations(each: LoadedSpec, request: dict[str, Any]) -> list[Configuration]:
+    name = request["configuration"]
+    return [find_configuration(each.spec, name)] if name else list(each.spec.configurations)
+
+
+def _minimal(each: LoadedSpec, verdict: Verdict, request: dict[str, Any]) -> dict[str, Any]:
+    """The failure, shrunk, as a case that this very tree is asked to replay."""
+    assert verdict.run is not None
+    assert verdict.run.failure is not None
+    failure, program = verdict.run.failure, verdict.run.program
+    configuration = find_configuration(each.spec, verdict.configuration)
+    operations_found = operation_count(program)
+    certified, shrink_seconds = False, 0.0
+    try:
+        result = shrink(each.spec, configuration, verdict.mode, program, failure)
+        failure, program = result.failure, result.program
+        certified, shrink_seconds = result.certified, result.seconds
+    except NotReproducedError:
+        pass  # shown by the replay below
+    case = Case(
+        each.path,
+        each.spec.name,
+        configuration.name,
+        verdict.mode,
+        failure.property,
+        failure.place,
+        program,
+        story=f"planted bug {request['plant']}",
+        seed=verdict.seed,
+        scenario=verdict.scenario,
+    )
+    return {
+        "property": failure.property,
+        "operations_found": operations_found,
+        "operations": operation_count(program),
+        "certified": certified,
+        "shrink_seconds": shrink_seconds,
+        "still_fails": replay(case).answer is ReplayAnswer.STILL_FAILS,
+        "case": format_case(case),
+        **_confirmed(each, configuration, case, request["confirm_seconds"]),
+    }
+
+
+def _confirmed(each: LoadedSpec, configuration: Configuration, case: Case, seconds: float) -> dict[str, Any]:
+    if not seconds:
+        return {"confirmed_operations": None, "shorter_fails": False}
+    confirmation = confirm(each.spec, configuration, case.mode, case.program, case.property, seconds=seconds)
+    shorter_fails = confirmation.failure is not None
+    return {"confirmed_operations": confirmation.operations_tried, "shorter_fails": shorter_fails}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Calls of one scenario: what goes into them, and how what comes back is taken apart.
+
+Arguments are drawn from the source, in the spec's order. Results that other operations refer to are kept under the
+identity of the step that gave them, the latest `RESULTS_KEPT_COUNT` of each operation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.choices.sources import Source
+from harness.spec.plan import Action
+from harness.spec.spec import Dependency
+
+RESULTS_KEPT_COUNT = 64
+
+
+class ArgumentDrawer:
+    """Draws arguments and keeps the results that they may refer to."""
+
+    __slots__ = ("_choose", "_results", "_source")
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._choose = source.choose
+        self._results: dict[str, dict[int, Any]] = {}
+
+    def draw(self, action: Action) -> dict[str, Any] | None:
+        """None where an argument refers to a result and there is none to be had."""
+        choose = self._choose
+        arguments = {}
+        for name, generator in action.arguments:
+            arguments[name] = generator(choose, name)
+        for name, operation in action.references:
+            results = self._results.get(operation, {})
+            identity = self._source.choose_step(name, tuple(results))
+            if not identity:
+                return None
+            arguments[name] = results[identity]
+        return arguments
+
+    def results(self) -> dict[str, dict[int, Any]]:
+        """What arguments may refer to, by operation and step."""
+        return self._results
+
+    def remember(self, operation: str, step: int, result: object) -> None:
+        results = self._results.setdefault(operation, {})
+        results[step] = result
+        if len(results) > RESULTS_KEPT_COUNT:
+            del results[next(iter(results))]
+
+
+def split_answer(answer: Any, known_types: dict[type, bool]) -> tuple[Any, Dependency | None]:
+    """Plain result and dependency of what the system returned. ``known_types`` says which types are dependencies."""
+    kind = type(answer)
+    if known_types.get(kind) or _is_dependency(answer, known_types):
+        return None, answer
+    if kind is tuple and len(answer) == 2 and _is_dependency(answer[1], known_types):
+        return answer[0], answer[1]
+    return answer, None
+
+
+def _is_dependency(value: object, known_types: dict[type, bool]) -> bool:
+    kind = type(value)
+    if kind not in known_types:
+        known_types[kind] = hasattr(kind, "is_persistent") and hasattr(kind, "is_failed")
+    return known_types[kind]

@@ -1,0 +1,110 @@
+"""What a run, and a check of many runs, can answer.
+
+A verdict has four values. *Unknown* is never success: a check that could not reach what matters, or gave
+up, says so.
+"""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+
+from harness.choices.program import Program
+from harness.scenario.distinct import DistinctCount
+
+
+class Mode(StrEnum):
+    """Which kinds of steps a run may contain."""
+
+    CONFORMANCE = "conformance"
+    CRASH = "crash"
+
+
+class Answer(StrEnum):
+    VIOLATED = "violated"
+    NONE_FOUND = "none found"
+    HOLDS = "holds"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A property broken at one step of one run.
+
+    ``signature`` tells failures apart: the property and the kind of place, never a message's text.
+    """
+
+    property: str  # "conformance", "persistence", "forward progress", "recovery", "deadlock", "invariant", ...
+    step: int  # identity of the step at which it showed
+    operation: str  # that step's operation
+    place: str  # kind of place: operation name, exception type, invariant name; stable across runs
+    answered: str  # what the system answered, for people
+    allowed: str  # what the model allows, for people
+
+    @builtins.property  # the field of that name hides it
+    def signature(self) -> tuple[str, str]:
+        return (self.property, self.place)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a run, or many runs together, did."""
+
+    scenarios: int = 0
+    operations: int = 0
+    reboots: int = 0
+    crashes: int = 0
+    crashes_interesting: int = 0
+    operations_cut: int = 0  # in whose middle the power failed
+    recoveries_cut: int = 0
+    excused: int = 0  # operations the system refused for a reason the spec excuses
+    skipped: int = 0  # steps with nothing to act on
+    crash_states: DistinctCount = field(default_factory=DistinctCount)  # what crashes left on the media
+    # Of the first crashes with few enough legal states: how many states there were, and how many were tried.
+    share_crashes: int = 0
+    share_tried: int = 0
+    share_legal: int = 0
+
+    def add(self, other: Counters) -> None:
+        for each in fields(self):
+            if each.name != "crash_states":
+                setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        self.crash_states.merge(other.crash_states)
+
+    def copy(self) -> Counters:
+        """As they are now, whatever is added later."""
+        copied = Counters()
+        copied.add(self)
+        return copied
+
+    def figures(self) -> dict[str, int]:
+        """Every number, by name."""
+        counted = {each.name: getattr(self, each.name) for each in fields(self)}
+        return counted | {"crash_states": self.crash_states.estimate()}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One scenario, run. ``program`` and ``history`` are empty unless it was recorded or replayed."""
+
+    failure: Failure | None
+    counters: Counters
+    program: Program = field(default_factory=Program)
+    history: tuple[str, ...] = ()  # one readable line an event: calls, returns, polls, crashes, survivors
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer of a check of one spec in one mode under one configuration."""
+
+    spec: str
+    mode: Mode
+    configuration: str
+    answer: Answer
+    counters: Counters
+    seconds: float
+    reason: str = ""  # why unknown, or what was violated
+    run: Run | None = None  # the first failing run, recorded, when violated
+    seed: int = 0
+    scenario: int | None = field(default=None)  # which scenario of the seed failed

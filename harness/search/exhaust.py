@@ -1,0 +1,427 @@
+"""Exhaustion: every program of up to K operations from a starting state, and every legal crash state of each.
+
+    start | op | op | ... | op | device steps until there is nothing left to write
+                            ^  ^  ^  ^  ^  the power fails before any device event, in every schedule;
+                                           every legal image of the media is recovered and judged
+
+What differs in nothing that recovery can see is recovered once: images of the same bytes, whichever program and
+schedule left them. Each is still judged against every history that may have left it. A program's *legal states* are its
+different images; *holds* means that all were judged. Every prefix of a program is a program that was tried before it.
+
+Pinned, not tried: identifiers are plain, recovery runs to its end, the device takes nothing between operations that the
+operations themselves do not ask for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
+from typing import Any
+
+from harness.choices.program import Program, ProgramSyntaxError, Step, parse_program
+from harness.choices.sources import ReplaySource
+from harness.choices.trail import Trail
+from harness.scenario.failures import Finding, ScenarioFailed
+from harness.scenario.observation import (
+    Observation,
+    compare_contents,
+    compare_outcomes,
+    model_after_crash,
+)
+from harness.scenario.runner import replay_program
+from harness.scenario.scenario import CUT_EVENTS_MAX, CUT_FAR_MAX, Recovered, Scenario
+from harness.scenario.verdict import Counters, Mode, Run
+from harness.search.exploring import Explorer, Moment, PacingBroken, Pick, Schedule, Visited
+from harness.search.recoveries import Recoveries
+from harness.spec.plan import BACKGROUND, CRASH, OPERATION, Action, Plan, SpecError, compile_plan
+from harness.spec.spec import DRAIN_STEPS_MAX, Configuration, Key, Spec
+from harness.world.legal_images import Image, Remains
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was tried. ``states``: legal crash states, each program's different images."""
+
+    programs: int = 0
+    states_judged: int = 0
+    histories_skipped: int = 0  # of a state, by code: the same code's writes survived alike in one that was judged
+    schedules: int = 0
+    moments: int = 0
+    states: int = 0
+    recoveries: int = 0
+    is_complete: bool = True  # nothing was left out for want of time
+
+    def add(self, other: Tally) -> None:
+        for each in fields(self):
+            if each.name != "is_complete":
+                setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        self.is_complete = self.is_complete and other.is_complete
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """What came of one part; ``run`` is the failing one, replayed, if there is one."""
+
+    tally: Tally
+    run: Run | None = None
+    trouble: str = ""  # a violation that did not show again when replayed
+    is_paced: bool = False  # whether drainings were paced
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation of the alphabet, with one choice of its arguments."""
+
+    action: Action
+    choices: dict[str, int] = field(default_factory=dict)
+
+    def step(self, identity: int) -> Step:
+        return Step(identity, self.action.name, self.choices)
+
+
+@dataclass(slots=True)
+class Images:
+    """The different images of one program, by name."""
+
+    legal: set[tuple[int, ...]] = field(default_factory=set)
+    judged: set[tuple[int, ...]] = field(default_factory=set)
+
+
+class _Violation(BaseException):
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.program = program
+
+
+class _OutOfTime(BaseException):
+    pass
+
+
+def alphabet(spec: Spec, configuration: Configuration) -> list[Call]:
+    """Every operation with every combination of its arguments."""
+    return [call for action in _plan(spec, configuration).actions for call in _calls(action)]
+
+
+def _calls(action: Action) -> Iterator[Call]:
+    if action.kind not in (OPERATION, BACKGROUND):
+        return
+    if action.references:
+        raise SpecError(f"cannot be exhausted: {action.name} takes results of other operations")
+    trail = Trail()
+    while True:
+        trail.rewind()
+        choices: dict[str, int] = {}
+        drawn: dict[str, int] = {}
+
+        def choose(name: str, count: int, choices: dict[str, int] = choices, drawn: dict[str, int] = drawn) -> int:
+            number = drawn.get(name, 0)
+            drawn[name] = number + 1
+            value = trail.pick(count)
+            if value:
+                choices[f"{name}.{number}"] = value
+            return value
+
+        for name, generator in action.arguments:
+            generator(choose, name)
+        yield Call(action, choices)
+        if not trail.advance():
+            return
+
+
+def recoveries_of(spec: Spec, configuration: Configuration, *, sharing: bool = True) -> Recoveries:
+    """To be given to several `exhaust` of the same spec, configuration and start; ``sharing`` off recovers on each."""
+    return Recoveries(_plan(spec, configuration), sharing=sharing)
+
+
+def _plan(spec: Spec, configuration: Configuration) -> Plan:
+    plan = compile_plan(spec.bounded(), configuration, Mode.CRASH)
+    read = plan.read
+    if read is None:
+        raise SpecError(f"spec {spec.name!r} cannot be exhausted without a durability")
+
+    def read_or_recall(subject: Any, key: Key) -> Any:
+        return subject.outcome(key) if isinstance(subject, Observation) else read(subject, key)
+
+    return replace(plan, read=read_or_recall)
+
+
+def parse_start(spec: Spec, name: str) -> Program:
+    assert spec.bounds is not None
+    try:
+        return parse_program(spec.bounds.starts[name])
+    except ProgramSyntaxError as error:
+        raise SpecError(f"spec {spec.name!r}, start {name!r}: {error}") from error
+
+
+def exhaust(
+    spec: Spec,
+    configuration: Configuration,
+    start: str,
+    operations_max: int,
+    *,
+    first_call: int | None = None,
+    deadline: float | None = None,
+    merging: bool = True,
+    pacing: bool = True,
+    by_code: bool = False,
+    recoveries: Recoveries | None = None,
+) -> Exhausted:
+    """Programs from one start; with ``first_call`` only those that begin with that call of the alphabet.
+
+    ``by_code`` judges of all states in which the writes of the same code survived in the same way only the first, as
+    Pathfinder does (Gu et al., 2025); then not every legal state is tried. ``deadline`` is a `time.perf_counter`;
+    past it the tally is not complete. ``recoveries`` are those of other programs from the same start, to be used and
+    added to. ``pacing`` goes off where it was seen that it may lose something; then all is tried anew. Raises
+    `SpecError` for a spec or a start that cannot be used.
+    """
+    if by_code and spec.trace is None:
+        raise SpecError(f"spec {spec.name!r} has no trace to tell by which code a write was asked for")
+    program = parse_start(spec, start)
+    shared = recoveries if recoveries is not None else recoveries_of(spec, configuration)
+    part = _Part(spec, configuration, program, operations_max, deadline, merging, pacing, by_code, shared)
+    try:
+        return part.run(first_call)
+    except PacingBroken:
+        return _Part(spec, configuration, program, operations_max, deadline, merging, False, by_code, shared).run(
+            first_call
+        )
+
+
+def recovered_state(plan: Plan, start: Program) -> Recovered | None:
+    """What a start that ends in a crash leaves. Recovering on it once more gives what it gave, so it is run only once.
+
+    Raises `_Violation` if it fails.
+    """
+    source = ReplaySource(start, strict=False)
+    source.begin(plan.menu)
+    scenario = Scenario(plan, source, Counters())
+    try:
+        scenario.perform_all()
+    except ScenarioFailed:
+        raise _Violation(start) from None
+    # A process that died has left what no barrier has passed, and the next crash may still take it.
+    return None if any(medium.log for medium in scenario.world.media) else scenario.recovered()
+
+
+class _Part:
+    """All programs from one start, or those of them that begin with one call."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        configuration: Configuration,
+        start: Program,
+        operations_max: int,
+        deadline: float | None,
+        merging: bool,
+        pacing: bool,
+        by_code: bool,
+        recoveries: Recoveries,
+    ) -> None:
+        assert spec.bounds is not None
+        self.bounded = spec.bounded()
+        self.tally = Tally()
+        self._plan = _plan(spec, configuration)
+        self.explorer = Explorer(self._plan, spec.bounds, Counters(), merging=merging, pacing=pacing)
+        self._alphabet = alphabet(spec, configuration)
+        self._start = start
+        self._run_up = start.steps  # what of the start is run again for every program
+        self._first = start.steps[-1].identity if start.steps else 0
+        self._operations_max = operations_max
+        self._deadline = deadline
+        self._extents: dict[bytes, int] = {}  # numbered, so that an image's name is short
+        self._flushes = tuple(spec.bounds.flushes)
+        self.by_code = self.explorer.names_code = by_code
+        self.judged_codes: set[Hashable] = set()
+        self._recoveries = recoveries
+        self._recoveries_before_count = self._recoveries.run_count
+
+    def run(self, first_call: int | None) -> Exhausted:
+        """Raises `PacingBroken`."""
+        run, trouble = None, ""
+        try:
+            self._explore(first_call)
+        except _OutOfTime:
+            self.tally.is_complete = False
+        except _Violation as found:
+            again = replay_program(self.bounded, self._plan.configuration, Mode.CRASH, found.program, strict=True)
+            if again.failure is None:
+                trouble = "a violation that does not show when its program is replayed"
+            else:
+                run = again
+        self.tally.schedules = self.explorer.schedules_count
+        self.tally.recoveries = self._recoveries.run_count - self._recoveries_before_count
+        return Exhausted(self.tally, run, trouble, self.explorer.pacing)
+
+    def _explore(self, first_call: int | None) -> None:
+        if self._start.steps and self._plan.action_of[self._start.steps[-1].operation].kind == CRASH:
+            self.explorer.start = recovered_state(self._plan, self._start)
+            if self.explorer.start is not None:
+                self._run_up = ()
+        if first_call is None:
+            self._programs((), [()], Images())
+        else:
+            self._extend((), [()], self._alphabet[first_call])
+
+    # --- programs -----------------------------------------------------------------------------------
+
+    def _programs(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], images: Images) -> None:
+        """The program of these steps, drained, and all that go on from it; ``ends`` lead to each state it ends in."""
+        drain = Step(self._first + len(steps) + 1, "write_back", {"steps.0": DRAIN_STEPS_MAX - 1})
+        judged = _Judged(self, (*steps, drain), images, is_drain=True)
+        for flushed in product((False, True), repeat=len(self._flushes)):
+            visited = Visited()
+            for fixed in ends:
+                for schedule in self._schedules((*steps, drain), fixed, visited, flushed):
+                    judged.judge(schedule, flushed)
+        if not steps:
+            self.tally.programs += 1
+        if len(steps) < self._operations_max:
+            for call in self._alphabet:
+                self._extend(steps, ends, call)
+
+    def _extend(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], call: Call) -> None:
+        self.tally.programs += 1
+        longer = (*steps, call.step(self._first + len(steps) + 1))
+        images = Images()
+        judged = _Judged(self, longer, images, is_drain=False)
+        reached: dict[Hashable, Sequence[Pick]] = {}
+        visited = Visited()
+        for fixed in ends:
+            for schedule in self._schedules(longer, fixed, visited):
+                judged.judge(schedule)
+                if schedule.end is not None:
+                    reached.setdefault(schedule.end, schedule.picks)
+        self._programs(longer, list(reached.values()), images)
+
+    def _schedules(
+        self,
+        steps: tuple[Step, ...],
+        fixed: Sequence[Pick],
+        visited: Visited,
+        flushed: Sequence[bool] | None = None,
+    ) -> Iterator[Schedule]:
+        program = Program((*self._run_up, *steps))
+        flushes = [name for name, chosen in zip(self._flushes, flushed or (), strict=False) if chosen]
+        ends = flushed is not None and not any(flushed)
+        for schedule in self.explorer.schedules(program, self._first, fixed, visited, flushes=flushes, ends=ends):
+            if self._deadline is not None and time.perf_counter() > self._deadline:
+                raise _OutOfTime
+            self.tally.is_complete = self.tally.is_complete and schedule.is_whole
+            self._recoveries.keep(schedule.kept)
+            yield schedule
+
+    # --- images -------------------------------------------------------------------------------------
+
+    def name_of(self, image: Image) -> tuple[int, ...]:
+        numbers = self._extents
+        return tuple([numbers.setdefault(extent, len(numbers)) for extents in image for extent in extents])
+
+    def observation(self, image: Image, keys: Sequence[Key]) -> Observation:
+        return self._recoveries.observation(image, keys)
+
+
+class _Judged:
+    """The moments of one program's last step, or of its draining: each image against each history."""
+
+    def __init__(self, part: _Part, steps: tuple[Step, ...], images: Images, *, is_drain: bool) -> None:
+        self._part = part
+        self._steps = steps
+        self._is_drain = is_drain
+        self._images = images
+        self._done: set[Hashable] = set()  # image and history
+        self._passed: set[Hashable] = set()  # what was seen of an image, and history
+        self._flushed: Sequence[bool] = ()
+
+    def judge(self, schedule: Schedule, flushed: Sequence[bool] = ()) -> None:
+        """Raises `_Violation`."""
+        self._flushed = flushed
+        if schedule.failure is not None:
+            steps = self._steps
+            if any(flushed):
+                choices = {
+                    **steps[-1].choices,
+                    **self._within_drain(),
+                    "cut.0": CUT_EVENTS_MAX - 1,
+                    "far.0": CUT_FAR_MAX - 1,
+                }
+                steps = (*steps[:-1], Step(steps[-1].identity, "crash", choices))
+            raise _Violation(self._program(schedule.picks, steps))
+        part, writes = self._part, schedule.ledger.writes
+        keys = list(dict.fromkeys(write.key for write in writes))
+        outcomes = tuple((write.key, write.outcome, write.group) for write in writes)
+        for moment in schedule.moments:
+            part.tally.moments += 1
+            for image, left in moment.images:
+                name = part.name_of(image)
+                if name not in self._images.legal:
+                    self._images.legal.add(name)
+                    part.tally.states += 1
+                history = (name, moment.states, outcomes)
+                if history in self._done:
+                    continue
+                self._done.add(history)
+                if part.by_code and self._is_represented(moment, left):
+                    part.tally.histories_skipped += 1
+                    continue
+                if name not in self._images.judged:
+                    self._images.judged.add(name)
+                    part.tally.states_judged += 1
+                observation = part.observation(image, keys)
+                judged = (observation, moment.states, outcomes)
+                if judged in self._passed:
+                    continue
+                self._passed.add(judged)
+                if self._finding(schedule, moment, observation) is not None:
+                    raise _Violation(self._crashed(moment, left))
+
+    def _is_represented(self, moment: Moment, left: Sequence[Remains]) -> bool:
+        """Whether a state was judged in which the same code's writes survived in the same way."""
+        choices = {name: value for remains in left for name, value in remains.choices.items()}
+        fates = sorted((str(origin), choices.get(name, 0)) for name, origin in moment.asked_by.items())
+        code = (self._steps[-1].operation, moment.is_end, frozenset(moment.states), tuple(fates))
+        if code in self._part.judged_codes:
+            return True
+        self._part.judged_codes.add(code)
+        return False
+
+    def _finding(self, schedule: Schedule, moment: Moment, observation: Observation) -> Finding | None:
+        if observation.finding is not None:
+            return observation.finding
+        plan = self._part._plan
+        model = model_after_crash(plan, schedule.model)
+        outcomes = compare_outcomes(plan, schedule.ledger, moment.states, observation, model)
+        return outcomes or compare_contents(plan, observation.contents, model)
+
+    # --- the failing program ------------------------------------------------------------------------
+
+    def _crashed(self, moment: Moment, left: Sequence[Remains]) -> Program:
+        """The program as it ran up to this moment, and the crash that leaves this."""
+        survivors = {name: value for remains in left for name, value in remains.choices.items()}
+        last = self._steps[-1]
+        if moment.is_end and not self._is_drain:
+            return self._program(moment.picks, (*self._steps, Step(last.identity + 1, "crash", survivors)))
+        cut = {"cut.0": moment.events % CUT_EVENTS_MAX, "far.0": moment.events // CUT_EVENTS_MAX}
+        if self._is_drain:
+            within = self._within_drain()
+        else:
+            names = [action.name for action in self._part._plan.interruptible]
+            within = {"inside.0": 2, "during.0": names.index(last.operation)}
+        choices = {**last.choices, **within, **cut, **survivors}
+        return self._program(moment.picks, (*self._steps[:-1], Step(last.identity, "crash", choices)))
+
+    def _within_drain(self) -> dict[str, int]:
+        return {"inside.0": 1, **{f"flush.{n}": 1 for n, chosen in enumerate(self._flushed) if chosen}}
+
+    def _program(self, picks: Sequence[Pick], steps: Sequence[Step]) -> Program:
+        by_step: dict[int, list[int]] = {}
+        for pick in picks:
+            by_step.setdefault(pick.step, []).append(pick.value)
+        with_picks = []
+        for step in steps:
+            device = {f"device.{number}": value for number, value in enumerate(by_step.get(step.identity, ()))}
+            choices = {name: value for name, value in {**step.choices, **device}.items() if value}
+            with_picks.append(Step(step.identity, step.operation, choices))
+        return Program((*self._part._start.steps, *with_picks))

@@ -1,0 +1,360 @@
+"""Every schedule of the last step of a program, and every moment of it at which the power may fail.
+
+    start, steps before: as they were, device choices fixed | last step: device choices depth first
+                                                              ^   ^    ^   ^  before each device event, and at the end:
+                                                              a `Moment`, with all dependencies polled
+
+A schedule is left where an earlier one has been in the same state: the same on the media and past barriers, the same in
+memory (`Bounds.in_memory`). At a moment within an operation it is not known yet what the operation changes; such
+moments are given out once it has returned, with its changes counted as not persistent; a schedule that is left in its
+middle runs to its end for that, and is not looked at any more.
+
+In a draining barriers come after a single write, or after all that is ready (`harness/search/pacing.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from harness.choices.program import Program, Step
+from harness.choices.sources import ReplaySource
+from harness.choices.trail import Trail
+from harness.scenario.failures import ScenarioFailed
+from harness.scenario.ledger import PENDING, Ledger
+from harness.scenario.scenario import Recovered, Scenario
+from harness.scenario.verdict import Counters, Failure
+from harness.search.pacing import Pacer
+from harness.spec.plan import WRITE_BACK, Plan
+from harness.spec.spec import Bounds
+from harness.trace.origins import Origins
+from harness.world.legal_images import Image, LegalImages, Remains
+from harness.world.medium import SimulatedMedium, Strike
+
+
+class Pick(NamedTuple):
+    """A device choice: of which step, and what."""
+
+    step: int
+    value: int
+
+
+class Moment(NamedTuple):
+    """When the power may fail: ``events`` device events into the step."""
+
+    events: int
+    is_end: bool  # the step is over
+    states: tuple[str, ...]  # of the ledger's writes, those the step was still to make included
+    images: Sequence[tuple[Image, tuple[Remains, ...]]]
+    asked_by: Mapping[str, Hashable]  # of each entry not past a barrier, by its survivor choice; empty unless asked for
+    picks: tuple[Pick, ...]  # of the device, up to here
+
+
+class Schedule(NamedTuple):
+    """One way through the last step. ``ledger`` and ``model`` are as the step left them."""
+
+    moments: Sequence[Moment]
+    ledger: Ledger
+    model: Any
+    kept: Mapping[str, Any]
+    failure: Failure | None
+    picks: tuple[Pick, ...]
+    end: Hashable  # of the state it ended in; None if the end was not reached
+    is_whole: bool  # no moment was left out
+
+
+class Visited:
+    """Where schedules of one program have been: states that a schedule went on from, and moments given out."""
+
+    __slots__ = ("moments", "states")
+
+    def __init__(self) -> None:
+        self.states: set[Hashable] = set()
+        self.moments: set[Hashable] = set()
+
+
+class PacingBroken(BaseException):
+    """The system is not one of which a paced draining shows all: what was explored so far may lack something."""
+
+
+class _Merged(BaseException):
+    """An earlier schedule was in this state."""
+
+
+class ExploringSource(ReplaySource):
+    """A program whose device choices after step ``first`` are ``fixed``, and behind these every combination."""
+
+    __slots__ = ("_before_pick", "_first", "_fixed", "_options", "_picks", "_trail", "is_over")
+
+    def __init__(self, program: Program, first: int, fixed: Sequence[Pick], trail: Trail) -> None:
+        self._first = first
+        self._fixed = fixed
+        self._picks: list[Pick] = []
+        self._trail = trail
+        self._before_pick: Callable[[], None] | None = None
+        self._options: Callable[[int], Sequence[int]] = range
+        self.is_over = False
+        super().__init__(program, strict=False)
+
+    def choose(self, name: str, count: int) -> int:
+        if name != "device" or self.step <= self._first or self.is_over:
+            return super().choose(name, count)
+        if len(self._picks) < len(self._fixed):
+            value = self._fixed[len(self._picks)].value
+        else:
+            options = self._options(count)
+            if self._before_pick is not None and self._trail.is_at_end():
+                self._before_pick()
+                if self.is_over:
+                    return 0
+            value = options[self._trail.pick(len(options))]
+        self._picks.append(Pick(self.step, value))
+        return value
+
+    def watch(self, before_pick: Callable[[], None] | None, options: Callable[[int], Sequence[int]] = range) -> None:
+        """Call ``before_pick`` before each pick that no schedule before has made; pick out of ``options`` (count)."""
+        self._before_pick = before_pick
+        self._options = options
+
+    @property
+    def last_pick(self) -> int:
+        return self._picks[-1].value if self._picks else 0
+
+    def picks(self) -> tuple[Pick, ...]:
+        return tuple(self._picks)
+
+    @property
+    def is_on_new_ground(self) -> bool:
+        """Whether no schedule before has made all the picks made so far."""
+        return len(self._picks) >= len(self._fixed) and self._trail.is_at_end()
+
+
+class Explorer:
+    """Explores within one plan of a bounded spec; ``merging`` off tries every schedule to its end.
+
+    ``pacing`` off has a barrier tried after everything that a draining issues. `PacingBroken` is raised once the system
+    was seen to be one for which it must be off.
+    """
+
+    def __init__(self, plan: Plan, bounds: Bounds, counters: Counters, *, merging: bool, pacing: bool) -> None:
+        self.plan = plan
+        self.counters = counters
+        self.schedules_count = 0
+        self._in_memory = bounds.in_memory
+        self._merging = merging and bounds.in_memory is not None
+        self.device_options = bounds.device_options
+        self.pacing = pacing and self.device_options is not None and len(plan.configuration.media) == 1
+        self._images = LegalImages()
+        self.start: Recovered | None = None  # where every program goes on from; None: from empty media
+        self.names_code = False  # whether moments say which code asked for what may be lost
+
+    def schedules(
+        self,
+        program: Program,
+        first: int,
+        fixed: Sequence[Pick],
+        visited: Visited,
+        *,
+        flushes: Sequence[str] = (),
+        ends: bool = False,
+    ) -> Iterator[Schedule]:
+        """Every schedule of the program's last step, with these background operations just before it.
+
+        ``ends``: the run is ended cleanly and compared after it.
+        """
+        trail = Trail()
+        pacing = self.pacing and self.plan.action_of[program.steps[-1].operation].kind == WRITE_BACK
+        while True:
+            trail.rewind()
+            source = ExploringSource(program, first, fixed, trail)
+            pacer = Pacer(self.device_options) if pacing and self.device_options is not None else None
+            run = _Run(self, source, program, visited, flushes, pacer)
+            schedule = run.schedule()
+            if pacer is not None and pacer.is_broken:
+                raise PacingBroken
+            yield schedule
+            if ends and schedule.end is not None:
+                yield run.finish()  # only now: what was written is settled by it
+            self.schedules_count += 1
+            if not trail.advance():
+                return
+
+    @property
+    def is_merging(self) -> bool:
+        return self._merging
+
+    def state(self, scenario: Scenario) -> Hashable:
+        """What decides how things go on, and what a crash may leave."""
+        assert self._in_memory is not None
+        media = tuple(medium.state() for medium in scenario.world.media)
+        return media, self._in_memory(scenario.system)
+
+
+class _Run:
+    """One run of the program. An observer of its media in its last step."""
+
+    def __init__(
+        self,
+        explorer: Explorer,
+        source: ExploringSource,
+        program: Program,
+        visited: Visited,
+        flushes: Sequence[str],
+        pacer: Pacer | None,
+    ) -> None:
+        self._explorer = explorer
+        self._pacer = pacer
+        self._source = source
+        self._last: Step = program.steps[-1]
+        self._visited = visited
+        self._flushes = flushes
+        self._events = 0
+        self._is_merged = False
+        self._is_whole = True
+        self._excused_count = 0
+        self._moments: list[Moment] = []
+        source.begin(explorer.plan.menu)
+        self._scenario = Scenario(explorer.plan, source, explorer.counters)
+        self._origins: Origins | None = None
+
+    def schedule(self) -> Schedule:
+        failure, end = None, None
+        try:
+            self._run_up()
+            end = self._last_step()
+            if self._is_merged:
+                end = None
+        except _Merged:
+            pass
+        except ScenarioFailed as stop:
+            failure = stop.failure
+        if self._explorer.counters.excused > self._excused_count:
+            # It was refused, and what it had done by then is not to be said: that half of it is judged by nobody.
+            self._is_whole = False
+            self._moments = [each for each in self._moments if each.is_end]
+        count = len(self._scenario.ledger.writes)
+        moments = [
+            each._replace(states=(*each.states, *(PENDING,) * (count - len(each.states)))) for each in self._moments
+        ]
+        return self._outcome(moments, failure, end)
+
+    def finish(self) -> Schedule:
+        """Clean shutdown, reopening and comparison, after the schedule; no moments of its own."""
+        self._source.is_over = True
+        failure = None
+        try:
+            self._scenario.finish()
+        except ScenarioFailed as stop:
+            failure = stop.failure
+        return self._outcome((), failure, None)
+
+    def _outcome(self, moments: Sequence[Moment], failure: Failure | None, end: Hashable) -> Schedule:
+        scenario = self._scenario
+        picks = self._source.picks()
+        kept = scenario.world.kept
+        return Schedule(moments, scenario.ledger, scenario.model, kept, failure, picks, end, self._is_whole)
+
+    def _run_up(self) -> None:
+        """All but the last step."""
+        scenario, source = self._scenario, self._source
+        start = self._explorer.start
+        if start is None:
+            scenario.open()
+        else:
+            scenario.resume(start)
+        trace = self._explorer.plan.spec.trace
+        if self._explorer.names_code and trace is not None:
+            self._origins = Origins()
+            trace(scenario.system, self._origins)
+        index = source.next_step()
+        while source.step != self._last.identity:
+            scenario.perform(index)
+            index = source.next_step()
+        self._index = index
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._explorer.plan.actions[self._index].kind == WRITE_BACK
+
+    def _last_step(self) -> Hashable:
+        self._scenario.perform_after(self._flushes, self._index, self._watch)
+        self._source.watch(None)
+        self._note_moment(is_end=True)
+        for medium in self._scenario.world.media:
+            medium.observe(None)
+        if self._is_draining and not self._is_drained():
+            self._is_whole = False
+        # Where states cannot be told apart, every schedule ends in one of its own.
+        return self._explorer.state(self._scenario) if self._explorer.is_merging else self._source.picks()
+
+    def _is_drained(self) -> bool:
+        """Whether as many device steps again find nothing left to do."""
+        events = _Events()
+        for medium in self._scenario.world.media:
+            medium.observe(events)
+        self._source.is_over = True
+        try:
+            self._scenario.write_back_again()
+        except ScenarioFailed:
+            return False  # past the end of the program: not a failure that it could be saved with
+        for medium in self._scenario.world.media:
+            medium.observe(None)
+        return not events.count
+
+    def _watch(self) -> None:
+        for medium in self._scenario.world.media:
+            medium.observe(self)
+        pacer, system = self._pacer, self._scenario.system
+        self._source.watch(self._before_pick, partial(pacer.options, system) if pacer is not None else range)
+        self._excused_count = self._explorer.counters.excused
+
+    def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
+        self._note_moment(is_end=False)
+        self._events += 1
+        if self._pacer is not None:
+            self._pacer.before_event(kind is Strike.BARRIER, self._source.last_pick)
+
+    def _before_pick(self) -> None:
+        explorer = self._explorer
+        if not explorer.is_merging:
+            return
+        state = explorer.state(self._scenario), self._pacer.pace if self._pacer is not None else None
+        if state not in self._visited.states:
+            self._visited.states.add(state)
+        elif self._is_draining:
+            raise _Merged
+        else:
+            self._is_merged = self._source.is_over = True  # to its end, for what the operation changes is not known yet
+
+    def _note_moment(self, *, is_end: bool) -> None:
+        if self._is_merged or not self._source.is_on_new_ground:
+            return
+        scenario = self._scenario
+        media = scenario.world.media
+        with scenario.world.seam.held_monitors_aside():
+            states = tuple(scenario.ledger.poll())
+        if self._pacer is not None:
+            self._pacer.see(states)
+        key = (states, tuple(medium.state() for medium in media))
+        if key in self._visited.moments:
+            return
+        self._visited.moments.add(key)
+        images = list(self._explorer._images.of(media))
+        self._moments.append(Moment(self._events, is_end, states, images, self._asked_by(media), self._source.picks()))
+
+    def _asked_by(self, media: Sequence[SimulatedMedium]) -> Mapping[str, Hashable]:
+        if self._origins is None:
+            return {}
+        entries = [entry for medium in media for entry in medium.log]
+        return {f"survivor.{entry.step}.{entry.number}": self._origins.of(entry) for entry in entries}
+
+
+class _Events:
+    """An observer that counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
+        self.count += 1

@@ -1,0 +1,159 @@
+"""Other programs that are near a failing one: what the passes of shrinking cannot reach by taking away.
+
+    calmed     an operation that a crash comes in the middle of is let run to its end instead
+    enclosed   the other way round: a crash comes late in the operation before it, and flushes itself what was flushed
+               before that
+    moved      one step is replaced by one of any kind at any place, with all its choices zero
+    refitted   one step is left out, and one argument of another is any other value
+    joined     two steps with at most one between become one of any kind in the place of the first, its choices zero;
+               one choice elsewhere may be lowered, and numbered choices get the number before, since fewer writes come
+               before them
+    swapped    one step is left out, and one other is of another kind, its choices zero
+
+All but the last are tried as they are, so they must fail alike with every other choice as it was; what is swapped has
+its choices drawn anew by whoever tries it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from harness.choices.program import Program, Step
+from harness.choices.sources import ENVIRONMENT_LANES, INTERRUPTS, RESERVED_NAMES, lane_of
+from harness.shrink.passes import lowered_and_shifted
+from harness.spec.plan import CRASH, Plan
+
+# Choices of a crash that are none of the operation it interrupts.
+_CRASHING: Final = (ENVIRONMENT_LANES - {"device", "entropy"}) | {"during", "inside"}
+
+REFITTED_VALUES_COUNT: Final = 64  # a choice with more values than that is not often an argument's
+
+
+def calmed(program: Program, plan: Plan) -> Iterator[Program]:
+    for crash in program.steps:
+        inner = _interrupted(crash, plan)
+        if inner:
+            kept = {name: value for name, value in crash.choices.items() if lane_of(name) not in _CRASHING}
+            yield Program(tuple(Step(step.identity, inner, kept) if step is crash else step for step in program.steps))
+
+
+def enclosed(program: Program, plan: Plan) -> Iterator[Program]:
+    for place, crash in enumerate(program.steps):
+        action = plan.action_of.get(crash.operation)
+        before = program.steps[place - 1] if place else None
+        if action is None or action.kind != CRASH or before is None or crash.choices.get(INTERRUPTS):
+            continue
+        within = _within(before, plan)
+        if within:
+            shorter = program.without([before.identity])
+            choices = {**before.choices, **_renamed(crash.choices, {before.identity: crash.identity}), **within}
+            late = _with_choices_of(shorter, crash.identity, choices)
+            yield late
+            flushed = program.steps[place - 2].operation if place > 1 else ""
+            if flushed in action.flushes:
+                number = action.flushes.index(flushed)
+                shorter = late.without([program.steps[place - 2].identity])
+                yield _with_choices_of(shorter, crash.identity, {**choices, f"flush.{number}": 1})
+
+
+def _within(step: Step, plan: Plan) -> dict[str, int]:
+    """The choices of a crash that comes late in this step; none if it cannot be interrupted."""
+    if plan.write_back is not None and step.operation == plan.write_back.name:
+        return {INTERRUPTS: 1, "far.0": 1}
+    names = [action.name for action in plan.interruptible]
+    if step.operation not in names:
+        return {}
+    return {INTERRUPTS: 2 if plan.write_back is not None else 1, "during.0": names.index(step.operation), "far.0": 1}
+
+
+def _with_choices_of(program: Program, identity: int, choices: Mapping[str, int]) -> Program:
+    return Program(
+        tuple(Step(identity, step.operation, choices) if step.identity == identity else step for step in program.steps)
+    )
+
+
+def _interrupted(step: Step, plan: Plan) -> str:
+    """The operation that the crash comes in the middle of, if any."""
+    inside = step.choices.get(INTERRUPTS, 0)
+    if not inside or step.operation not in plan.action_of or plan.action_of[step.operation].kind != CRASH:
+        return ""
+    if inside == 1 and plan.write_back is not None:
+        return plan.write_back.name
+    during = step.choices.get("during.0", 0)
+    return plan.interruptible[during].name if during < len(plan.interruptible) else ""
+
+
+def moved(program: Program, plan: Plan) -> Iterator[Program]:
+    ordinary = _ordinary(program, plan)
+    for gone in reversed(ordinary):
+        others = [step for step in program.steps if step is not gone]
+        for place in range(len(others), -1, -1):
+            for kind in _kinds(plan):
+                yield _in_places(program, [*others[:place], Step(gone.identity, kind), *others[place:]])
+
+
+def refitted(program: Program, plan: Plan) -> Iterator[Program]:
+    for gone in reversed(program.steps):
+        shorter = program.without([gone.identity])
+        for step in _ordinary(shorter, plan):
+            for name in sorted(step.choices):
+                if lane_of(name) not in ENVIRONMENT_LANES:
+                    for value in range(REFITTED_VALUES_COUNT):
+                        if value != step.choices[name]:
+                            yield shorter.with_choice(step.identity, name, value)
+
+
+def joined(program: Program, plan: Plan) -> Iterator[Program]:
+    ordinary = _ordinary(program, plan)
+    pairs = [*zip(program.steps, program.steps[1:], strict=False), *zip(program.steps, program.steps[2:], strict=False)]
+    for first, second in reversed(pairs):
+        if first in ordinary and second in ordinary:
+            shorter = program.without([second.identity])
+            for kind in _kinds(plan):
+                steps = (Step(step.identity, kind) if step is first else step for step in shorter.steps)
+                yield from lowered_and_shifted(Program(tuple(steps)))
+
+
+def swapped(program: Program, plan: Plan) -> Iterator[Program]:
+    for gone in reversed(program.steps):
+        for other in reversed(_ordinary(program, plan)):
+            for kind in _kinds(plan):
+                if other is not gone and kind != other.operation:
+                    yield Program(
+                        tuple(
+                            Step(step.identity, kind) if step is other else step
+                            for step in program.steps
+                            if step is not gone
+                        )
+                    )
+
+
+def _kinds(plan: Plan) -> Sequence[str]:
+    return [plan.menu.names[index] for index in plan.menu.ordinary]
+
+
+def _ordinary(program: Program, plan: Plan) -> list[Step]:
+    """Steps that are no crashes."""
+    kinds = _kinds(plan)
+    return [step for step in program.steps if step.operation in kinds and step.operation not in RESERVED_NAMES]
+
+
+def _in_places(program: Program, steps: Sequence[Step]) -> Program:
+    """These steps under the identities of the program's, in order; what a crash takes is still taken of the same."""
+    identities = [step.identity for step in program.steps]
+    renamed = {step.identity: identity for step, identity in zip(steps, identities, strict=True)}
+    return Program(
+        tuple(Step(renamed[step.identity], step.operation, _renamed(step.choices, renamed)) for step in steps)
+    )
+
+
+def _renamed(choices: Mapping[str, int], renamed: Mapping[int, int]) -> dict[str, int]:
+    found = {}
+    for name, value in choices.items():
+        lane, _, rest = name.partition(".")
+        step, _, number = rest.partition(".")
+        if lane == "survivor" and step.isdecimal() and int(step) in renamed:
+            name = f"{lane}.{renamed[int(step)]}.{number}"
+        found[name] = value
+    return found

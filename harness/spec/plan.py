@@ -1,0 +1,192 @@
+"""Plans: a spec, one of its configurations and a mode, made ready to be run many times.
+
+Everything that does not depend on a run's choices is worked out here once: which operations there are, how their
+arguments are drawn, what the model wants to see. A spec that cannot be run is refused here, with a `SpecError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from harness.choices.mix import Menu
+from harness.choices.sources import RESERVED_NAMES
+from harness.scenario.verdict import Mode
+from harness.spec.generators import Generator, ResultsOf
+from harness.spec.spec import (
+    Background,
+    Configuration,
+    Crash,
+    Key,
+    Operation,
+    Reboot,
+    Spec,
+    Tier,
+    WriteBack,
+    Writes,
+)
+
+OPERATION: Final = 0
+BACKGROUND: Final = 1
+WRITE_BACK: Final = 2
+REBOOT: Final = 3
+CRASH: Final = 4
+
+# No argument may have these names.
+LANES = frozenset(
+    "again cut death device during entropy far fault flush inside recovery schedule steps strike survivor".split()  # noqa: SIM905
+)
+
+
+class SpecError(ValueError):
+    """The spec contradicts itself or lacks what the mode needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One operation of the spec, ready to be performed."""
+
+    name: str
+    kind: int
+    arguments: tuple[tuple[str, Generator], ...]
+    references: tuple[tuple[str, str], ...]  # (argument, operation whose results it is one of)
+    key_argument: str | None  # the call changes the key that this argument is
+    groups_of: Callable[[Any, Any], Any] | None  # or the groups of keys that this function gives
+    adopts: bool  # the model is given what the system returned
+    partial: Callable[[Any], Any] | None  # what an interrupted call had done by then, for the model to adopt
+    remembered: bool  # some `references` name this operation
+    model_sees: bool  # a background operation that the model has too
+    steps_max: int = 0
+    tier: Tier = "fine"
+    flushes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A spec ready to be run in one mode under one configuration."""
+
+    spec: Spec
+    configuration: Configuration
+    mode: Mode
+    menu: Menu
+    actions: tuple[Action, ...]
+    action_of: dict[str, Action]
+    write_back: Action | None
+    interruptible: tuple[Action, ...]  # what else the power may fail in the middle of
+    read: Callable[[Any, Any], Any] | None
+    settle: Callable[[Any, Key, Any], None] | None
+    reboots: bool
+    model_reopens: bool
+    dependency_types: dict[type, bool]  # grows as results are seen: which types are dependencies
+
+
+def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
+    """Raises `SpecError` if the spec cannot be run in this mode."""
+    model = spec.model()
+    _check_names(spec)
+    wanted = {
+        argument.operation
+        for operation in spec.operations
+        for argument in operation.arguments.values()
+        if isinstance(argument, ResultsOf)
+    }
+    actions = tuple(_compile_action(operation, model, wanted) for operation in spec.operations)
+    durability = spec.durability
+    return Plan(
+        spec=spec,
+        configuration=configuration,
+        mode=mode,
+        menu=_compile_menu(spec, actions, mode),
+        actions=actions,
+        action_of={action.name: action for action in actions},
+        write_back=next((action for action in actions if action.kind == WRITE_BACK), None),
+        interruptible=_interruptible(actions),
+        read=None if durability is None else durability.read,
+        settle=None if durability is None else durability.settle,
+        model_reopens=hasattr(model, "reopened"),
+        reboots=any(action.kind == REBOOT for action in actions),
+        dependency_types={type(None): False},
+    )
+
+
+def _check_names(spec: Spec) -> None:
+    names = [operation.name for operation in spec.operations]
+    if not names:
+        raise SpecError(f"spec {spec.name!r} has no operations")
+    for name in names:
+        if names.count(name) > 1 or name in RESERVED_NAMES:
+            raise SpecError(f"spec {spec.name!r}: operation name {name!r} is used twice or reserved")
+    for operation in spec.operations:
+        for argument, generator in operation.arguments.items():
+            if argument in LANES:
+                raise SpecError(f"spec {spec.name!r}: {operation.name} has an argument named like a lane, {argument!r}")
+            if isinstance(generator, ResultsOf) and generator.operation not in names:
+                raise SpecError(f"spec {spec.name!r}: {operation.name} wants results of {generator.operation!r}")
+        for flushed in operation.flushes if isinstance(operation, Crash) else ():
+            if flushed not in names:
+                raise SpecError(f"spec {spec.name!r}: a crash flushes {flushed!r}, which is no operation")
+    if any(isinstance(operation, Crash) for operation in spec.operations) and spec.durability is None:
+        raise SpecError(f"spec {spec.name!r}: a Crash needs a durability, to know what may be lost")
+
+
+def _compile_action(operation: Operation, model: Any, wanted: set[str]) -> Action:
+    key_argument, groups_of = _split_writes(operation)
+    return Action(
+        name=operation.name,
+        kind=_kind_of(operation),
+        arguments=tuple(
+            (name, argument) for name, argument in operation.arguments.items() if not isinstance(argument, ResultsOf)
+        ),
+        references=tuple(
+            (name, argument.operation)
+            for name, argument in operation.arguments.items()
+            if isinstance(argument, ResultsOf)
+        ),
+        key_argument=key_argument,
+        groups_of=groups_of,
+        adopts=operation.adopts,
+        partial=operation.partial,
+        remembered=operation.name in wanted,
+        model_sees=isinstance(operation, Background) and hasattr(model, operation.name),
+        steps_max=operation.steps_max if isinstance(operation, WriteBack) else 0,
+        tier=operation.tier if isinstance(operation, Crash) else "fine",
+        flushes=operation.flushes if isinstance(operation, Crash) else (),
+    )
+
+
+def _interruptible(actions: Sequence[Action]) -> tuple[Action, ...]:
+    return tuple(action for action in actions if action.kind not in (CRASH, WRITE_BACK))
+
+
+def _split_writes(operation: Operation) -> tuple[str | None, Callable[[Any, Any], Any] | None]:
+    writes: Writes | None = operation.writes
+    if not isinstance(writes, str):
+        return None, writes
+    if writes not in operation.arguments:
+        raise SpecError(f"operation {operation.name!r} writes {writes!r}, which is none of its arguments")
+    return writes, None
+
+
+def _kind_of(operation: Operation) -> int:
+    for kind, operation_class in (
+        (BACKGROUND, Background),
+        (WRITE_BACK, WriteBack),
+        (REBOOT, Reboot),
+        (CRASH, Crash),
+    ):
+        if isinstance(operation, operation_class):
+            return kind
+    return OPERATION
+
+
+def _compile_menu(spec: Spec, actions: tuple[Action, ...], mode: Mode) -> Menu:
+    indices = range(len(actions))
+    return Menu(
+        [action.name for action in actions],
+        [operation.weight for operation in spec.operations],
+        crashes=[index for index in indices if actions[index].kind == CRASH] if mode is Mode.CRASH else [],
+        ordinary=[index for index in indices if actions[index].kind != CRASH],
+        writers=[index for index in indices if actions[index].key_argument or actions[index].groups_of],
+        steps_mean=spec.steps_mean,
+    )

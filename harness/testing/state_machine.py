@@ -1,0 +1,196 @@
+"""A spec as ordinary tests: a Hypothesis state machine and whole programs, for pytest or unittest.
+
+    from shardstore.index_spec import SPEC
+    TestIndex = SPEC.as_test()
+
+gives one test a mode, configuration and kind. ``machine`` has one rule an operation, so that Hypothesis prints the
+steps and their draws; ``programs`` draws a whole program and runs it at once. Both are derandomized: they find
+the same things in every run, and keep no database. They are how a developer meets a spec; the fast runner behind
+``harness check`` tries many times as many scenarios.
+"""
+
+from __future__ import annotations
+
+import re
+import unittest
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from harness.choices.sources import RecordingSource
+from harness.cli.report import failing_sequence
+from harness.scenario.failures import ScenarioFailed
+from harness.scenario.history import History
+from harness.scenario.runner import run_scenario
+from harness.scenario.scenario import Scenario
+from harness.scenario.verdict import Counters, Mode, Run
+from harness.search.campaign import can_crash
+from harness.spec.plan import Plan, compile_plan
+from harness.spec.spec import Configuration, Spec
+from harness.testing.hypothesis_bridge import STEPS_MAX, DrawBelow, DrawnSource
+
+MAX_EXAMPLES = 25
+_MORE = st.integers(0, 9)  # 0: the program ends here, so that most have about ten steps
+_ENDING = -1
+
+
+class PropertyViolatedError(AssertionError):
+    """A run broke a property; the message is the failing sequence."""
+
+
+def _simplest(name: str, count: int) -> int:
+    return 0
+
+
+class _ToldSource(DrawnSource):
+    """Takes the step it is told to take; its draws go to whoever takes that step."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: True, lambda name, count: self.draw_below(name, count), 0)
+        self.upcoming = _ENDING
+        self.draw_below: DrawBelow = _simplest
+
+    def next_step(self) -> int:
+        self.step += 1
+        return self.upcoming
+
+
+class _SteppedRun:
+    """One recorded run that advances when told to."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._told = _ToldSource()
+        self._source = RecordingSource(self._told)
+        self._history = History()
+        self._counters = Counters()
+        self._scenario = Scenario(plan, self._source, self._counters, self._history)
+        self._over = False
+        self._source.begin(plan.menu)
+        self._guard(self._scenario.open)
+
+    def step(self, operation: int, draw_below: DrawBelow) -> None:
+        self._told.upcoming = operation
+        self._told.draw_below = draw_below
+        self._source.next_step()
+        self._guard(lambda: self._scenario.perform(operation))
+
+    def finish(self) -> None:
+        """The run's end, unless a step failed or was broken off."""
+        if not self._over:
+            self._told.upcoming = _ENDING
+            self._told.draw_below = _simplest
+            self._source.next_step()
+            self._guard(self._scenario.finish)
+
+    def _guard(self, advance: Callable[[], None]) -> None:
+        """A run that raises, be it only because Hypothesis has drawn enough, is over."""
+        over, self._over = self._over, True
+        try:
+            advance()
+        except ScenarioFailed as stop:
+            run = Run(stop.failure, self._counters, self._source.program(), tuple(self._history.lines))
+            raise _violated(self._plan.spec, self._plan.configuration, self._plan.mode, run) from None
+        self._over = over
+
+
+def _violated(spec: Spec, configuration: Configuration, mode: Mode, run: Run) -> PropertyViolatedError:
+    text = failing_sequence(run, spec=spec.name, mode=mode, configuration=configuration.name)
+    return PropertyViolatedError("\n" + text)
+
+
+def state_machine(spec: Spec, configuration: Configuration, mode: Mode) -> type[RuleBasedStateMachine]:
+    """A state machine with one rule for every operation that the mode allows."""
+    plan = compile_plan(spec, configuration, mode)
+
+    class Machine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stepped = _SteppedRun(plan)
+
+        def teardown(self) -> None:
+            self.stepped.finish()
+
+    rules = {name: _rule(name, index) for index, name in _rule_names(plan)}
+    return type(f"{_class_name(spec)}Machine", (Machine,), rules)
+
+
+def _rule_names(plan: Plan) -> list[tuple[int, str]]:
+    return [(index, _identifier(plan.menu.names[index])) for index in plan.menu.allowed]
+
+
+def _rule(name: str, index: int) -> Any:
+    def take(self: Any, data: st.DataObject) -> None:
+        self.stepped.step(index, _labelled(data))
+
+    take.__name__ = name  # what Hypothesis prints the step as
+    return rule(data=st.data())(take)
+
+
+def _labelled(data: st.DataObject) -> DrawBelow:
+    return lambda name, count: data.draw(st.integers(0, count - 1), label=name)
+
+
+def as_test(
+    spec: Spec,
+    *,
+    modes: Sequence[Mode] | None = None,
+    configurations: Sequence[str] | None = None,
+    max_examples: int = MAX_EXAMPLES,
+    steps_max: int = STEPS_MAX,
+) -> type[unittest.TestCase]:
+    """A test class for the spec; by default every mode it has steps for and all of its configurations."""
+    quiet = settings(
+        max_examples=max_examples,
+        stateful_step_count=steps_max,
+        derandomize=True,
+        phases=(Phase.generate, Phase.shrink),  # explaining would trace every line, and the sequence says it better
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    tests: dict[str, Any] = {}
+    for mode in modes or ([*Mode] if can_crash(spec) else [Mode.CONFORMANCE]):
+        for configuration in spec.configurations:
+            if configurations is None or configuration.name in configurations:
+                suffix = _identifier(f"{mode}_{configuration.name}")
+                tests[f"test_machine_{suffix}"] = _machine_test(spec, configuration, mode, quiet)
+                tests[f"test_programs_{suffix}"] = _programs_test(spec, configuration, mode, quiet, steps_max)
+    if not tests:
+        raise ValueError(f"spec {spec.name} has none of these configurations: {configurations}")
+    return type(f"Test{_class_name(spec)}", (unittest.TestCase,), tests)
+
+
+def _machine_test(spec: Spec, configuration: Configuration, mode: Mode, quiet: settings) -> Callable[[Any], None]:
+    def test(self: unittest.TestCase) -> None:
+        run_state_machine_as_test(state_machine(spec, configuration, mode), settings=quiet)
+
+    return test
+
+
+def _programs_test(
+    spec: Spec, configuration: Configuration, mode: Mode, quiet: settings, steps_max: int
+) -> Callable[[Any], None]:
+    def test(self: unittest.TestCase) -> None:
+        @quiet
+        @given(st.data())
+        def run_program(data: st.DataObject) -> None:
+            source = DrawnSource(lambda: data.draw(_MORE, label="more") > 0, _labelled(data), steps_max)
+            run = run_scenario(spec, configuration, mode, source, record=True)
+            if run.failure is not None:
+                raise _violated(spec, configuration, mode, run)
+
+        run_program()
+
+    return test
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def _class_name(spec: Spec) -> str:
+    return "".join(word.title() for word in re.split(r"\W|_", spec.name))

@@ -1,0 +1,343 @@
+"""The tracer: told by a spec what its system asks for, it watches the device and makes a `Trace` of one life.
+
+A spec's ``trace(system, tracer)`` is called once the system is open. From then on it must have the tracer told of
+
+    `submitted`     each write and reset, before the device can have it
+    `promised`      each change that some later write will carry
+    `follows`       of a write that was built on an earlier one, which that was
+    `settled`       an object that stands for nothing, to be waited for by whoever waits for nothing
+    `take_apart`    how to see what objects of a type stand for; others are asked for ``parts()``
+
+Objects that stand for something are looked at when they are first seen, and again before each event of the device as
+long as they show nothing: what has become persistent drops out of them, and a promise is bound late. Only a barrier
+makes things persistent, so nothing drops out unseen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from harness.trace.trace import Acknowledgement, Edge, Event, Node, Origin, Place, Stray, Trace
+from harness.world.medium import SimulatedMedium, Strike
+from harness.world.world import World
+
+Parts = Callable[[Any], Iterable[Any]]
+
+
+class _Growing:
+    """A node while its life lasts."""
+
+    __slots__ = (
+        "asked",
+        "built_on",
+        "data",
+        "dependency",
+        "issued",
+        "number",
+        "origin",
+        "passed",
+        "place",
+        "step",
+        "subject",
+        "waits_for",
+    )
+
+    def __init__(
+        self, number: int, step: int, origin: Origin, asked: int, place: Place | None, dependency: Any
+    ) -> None:
+        self.number = number
+        self.step = step
+        self.origin = origin
+        self.asked = asked
+        self.place = place
+        self.dependency = dependency
+        self.subject = ""
+        self.waits_for: list[Any] = []
+        self.built_on: list[Any] = []
+        self.data: bytes | None = None
+        self.issued: int | None = None
+        self.passed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Edges to try a system with, or without: (who waits, for what). Added ones hold whatever they are about."""
+
+    added: frozenset[tuple[Origin, Origin]] = frozenset()
+    removed: frozenset[tuple[Origin, Origin]] = frozenset()
+
+    def adds(self, after: Origin, before: Origin) -> bool:
+        return (after.plain(), before.plain()) in self.added
+
+    def removes(self, after: Origin, before: Origin) -> bool:
+        return (after, before) in self.removed
+
+
+NO_TRIAL = Trial()
+
+
+class _Promised(NamedTuple):
+    dependency: Any
+    step: int
+    operation: str
+    key: Any
+    noted: int
+
+
+class Tracer:
+    """Watches one life."""
+
+    def __init__(self, world: World, trial: Trial = NO_TRIAL) -> None:
+        self._position = world.position
+        self._base = tuple(medium.contents() for medium in world.media)
+        self._trial = trial
+        self._moment = 0
+        self._nodes: dict[Any, _Growing] = {}
+        self._numbered: list[_Growing] = []
+        self._parts: dict[Any, tuple[Any, ...]] = {}  # of whatever is no node; empty as long as it shows none
+        self._settled: dict[Any, None] = {}  # stand for nothing
+        self._take_apart: dict[type, Parts] = {}
+        self._queues: dict[tuple[int, int], deque[_Growing]] = {}
+        self._acknowledged: list[_Promised] = []
+        self._called_persistent: list[tuple[int, int]] = []
+        self._events: list[Event] = []
+        self._strays: list[Stray] = []
+        for medium in world.media:
+            medium.observe(self)
+
+    # -- for specs
+
+    def settled(self, dependency: Any) -> None:
+        """This object stands for nothing: whoever waits for it waits for nothing."""
+        self._settled[dependency] = None
+
+    def take_apart(self, kind: type, parts: Parts) -> None:
+        """How to see what an object of this type stands for; the others have a method ``parts()``."""
+        self._take_apart[kind] = parts
+
+    def submitted(
+        self, node: Any, medium: int, extent: int, page: int, page_count: int, origin: Origin, after: Any
+    ) -> None:
+        """A write, or, with no pages, a reset, was asked for. ``node`` stands for it; it waits for ``after``."""
+        growing = self._new(node, origin, Place(medium, extent, page, page_count), after)
+        self._queues.setdefault((medium, extent), deque()).append(growing)
+
+    def promised(self, node: Any, origin: Origin, after: Any, subject: str = "") -> None:
+        """A change was asked for, which some later write will carry: the one that ``node`` will be bound to."""
+        self._new(node, origin, None, after).subject = subject
+
+    def follows(self, node: Any, before: Any) -> None:
+        """The node was built on this one, as a record of a log is on the one before, and waits for it too."""
+        growing = self._nodes.get(node)
+        if growing is not None:
+            growing.waits_for.append(before)
+            growing.built_on.append(before)
+            self.look_at(before)
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether nodes shall wait for other things than the system has them wait for: see `prerequisites`."""
+        return self._trial != NO_TRIAL
+
+    def prerequisites(self, node: Any) -> tuple[list[Any], bool]:
+        """What this node shall wait for in a trial; and whether that is all, nothing being still to be asked for.
+
+        Of what is added, that is left out which waits for the node itself.
+        """
+        growing = self._nodes[node]
+        befores, is_complete = self._stands_for(growing.waits_for)
+        waits_for = [self._numbered[number] for number in befores]
+        found = [each for each in waits_for if not self._trial.removes(growing.origin, each.origin)]
+        if self._trial.added:
+            added = [each for each in self._numbered if self._trial.adds(growing.origin, each.origin)]
+            found += [each for each in added if each not in found and not self._reaches(each, growing)]
+        return [each.dependency for each in found], is_complete
+
+    def _reaches(self, start: _Growing, goal: _Growing) -> bool:
+        """Whether one node waits for another, or is it."""
+        seen: dict[int, None] = {}
+        stack = [start]
+        while stack:
+            each = stack.pop()
+            if each is goal:
+                return True
+            if each.number not in seen:
+                seen[each.number] = None
+                stack += [self._numbered[number] for number in self._stands_for(each.waits_for)[0]]
+        return False
+
+    def _new(self, node: Any, origin: Origin, place: Place | None, after: Any) -> _Growing:
+        growing = _Growing(len(self._nodes), self._position.step, origin, self._tick(), place, node)
+        self._nodes[node] = growing
+        self._numbered.append(growing)
+        growing.waits_for.append(after)
+        self.look_at(after)
+        return growing
+
+    @property
+    def moment(self) -> int:
+        return self._moment
+
+    def _tick(self) -> int:
+        self._moment += 1
+        return self._moment
+
+    # -- for the run
+
+    def acknowledged(self, dependency: Any, step: int, operation: str, key: Any = None) -> int:
+        """An operation returned this. Given back: the number of the acknowledgement."""
+        self._acknowledged.append(_Promised(dependency, step, operation, key, self._tick()))
+        if dependency is not None:
+            self.look_at(dependency)
+        return len(self._acknowledged) - 1
+
+    def called_persistent(self, number: int) -> None:
+        """The n-th acknowledgement was polled, and is persistent."""
+        self._called_persistent.append((self._moment, number))
+
+    def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
+        """The medium is about to do this."""
+        self._look_again()
+        moment = self._tick()
+        number = None
+        if kind == Strike.BARRIER:
+            self._pass_all(medium.index, moment)
+        else:
+            place = Place(medium.index, extent, page, len(data) // medium.page_size_bytes)
+            growing = self._take_from_queue(place)
+            if growing is None:
+                self._strays.append(Stray(moment, place))
+                return
+            growing.issued = moment
+            growing.data = None if kind == Strike.RESET else bytes(data)
+            number = growing.number
+        self._events.append(Event(moment, self._position.step, medium.index, number))
+
+    def _pass_all(self, medium: int, moment: int) -> None:
+        for each in self._nodes.values():
+            is_there = each.issued is not None and each.place is not None and each.place.medium == medium
+            if is_there and each.passed is None:
+                each.passed = moment
+
+    def _take_from_queue(self, place: Place) -> _Growing | None:
+        queue = self._queues.get((place.medium, place.extent), deque())
+        for growing in queue:
+            if growing.place == place:
+                queue.remove(growing)
+                return growing
+        return None
+
+    def outlook(self) -> tuple[object, ...]:
+        """What decides, together with the media, how the life can go on: a function of what happened, in any order."""
+        self._look_again()
+        waiting = sorted(
+            (each.step, each.origin, each.place or ())
+            for each in self._nodes.values()
+            if (each.issued is None if each.place is not None else not self._parts.get(each.dependency))
+        )
+        return (self._moment, *waiting)
+
+    # -- taking dependencies apart
+
+    def look_at(self, dependency: Any) -> None:
+        """Keep what it stands for now: later it may show less."""
+        stack = [dependency]
+        while stack:
+            each = stack.pop()
+            if each in self._nodes or each in self._settled or self._parts.get(each):
+                continue
+            parts = self._parts[each] = self._parts_of(each)
+            stack += reversed(parts)
+
+    def _look_again(self) -> None:
+        for each in [each for each, parts in self._parts.items() if not parts]:
+            self.look_at(each)
+        for growing in self._nodes.values():
+            if growing.place is None and not self._parts.get(growing.dependency):
+                parts = self._parts[growing.dependency] = self._parts_of(growing.dependency)
+                for part in parts:
+                    self.look_at(part)
+
+    def _parts_of(self, dependency: Any) -> tuple[Any, ...]:
+        take_apart = self._take_apart.get(type(dependency))
+        if take_apart is not None:
+            return tuple(take_apart(dependency))
+        return tuple(dependency.parts()) if hasattr(dependency, "parts") else ()
+
+    def _stands_for(self, dependencies: Iterable[Any]) -> tuple[dict[int, None], bool]:
+        """Numbers of the nodes, and whether they are all: nothing is left that may still stand for more."""
+        found: dict[int, None] = {}
+        is_complete = True
+        seen: dict[Any, None] = {}
+        stack = list(dependencies)
+        while stack:
+            each = stack.pop()
+            if each in seen or each in self._settled:
+                continue
+            seen[each] = None
+            growing = self._nodes.get(each)
+            if growing is not None:
+                found[growing.number] = None
+            elif self._parts.get(each):
+                stack += reversed(self._parts[each])
+            else:
+                is_complete = False
+        return found, is_complete
+
+    def stands_for(self, dependency: Any) -> tuple[Sequence[int], bool]:
+        """Numbers of the nodes that a dependency stands for, and whether they are all."""
+        found, is_complete = self._stands_for([dependency])
+        return tuple(found), is_complete
+
+    # -- the trace
+
+    def finish(self) -> Trace:
+        """The life is over."""
+        self._look_again()
+        edges: list[Edge] = []
+        built_on: list[Edge] = []
+        unbound: list[int] = []
+        for growing in self._nodes.values():
+            befores, is_complete = self._stands_for(growing.waits_for)
+            edges += [Edge(before, growing.number) for before in befores]
+            built_on += [Edge(before, growing.number) for before in self._stands_for(growing.built_on)[0]]
+            if not is_complete:
+                unbound.append(growing.number)
+        return Trace(
+            self._base,
+            tuple(self._node(growing) for growing in self._nodes.values()),
+            tuple(edges),
+            tuple(built_on),
+            frozenset(unbound),
+            tuple(self._acknowledgement(each) for each in self._acknowledged),
+            tuple(self._events),
+            tuple(self._strays),
+            tuple(self._called_persistent),
+        )
+
+    def _node(self, growing: _Growing) -> Node:
+        carrier = None
+        if growing.place is None:
+            carriers, _ = self._stands_for(self._parts.get(growing.dependency, ()))
+            carrier = next(iter(carriers), None)
+        return Node(
+            growing.number,
+            growing.step,
+            growing.origin,
+            growing.asked,
+            growing.place,
+            growing.data,
+            growing.issued,
+            growing.passed,
+            carrier,
+            growing.subject,
+        )
+
+    def _acknowledgement(self, each: _Promised) -> Acknowledgement:
+        if each.dependency is None:
+            return Acknowledgement(each.step, each.operation, each.key, (), is_complete=False, noted=each.noted)
+        nodes, is_complete = self._stands_for([each.dependency])
+        return Acknowledgement(each.step, each.operation, each.key, tuple(nodes), is_complete, each.noted)

@@ -1,0 +1,165 @@
+"""The seam of the sequential checks: one task, locks that check for misuse, waits that do the work waited for.
+
+Guarantees. Taking a monitor twice, or releasing, notifying or waiting without holding it, raises `LockMisuse`. A wait
+that nothing can satisfy raises `Deadlock`, and so does one still unsatisfied after `WAIT_STEPS_MAX` steps. Identifiers
+never repeat within a world, whatever variant was chosen. After a crash every use raises `DeadMedium`. All of these
+derive from `BaseException`, so that no store can swallow them.
+
+Not promised: anything about races. One task runs, so only misuse that one task can show is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+from harness.choices.sources import Source
+from harness.world.medium import DeadMedium
+
+WAIT_STEPS_MAX = 100_000
+
+_IDENTIFIER_SIZE_BYTES = 16
+_IDENTIFIER_MASK = (1 << 8 * _IDENTIFIER_SIZE_BYTES) - 1
+# Odd, so that multiples of it do not repeat below 2**128, nor their low bytes among themselves; the golden
+# ratio's bits, so that they look like noise.
+_IDENTIFIER_FACTOR = 0x9E3779B97F4A7C15F39CC0605CEDC835
+
+_FREE, _HELD, _DEAD = 0, 1, 2
+
+
+class LockMisuse(BaseException):
+    """A monitor was used as no lock allows."""
+
+
+class Deadlock(BaseException):
+    """A wait that cannot end, or did not within its bound."""
+
+
+class Monitor:
+    """A lock and a condition for a single task."""
+
+    __slots__ = ("_state", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._state = _FREE
+
+    def __enter__(self) -> None:
+        if self._state:
+            self._refuse("acquired twice")
+        self._state = _HELD
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if self._state == _HELD:
+            self._state = _FREE
+        elif error is None:  # else let the first trouble through
+            self._refuse("released unheld")
+
+    def acquire(self) -> None:
+        if self._state:
+            self._refuse("acquired twice")
+        self._state = _HELD
+
+    def release(self) -> None:
+        if self._state != _HELD:
+            self._refuse("released unheld")
+        self._state = _FREE
+
+    def notify_all(self) -> None:
+        if self._state != _HELD:
+            self._refuse("notified unheld")
+
+    def wait_until(self, done: Callable[[], bool], progress: Callable[[], bool]) -> None:
+        """Run ``progress()`` one step at a time until ``done()``. Both are called with the monitor held."""
+        if self._state != _HELD:
+            self._refuse("waited on unheld")
+        for _ in range(WAIT_STEPS_MAX):
+            if done():
+                return
+            if not progress() and not done():
+                raise Deadlock(f"nothing can end the wait on {self.name!r}")
+            if self._state != _HELD:
+                self._refuse("let go by the work waited for")
+        raise Deadlock(f"livelock: the wait on {self.name!r} took more than {WAIT_STEPS_MAX} steps")
+
+    def set_aside(self) -> int:
+        """Free it for a moment; `put_back` what this gives."""
+        state = self._state
+        if state == _HELD:
+            self._state = _FREE
+        return state
+
+    def put_back(self, state: int) -> None:
+        if self._state != _DEAD:
+            self._state = state
+
+    def kill(self) -> None:
+        self._state = _DEAD
+
+    def _refuse(self, what: str) -> None:
+        if self._state == _DEAD:
+            raise DeadMedium(f"the world of monitor {self.name!r} has crashed")
+        raise LockMisuse(f"monitor {self.name!r} {what}")
+
+
+class SequentialSeam:
+    """Monitors, identifiers and open decisions of one life of a world, from opening to crash or shutdown."""
+
+    __slots__ = ("_choose", "_choose_rare", "_collisions", "_dead", "_monitors", "_serials", "_variant_count")
+
+    def __init__(self, source: Source, serials: Iterator[int], collisions: Sequence[bytes]) -> None:
+        if any(len(suffix) > _IDENTIFIER_SIZE_BYTES // 2 for suffix in collisions):
+            raise ValueError("a collision may take at most half of an identifier")
+        self._choose = source.choose
+        self._choose_rare = source.choose_rare
+        self._serials = serials
+        self._collisions = tuple(collisions)
+        self._variant_count = 1 + len(collisions)
+        self._monitors: list[Monitor] = []
+        self._dead = False
+
+    def monitor(self, name: str) -> Monitor:
+        self._check_alive()
+        monitor = Monitor(name)
+        self._monitors.append(monitor)
+        return monitor
+
+    def unique_id(self) -> bytes:
+        """16 bytes never given before in this world: a serial, and rarely a chosen ending."""
+        if self._dead:
+            self._check_alive()
+        number = next(self._serials) * _IDENTIFIER_FACTOR & _IDENTIFIER_MASK
+        identifier = number.to_bytes(_IDENTIFIER_SIZE_BYTES, "little")
+        variant = self._choose_rare("entropy", self._variant_count)
+        if variant:
+            suffix = self._collisions[variant - 1]
+            identifier = identifier[: _IDENTIFIER_SIZE_BYTES - len(suffix)] + suffix
+        return identifier
+
+    def choose(self, count: int) -> int:
+        """Which of ``count`` legal ways to go on the system takes."""
+        if self._dead:
+            self._check_alive()
+        return self._choose("device", count)
+
+    @contextmanager
+    def held_monitors_aside(self) -> Iterator[None]:
+        """Let the harness ask the system something in the middle of a call, as another task could from outside."""
+        states = [monitor.set_aside() for monitor in self._monitors]
+        try:
+            yield
+        finally:
+            for monitor, state in zip(self._monitors, states, strict=True):
+                monitor.put_back(state)
+
+    def kill(self) -> None:
+        self._dead = True
+        for monitor in self._monitors:
+            monitor.kill()
+
+    def _check_alive(self) -> None:
+        if self._dead:
+            raise DeadMedium("the world of this seam has crashed")

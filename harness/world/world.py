@@ -1,0 +1,121 @@
+"""The world a system under check lives in: its media and its seam, across reboots and crashes.
+
+Each reboot or crash gives new media and a new seam; those of before are dead, so a system that was left behind can do
+nothing more. Identifiers go on where they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+from harness.choices.sources import Source
+from harness.spec.spec import Configuration, MediumShape, Tier
+from harness.world.medium import DevicePosition, Loss, SimulatedMedium, Strike
+from harness.world.sequential_seam import SequentialSeam
+
+NewMedium = Callable[[MediumShape, int, DevicePosition], SimulatedMedium]  # of a shape, at an index
+
+
+class Serials:
+    """1, 2, 3, ... and how many of them were given out."""
+
+    __slots__ = ("given_count",)
+
+    def __init__(self) -> None:
+        self.given_count = 0
+
+    def __iter__(self) -> Serials:
+        return self
+
+    def __next__(self) -> int:
+        self.given_count += 1
+        return self.given_count
+
+
+class World:
+    """``configuration``, ``media`` and ``seam`` are what a system opens itself on.
+
+    ``kept`` survives reboots and crashes: whatever a system's fakes and stand-ins must not lose.
+    """
+
+    __slots__ = ("_serials", "_source", "configuration", "kept", "media", "position", "seam")
+
+    def __init__(self, configuration: Configuration, source: Source, new_medium: NewMedium = SimulatedMedium) -> None:
+        self._source = source
+        self._serials = Serials()
+        self.configuration = configuration
+        self.kept: dict[str, Any] = {}
+        self.position = DevicePosition()
+        self.media = tuple(new_medium(shape, index, self.position) for index, shape in enumerate(configuration.media))
+        self.seam = self._new_seam()
+
+    @property
+    def step(self) -> int:
+        """Identity of the step under way."""
+        return self.position.step
+
+    @property
+    def identifiers_count(self) -> int:
+        """How many identifiers were given out."""
+        return self._serials.given_count
+
+    def resume(self, media: Sequence[Sequence[bytes]], kept: Mapping[str, Any], identifiers_count: int) -> None:
+        """Go on where another world was, all of its media's contents persistent."""
+        for medium, extents in zip(self.media, media, strict=True):
+            medium.hold(extents)
+        self.kept.update(kept)
+        self._serials.given_count = identifiers_count
+
+    def contents(self) -> list[bytes]:
+        """What every extent of every medium holds."""
+        return [extent for medium in self.media for extent in medium.contents()]
+
+    def legal_states_count(self) -> int:
+        """In how many ways a crash may leave the media now."""
+        return prod(medium.legal_states_count() for medium in self.media)
+
+    def begin_step(self, identity: int) -> None:
+        self.position.step = identity
+        self.position.issued_count = 0
+
+    def fail_power_after(self, strike: Strike, count: int, at_cut: Callable[[], None] | None = None) -> None:
+        """From here on count events; after so many the power fails, in the middle of whatever the system does.
+
+        ``at_cut`` is called at that moment.
+        """
+        self.position.arm(strike, count, at_cut)
+        for medium in self.media:
+            medium.watch(True)
+
+    def keep_power(self) -> None:
+        """The power no longer fails by itself."""
+        self.position.disarm()
+        for medium in self.media:
+            medium.watch(False)
+
+    @property
+    def is_power_cut(self) -> bool:
+        return self.position.is_cut
+
+    def crash(self, tier: Tier = "fine") -> Sequence[Loss]:
+        """The device stops; the source chooses what survives. Says what was lost."""
+        self.position.disarm()
+        choose_survivor = self._source.choose_at
+        self.media = tuple([medium.crash_image(choose_survivor, tier) for medium in self.media])
+        self._replace_seam()
+        return [loss for medium in self.media for loss in medium.losses]
+
+    def reboot(self) -> None:
+        """The system's process is gone. Everything that was issued is there, but no more past a barrier than before."""
+        self.position.disarm()
+        self.media = tuple([medium.reopen() for medium in self.media])
+        self._replace_seam()
+
+    def _replace_seam(self) -> None:
+        self.seam.kill()
+        self.seam = self._new_seam()
+
+    def _new_seam(self) -> SequentialSeam:
+        return SequentialSeam(self._source, self._serials, self.configuration.collisions)

@@ -1,0 +1,155 @@
+"""What is printed: a failing sequence that explains itself, within 100 columns, the same without colour."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from harness.choices.program import Program, Step
+from harness.cli.report import (
+    MEANINGS,
+    WIDTH_MAX,
+    Progress,
+    comments,
+    failing_sequence,
+    figures,
+    make_console,
+    print_verdicts,
+    rate,
+)
+from harness.scenario.verdict import Answer, Counters, Failure, Mode, Run, Verdict
+from harness.search.campaign import CheckPlan
+
+FAILURE = Failure("persistence", 4, "crash", "outcome", "None", "b'a'")
+RUN = Run(
+    FAILURE,
+    Counters(scenarios=1, operations=3, crashes=1),
+    Program((Step(1, "put"), Step(4, "crash", {"survivor.1.0": 1}))),
+    (
+        "1 put(key=b'a', payload=b'a')",
+        "1 -> pending",
+        "4 crash",
+        "4 polled: 1 put b'a' persistent",
+        "4 lost: entry 0 of step 1 (write of 1 page to medium 0, extent 0 from page 0): all of it",
+        "4 recovered b'a': None (allowed: b'a')",
+        "4 violated persistence at outcome",
+        "4 answered: None",
+        "4 allowed: b'a'",
+    ),
+)
+VERDICT = Verdict(
+    "toy", Mode.CRASH, "zoned", Answer.VIOLATED, Counters(scenarios=200, operations=6_000), 0.5, run=RUN, scenario=7
+)
+
+EXPECTED = """\
+persistence violated: toy, crash, zoned
+  after a crash each key reads as its last persistent operation left it, or a later one
+
+    1  put(key=b'a', payload=b'a')
+          -> pending
+    4  crash
+          polled: 1 put b'a' persistent
+          lost: entry 0 of step 1 (write of 1 page to medium 0, extent 0 from page 0): all of it
+          recovered b'a': None (allowed: b'a')
+
+  broken at        step 4, crash (outcome)
+  system answered  None
+  model allows     b'a'
+
+  2 operations, certified minimal: without any one of them, or with one choice zero or one less,
+  this does not fail.
+
+  harness replay fuzz_corpus/x.case
+"""
+
+
+def test_a_failing_sequence_tells_the_whole_story() -> None:
+    text = failing_sequence(
+        RUN,
+        spec="toy",
+        mode=Mode.CRASH,
+        configuration="zoned",
+        certified=True,
+        command="harness replay fuzz_corpus/x.case",
+    )
+    assert text == EXPECTED
+
+
+def test_what_is_not_certified_is_never_called_minimal() -> None:
+    text = failing_sequence(RUN, spec="toy", mode=Mode.CRASH, configuration="zoned", certified=False)
+    assert "not certified minimal" in text
+    assert "minimal" not in failing_sequence(RUN, spec="toy", mode=Mode.CRASH, configuration="zoned")
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.text()), max_size=5), st.text(), st.text())
+def test_every_line_fits(history: list[tuple[int, str]], answered: str, allowed: str) -> None:
+    lines = tuple(f"{step} {' '.join(text.split())}" for step, text in history)
+    run = replace(RUN, history=lines, failure=replace(FAILURE, answered=answered * 9, allowed=allowed * 9))
+    text = failing_sequence(run, spec="toy", mode=Mode.CRASH, configuration="zoned", story="a long story " * 20)
+    assert max(map(len, text.splitlines())) <= WIDTH_MAX
+
+
+def test_a_run_that_did_not_fail_has_no_failing_sequence() -> None:
+    with pytest.raises(ValueError, match="did not fail"):
+        failing_sequence(replace(RUN, failure=None), spec="toy", mode=Mode.CRASH, configuration="zoned")
+
+
+def test_comments_put_a_step_on_one_line() -> None:
+    assert comments(RUN.history)[1] == "put(key=b'a', payload=b'a') -> pending"
+    assert comments(RUN.history)[4].startswith("crash; polled: 1 put b'a' persistent; lost: ")
+
+
+def test_every_property_the_engine_names_has_a_meaning() -> None:
+    """Taken from the failures the engine makes; a new property needs a line for people."""
+    engine = {"conformance", "persistence", "forward progress", "recovery", "invariant"}
+    engine |= {"device", "deadlock", "lock misuse", "unexpected error"}
+    assert engine == set(MEANINGS)
+
+
+def printed(*verdicts: Verdict) -> str:
+    out = io.StringIO()
+    print_verdicts(Console(file=out, width=WIDTH_MAX), verdicts)
+    return out.getvalue()
+
+
+def test_the_table_has_every_figure_and_fits_even_after_a_long_night() -> None:
+    many = Counters(scenarios=250_000_000, operations=7_500_000_000, crashes=250_000_000, crashes_interesting=9_900_000)
+    text = printed(replace(VERDICT, spec="chunk_store", configuration="zoned small", counters=many, seconds=60_000))
+    for figure in ("chunk_store", "crash", "zoned small", "250.0M", "9,900,000", "4,167"):
+        assert figure in text
+    assert "violated" in text
+    assert max(map(len, text.splitlines())) <= WIDTH_MAX
+
+
+def test_unknown_always_says_why() -> None:
+    text = printed(replace(VERDICT, answer=Answer.UNKNOWN, run=None, reason="none of 3 crashes was interesting"))
+    assert "unknown: toy, crash, zoned: none of 3 crashes was interesting" in text
+
+
+def test_figures_for_machines_are_the_ones_printed() -> None:
+    found = figures(VERDICT)
+    assert found["scenarios"] == 200
+    assert found["scenarios_per_core_second"] == rate(VERDICT.counters, VERDICT.seconds) == 400
+    assert found["failure"]["place"] == "outcome"
+    assert found["scenario"] == 7
+
+
+def test_no_time_is_no_rate() -> None:
+    assert rate(Counters(scenarios=5), 0.0) == 0
+
+
+def test_progress_is_plain_and_rare_where_there_is_no_terminal() -> None:
+    out = io.StringIO()
+    with Progress(Console(file=out, width=WIDTH_MAX), [CheckPlan("toy.py", "toy", Mode.CRASH, "zoned")]) as progress:
+        for _ in range(100):
+            progress(0, Counters(scenarios=1), 0.1)
+    assert out.getvalue() == ""
+
+
+def test_a_console_never_grows_past_the_width() -> None:
+    assert make_console().width <= WIDTH_MAX
