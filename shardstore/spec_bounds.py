@@ -33,12 +33,6 @@ def in_memory(node: Node) -> Hashable:
     return tuple(store.scheduler.on_its_way() for store in node.in_service())
 
 
-def device_options(node: Node) -> tuple[int, bool]:
-    """Those of a node of one disk."""
-    (store,) = node.in_service()
-    return store.scheduler.options()
-
-
 NODE = Bounds(
     operations=[
         Operation("put", key=sampled([b"a", b"b"]), value=sampled([_ONE, _SPILLING]), writes="key"),
@@ -60,6 +54,5 @@ NODE = Bounds(
         "dead tail": f"{_TAIL} 6 crash survivor.5.0=1",  # its last two bytes, equal to a frame's first two, are gone
     },
     in_memory=in_memory,
-    device_options=device_options,
     flushes=("flush", "flush_buffers"),
 )

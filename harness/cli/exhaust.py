@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,8 +47,6 @@ class Part:
     operations_max: int
     first_call: int | None
     seconds: float | None  # for it alone; None: as long as it takes
-    by_code: bool
-    pacing: bool = True
 
     @property
     def place(self) -> tuple[str, str]:
@@ -81,7 +79,6 @@ def exhaust_spec(
     configuration: str | None,
     starts: Sequence[str],
     seconds: float | None,
-    by_code: bool,
     jobs: int,
     json_path: Path | None,
     corpus: Path,
@@ -95,8 +92,8 @@ def exhaust_spec(
         raise SpecError(f"{argument}: no spec with bounds to exhaust")
     all_results: list[tuple[LoadedSpec, Result]] = []
     for each in bounded:
-        parts = _parts(each, operations_max, configuration, starts, seconds, by_code, jobs)
-        results = _merge(run_alike(parts, jobs, folder, _note_progress(console, len(parts))))
+        parts = _parts(each, operations_max, configuration, starts, seconds, jobs)
+        results = _merge(run_parts(parts, jobs, folder, _note_progress(console, len(parts))))
         print_results(console, each.spec.name, operations_max, results)
         all_results += [(each, result) for result in results]
     paths = [_save(console, each, result, corpus, folder) for each, result in all_results]
@@ -112,7 +109,6 @@ def _parts(
     configuration: str | None,
     starts: Sequence[str],
     seconds: float | None,
-    by_code: bool,
     jobs: int,
 ) -> list[Part]:
     spec = each.spec
@@ -133,22 +129,11 @@ def _parts(
     ]
     share = None if seconds is None else seconds * jobs / len(combinations)
     return [
-        Part(each.path, spec.name, setting, start, depth, first, share, by_code)
-        for setting, start, depth, first in combinations
+        Part(each.path, spec.name, setting, start, depth, first, share) for setting, start, depth, first in combinations
     ]
 
 
-def run_alike(parts: Sequence[Part], jobs: int, folder: Path, note: Callable[[int, Tally], None]) -> list[Done]:
-    """All parts; where one has given up pacing the others of its place are run again without."""
-    found = _run(parts, jobs, folder, note)
-    decided = {done.part.place for done in found if done.exhausted.run is not None or not done.exhausted.tally.programs}
-    unpaced = {done.part.place for done in found if not done.exhausted.is_paced} - decided
-    alone = [done.part for done in found if done.exhausted.is_paced and done.part.place in unpaced]
-    again = iter(_run([replace(part, pacing=False) for part in alone], jobs, folder, note))
-    return [next(again) if done.part in alone else done for done in found]
-
-
-def _run(parts: Sequence[Part], jobs: int, folder: Path, note: Callable[[int, Tally], None]) -> list[Done]:
+def run_parts(parts: Sequence[Part], jobs: int, folder: Path, note: Callable[[int, Tally], None]) -> list[Done]:
     """All parts, in their order; of what is violated already, those not begun are left out.
 
     So are, after Ctrl-C, all that were not begun, and what they are of is not complete.
@@ -212,8 +197,6 @@ def run_part(part: Part, folder: Path) -> Done:
         part.operations_max,
         first_call=part.first_call,
         deadline=deadline,
-        pacing=part.pacing,
-        by_code=part.by_code,
         recoveries=recoveries,
     )
     if found.run is not None:
@@ -269,7 +252,7 @@ def _result(configuration: str, start: str, parts: Sequence[Done]) -> Result:
     if troubles or not tally.states:
         reason = troubles[0] if troubles else "nothing was judged"
         return Result(configuration, start, Answer.UNKNOWN, tally, core_seconds, reason=reason)
-    is_exhausted = tally.is_complete and tally.states_judged == tally.states and not tally.histories_skipped
+    is_exhausted = tally.is_complete and tally.states_judged == tally.states
     answer = Answer.HOLDS if is_exhausted else Answer.NONE_FOUND
     return Result(configuration, start, answer, tally, core_seconds)
 

@@ -143,7 +143,6 @@ def check(
 @click.option(
     "--seconds", metavar="S", type=click.FloatRange(min=0, min_open=True), help="Stop in time, and say so; else never."
 )
-@click.option("--by-code", is_flag=True, help="Judge one of all states in which the same code's writes survive alike.")
 @_jobs_option
 @_json_option
 @_corpus_option
@@ -153,7 +152,6 @@ def exhaust(
     configuration: str | None,
     starts: tuple[str, ...],
     seconds: float | None,
-    by_code: bool,
     jobs: int | None,
     json_path: Path | None,
     corpus: Path,
@@ -164,9 +162,7 @@ def exhaust(
     _check_writable(json_path)
     _check_folder(corpus)
     with _one_line_errors():
-        return exhaust_spec(
-            spec, operations, configuration, starts, seconds, by_code, jobs or _core_count(), json_path, corpus
-        )
+        return exhaust_spec(spec, operations, configuration, starts, seconds, jobs or _core_count(), json_path, corpus)
 
 
 @harness.command()

@@ -33,7 +33,7 @@ from harness.scenario.observation import (
 from harness.scenario.runner import replay_program
 from harness.scenario.scenario import CUT_EVENTS_MAX, CUT_FAR_MAX, Recovered, Scenario
 from harness.scenario.verdict import Counters, Mode, Run
-from harness.search.exploring import Explorer, Moment, PacingBroken, Pick, Schedule, Visited
+from harness.search.exploring import Explorer, Moment, Pick, Schedule, Visited
 from harness.search.recoveries import Recoveries
 from harness.spec.plan import BACKGROUND, CRASH, OPERATION, Action, Plan, SpecError, compile_plan
 from harness.spec.spec import DRAIN_STEPS_MAX, Configuration, Key, Spec
@@ -46,7 +46,6 @@ class Tally:
 
     programs: int = 0
     states_judged: int = 0
-    histories_skipped: int = 0  # of a state, by code: the same code's writes survived alike in one that was judged
     schedules: int = 0
     moments: int = 0
     states: int = 0
@@ -67,7 +66,6 @@ class Exhausted:
     tally: Tally
     run: Run | None = None
     trouble: str = ""  # a violation that did not show again when replayed
-    is_paced: bool = False  # whether drainings were paced
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,29 +162,16 @@ def exhaust(
     first_call: int | None = None,
     deadline: float | None = None,
     merging: bool = True,
-    pacing: bool = True,
-    by_code: bool = False,
     recoveries: Recoveries | None = None,
 ) -> Exhausted:
     """Programs from one start; with ``first_call`` only those that begin with that call of the alphabet.
 
-    ``by_code`` judges of all states in which the writes of the same code survived in the same way only the first, as
-    Pathfinder does (Gu et al., 2025); then not every legal state is tried. ``deadline`` is a `time.perf_counter`;
-    past it the tally is not complete. ``recoveries`` are those of other programs from the same start, to be used and
-    added to. ``pacing`` goes off where it was seen that it may lose something; then all is tried anew. Raises
-    `SpecError` for a spec or a start that cannot be used.
+    ``deadline`` is a `time.perf_counter`; past it the tally is not complete. ``recoveries`` are those of other programs
+    from the same start, to be used and added to. Raises `SpecError` for a spec or a start that cannot be used.
     """
-    if by_code and spec.trace is None:
-        raise SpecError(f"spec {spec.name!r} has no trace to tell by which code a write was asked for")
     program = parse_start(spec, start)
     shared = recoveries if recoveries is not None else recoveries_of(spec, configuration)
-    part = _Part(spec, configuration, program, operations_max, deadline, merging, pacing, by_code, shared)
-    try:
-        return part.run(first_call)
-    except PacingBroken:
-        return _Part(spec, configuration, program, operations_max, deadline, merging, False, by_code, shared).run(
-            first_call
-        )
+    return _Part(spec, configuration, program, operations_max, deadline, merging, shared).run(first_call)
 
 
 def recovered_state(plan: Plan, start: Program) -> Recovered | None:
@@ -216,15 +201,13 @@ class _Part:
         operations_max: int,
         deadline: float | None,
         merging: bool,
-        pacing: bool,
-        by_code: bool,
         recoveries: Recoveries,
     ) -> None:
         assert spec.bounds is not None
         self.bounded = spec.bounded()
         self.tally = Tally()
         self._plan = _plan(spec, configuration)
-        self.explorer = Explorer(self._plan, spec.bounds, Counters(), merging=merging, pacing=pacing)
+        self.explorer = Explorer(self._plan, spec.bounds, Counters(), merging=merging)
         self._alphabet = alphabet(spec, configuration)
         self._start = start
         self._run_up = start.steps  # what of the start is run again for every program
@@ -233,13 +216,10 @@ class _Part:
         self._deadline = deadline
         self._extents: dict[bytes, int] = {}  # numbered, so that an image's name is short
         self._flushes = tuple(spec.bounds.flushes)
-        self.by_code = self.explorer.names_code = by_code
-        self.judged_codes: set[Hashable] = set()
         self._recoveries = recoveries
         self._recoveries_before_count = self._recoveries.run_count
 
     def run(self, first_call: int | None) -> Exhausted:
-        """Raises `PacingBroken`."""
         run, trouble = None, ""
         try:
             self._explore(first_call)
@@ -253,7 +233,7 @@ class _Part:
                 run = again
         self.tally.schedules = self.explorer.schedules_count
         self.tally.recoveries = self._recoveries.run_count - self._recoveries_before_count
-        return Exhausted(self.tally, run, trouble, self.explorer.pacing)
+        return Exhausted(self.tally, run, trouble)
 
     def _explore(self, first_call: int | None) -> None:
         if self._start.steps and self._plan.action_of[self._start.steps[-1].operation].kind == CRASH:
@@ -363,9 +343,6 @@ class _Judged:
                 if history in self._done:
                     continue
                 self._done.add(history)
-                if part.by_code and self._is_represented(moment, left):
-                    part.tally.histories_skipped += 1
-                    continue
                 if name not in self._images.judged:
                     self._images.judged.add(name)
                     part.tally.states_judged += 1
@@ -376,16 +353,6 @@ class _Judged:
                 self._passed.add(judged)
                 if self._finding(schedule, moment, observation) is not None:
                     raise _Violation(self._crashed(moment, left))
-
-    def _is_represented(self, moment: Moment, left: Sequence[Remains]) -> bool:
-        """Whether a state was judged in which the same code's writes survived in the same way."""
-        choices = {name: value for remains in left for name, value in remains.choices.items()}
-        fates = sorted((str(origin), choices.get(name, 0)) for name, origin in moment.asked_by.items())
-        code = (self._steps[-1].operation, moment.is_end, frozenset(moment.states), tuple(fates))
-        if code in self._part.judged_codes:
-            return True
-        self._part.judged_codes.add(code)
-        return False
 
     def _finding(self, schedule: Schedule, moment: Moment, observation: Observation) -> Finding | None:
         if observation.finding is not None:

@@ -8,14 +8,11 @@ A schedule is left where an earlier one has been in the same state: the same on 
 memory (`Bounds.in_memory`). At a moment within an operation it is not known yet what the operation changes; such
 moments are given out once it has returned, with its changes counted as not persistent; a schedule that is left in its
 middle runs to its end for that, and is not looked at any more.
-
-In a draining barriers come after a single write, or after all that is ready (`harness/search/pacing.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from harness.choices.program import Program, Step
@@ -25,10 +22,8 @@ from harness.scenario.failures import ScenarioFailed
 from harness.scenario.ledger import PENDING, Ledger
 from harness.scenario.scenario import Recovered, Scenario
 from harness.scenario.verdict import Counters, Failure
-from harness.search.pacing import Pacer
 from harness.spec.plan import WRITE_BACK, Plan
 from harness.spec.spec import Bounds
-from harness.trace.origins import Origins
 from harness.world.legal_images import Image, LegalImages, Remains
 from harness.world.medium import SimulatedMedium, Strike
 
@@ -47,7 +42,6 @@ class Moment(NamedTuple):
     is_end: bool  # the step is over
     states: tuple[str, ...]  # of the ledger's writes, those the step was still to make included
     images: Sequence[tuple[Image, tuple[Remains, ...]]]
-    asked_by: Mapping[str, Hashable]  # of each entry not past a barrier, by its survivor choice; empty unless asked for
     picks: tuple[Pick, ...]  # of the device, up to here
 
 
@@ -74,10 +68,6 @@ class Visited:
         self.moments: set[Hashable] = set()
 
 
-class PacingBroken(BaseException):
-    """The system is not one of which a paced draining shows all: what was explored so far may lack something."""
-
-
 class _Merged(BaseException):
     """An earlier schedule was in this state."""
 
@@ -85,7 +75,7 @@ class _Merged(BaseException):
 class ExploringSource(ReplaySource):
     """A program whose device choices after step ``first`` are ``fixed``, and behind these every combination."""
 
-    __slots__ = ("_before_pick", "_first", "_fixed", "_options", "_picks", "_trail", "is_over")
+    __slots__ = ("_before_pick", "_first", "_fixed", "_picks", "_trail", "is_over")
 
     def __init__(self, program: Program, first: int, fixed: Sequence[Pick], trail: Trail) -> None:
         self._first = first
@@ -93,7 +83,6 @@ class ExploringSource(ReplaySource):
         self._picks: list[Pick] = []
         self._trail = trail
         self._before_pick: Callable[[], None] | None = None
-        self._options: Callable[[int], Sequence[int]] = range
         self.is_over = False
         super().__init__(program, strict=False)
 
@@ -103,23 +92,17 @@ class ExploringSource(ReplaySource):
         if len(self._picks) < len(self._fixed):
             value = self._fixed[len(self._picks)].value
         else:
-            options = self._options(count)
             if self._before_pick is not None and self._trail.is_at_end():
                 self._before_pick()
                 if self.is_over:
                     return 0
-            value = options[self._trail.pick(len(options))]
+            value = self._trail.pick(count)
         self._picks.append(Pick(self.step, value))
         return value
 
-    def watch(self, before_pick: Callable[[], None] | None, options: Callable[[int], Sequence[int]] = range) -> None:
-        """Call ``before_pick`` before each pick that no schedule before has made; pick out of ``options`` (count)."""
+    def watch(self, before_pick: Callable[[], None] | None) -> None:
+        """Call ``before_pick`` before each pick that no schedule before has made."""
         self._before_pick = before_pick
-        self._options = options
-
-    @property
-    def last_pick(self) -> int:
-        return self._picks[-1].value if self._picks else 0
 
     def picks(self) -> tuple[Pick, ...]:
         return tuple(self._picks)
@@ -131,23 +114,16 @@ class ExploringSource(ReplaySource):
 
 
 class Explorer:
-    """Explores within one plan of a bounded spec; ``merging`` off tries every schedule to its end.
+    """Explores within one plan of a bounded spec; ``merging`` off tries every schedule to its end."""
 
-    ``pacing`` off has a barrier tried after everything that a draining issues. `PacingBroken` is raised once the system
-    was seen to be one for which it must be off.
-    """
-
-    def __init__(self, plan: Plan, bounds: Bounds, counters: Counters, *, merging: bool, pacing: bool) -> None:
+    def __init__(self, plan: Plan, bounds: Bounds, counters: Counters, *, merging: bool) -> None:
         self.plan = plan
         self.counters = counters
         self.schedules_count = 0
         self._in_memory = bounds.in_memory
         self._merging = merging and bounds.in_memory is not None
-        self.device_options = bounds.device_options
-        self.pacing = pacing and self.device_options is not None and len(plan.configuration.media) == 1
         self._images = LegalImages()
         self.start: Recovered | None = None  # where every program goes on from; None: from empty media
-        self.names_code = False  # whether moments say which code asked for what may be lost
 
     def schedules(
         self,
@@ -164,15 +140,11 @@ class Explorer:
         ``ends``: the run is ended cleanly and compared after it.
         """
         trail = Trail()
-        pacing = self.pacing and self.plan.action_of[program.steps[-1].operation].kind == WRITE_BACK
         while True:
             trail.rewind()
             source = ExploringSource(program, first, fixed, trail)
-            pacer = Pacer(self.device_options) if pacing and self.device_options is not None else None
-            run = _Run(self, source, program, visited, flushes, pacer)
+            run = _Run(self, source, program, visited, flushes)
             schedule = run.schedule()
-            if pacer is not None and pacer.is_broken:
-                raise PacingBroken
             yield schedule
             if ends and schedule.end is not None:
                 yield run.finish()  # only now: what was written is settled by it
@@ -201,10 +173,8 @@ class _Run:
         program: Program,
         visited: Visited,
         flushes: Sequence[str],
-        pacer: Pacer | None,
     ) -> None:
         self._explorer = explorer
-        self._pacer = pacer
         self._source = source
         self._last: Step = program.steps[-1]
         self._visited = visited
@@ -216,7 +186,6 @@ class _Run:
         self._moments: list[Moment] = []
         source.begin(explorer.plan.menu)
         self._scenario = Scenario(explorer.plan, source, explorer.counters)
-        self._origins: Origins | None = None
 
     def schedule(self) -> Schedule:
         failure, end = None, None
@@ -263,10 +232,6 @@ class _Run:
             scenario.open()
         else:
             scenario.resume(start)
-        trace = self._explorer.plan.spec.trace
-        if self._explorer.names_code and trace is not None:
-            self._origins = Origins()
-            trace(scenario.system, self._origins)
         index = source.next_step()
         while source.step != self._last.identity:
             scenario.perform(index)
@@ -305,21 +270,18 @@ class _Run:
     def _watch(self) -> None:
         for medium in self._scenario.world.media:
             medium.observe(self)
-        pacer, system = self._pacer, self._scenario.system
-        self._source.watch(self._before_pick, partial(pacer.options, system) if pacer is not None else range)
+        self._source.watch(self._before_pick)
         self._excused_count = self._explorer.counters.excused
 
     def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
         self._note_moment(is_end=False)
         self._events += 1
-        if self._pacer is not None:
-            self._pacer.before_event(kind is Strike.BARRIER, self._source.last_pick)
 
     def _before_pick(self) -> None:
         explorer = self._explorer
         if not explorer.is_merging:
             return
-        state = explorer.state(self._scenario), self._pacer.pace if self._pacer is not None else None
+        state = explorer.state(self._scenario)
         if state not in self._visited.states:
             self._visited.states.add(state)
         elif self._is_draining:
@@ -334,20 +296,12 @@ class _Run:
         media = scenario.world.media
         with scenario.world.seam.held_monitors_aside():
             states = tuple(scenario.ledger.poll())
-        if self._pacer is not None:
-            self._pacer.see(states)
         key = (states, tuple(medium.state() for medium in media))
         if key in self._visited.moments:
             return
         self._visited.moments.add(key)
         images = list(self._explorer._images.of(media))
-        self._moments.append(Moment(self._events, is_end, states, images, self._asked_by(media), self._source.picks()))
-
-    def _asked_by(self, media: Sequence[SimulatedMedium]) -> Mapping[str, Hashable]:
-        if self._origins is None:
-            return {}
-        entries = [entry for medium in media for entry in medium.log]
-        return {f"survivor.{entry.step}.{entry.number}": self._origins.of(entry) for entry in entries}
+        self._moments.append(Moment(self._events, is_end, states, images, self._source.picks()))
 
 
 class _Events:

@@ -11,7 +11,6 @@ of `shrink_passes` run first. Then others give them other programs to start from
               leads out of local minima where a shorter program needs other operations
     swap      a step less, and one other operation in the place of another: leads out of local minima where two steps
               do what one of a different kind would do as well
-    values    Hypothesis' shrinker over the whole program, see `hypothesis_bridge`
 
 A search that reaches its bound on candidates is not certified. Not promised: that no shorter program exists,
 only that none is one change away.
@@ -86,7 +85,6 @@ def shrink(
     failure: Failure,
     *,
     candidates_max: int = CANDIDATES_MAX,
-    with_hypothesis: bool = True,
 ) -> ShrinkResult:
     """Make a failing program minimal; raises `NotReproducedError` if it does not fail like ``failure``."""
     started = time.perf_counter()
@@ -108,15 +106,6 @@ def shrink(
     def again(best: Program) -> Iterator[Program]:
         return similar_failures(spec, configuration, mode, failure.signature, operation_count(best))
 
-    def values(best: Program) -> Iterator[Program]:
-        from harness.testing.hypothesis_bridge import (
-            shrink_values,  # Hypothesis is slow to import, and only needed here
-        )
-
-        simpler = shrink_values(spec, configuration, mode, best, failure.signature)
-        if simpler is not None:
-            yield simpler
-
     def rewrites(best: Program) -> Iterator[Program]:
         if operation_count(best) <= REDRAW_STEPS_MAX:
             plan = compile_plan(spec, configuration, mode)
@@ -131,8 +120,6 @@ def shrink(
         ("redraw", redraw_on),
         ("rewrite", rewrites),
     ]
-    if with_hypothesis:
-        suggestions.append(("values", values))
     certified = minimise(search, suggestions)
     final = _strict_failure(spec, configuration, mode, search.best)
     alike = final is not None and final.signature == failure.signature

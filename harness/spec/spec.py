@@ -193,16 +193,11 @@ class Bounds:
     schedules are merged where that and the media are the same, so it must have what the system *takes for* persistent,
     and how far it is within a call that waits more than once. Without it none are merged. ``flushes`` are those of
     `Crash`, for the crash that ends each program.
-
-    ``device_options`` (system), if there is one, says of the choice that ``write_back`` is about to ask its seam for
-    how many of the options are writes and whether there is a barrier: writes must come first, a barrier next, others
-    last. Then fewer schedules need be run (`harness/search/pacing.py`).
     """
 
     operations: Sequence[Operation]
     starts: Mapping[str, str]
     in_memory: Callable[[Any], Hashable] | None = None
-    device_options: Callable[[Any], tuple[int, bool]] | None = None
     flushes: Sequence[str] = ()
 
 

@@ -30,7 +30,7 @@ from harness.scenario.verdict import Counters, Mode, Run
 from harness.search.campaign import can_crash
 from harness.spec.plan import Plan, compile_plan
 from harness.spec.spec import Configuration, Spec
-from harness.testing.hypothesis_bridge import STEPS_MAX, DrawBelow, DrawnSource
+from harness.testing.drawn import STEPS_MAX, DrawBelow, DrawnSource
 
 MAX_EXAMPLES = 25
 _MORE = st.integers(0, 9)  # 0: the program ends here, so that most have about ten steps

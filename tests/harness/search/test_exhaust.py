@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from toy_store import CONFIGURATIONS, CRASH_BUGS, ToyStore, toy_spec
 
-from harness.cli.exhaust import Part, run_alike, run_part
 from harness.cli.main import main
 from harness.scenario.runner import replay_program
 from harness.scenario.verdict import Mode
@@ -116,26 +115,6 @@ def test_out_of_time_is_not_complete() -> None:
     assert not done.tally.is_complete
 
 
-def test_where_pacing_may_lose_something_every_part_goes_without(tmp_path: Path) -> None:
-    """Of this store's options the last is a barrier or nothing, so it does not do what it is said to do."""
-    (tmp_path / "toylying").mkdir()
-    (tmp_path / "toylying" / "__init__.py").touch()
-    source = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_exhaust import bounded_toy\n"
-    lying = "SPEC = bounded_toy(device_options=lambda toy: (2, bool(toy.issued)))\n"
-    (tmp_path / "toylying" / "lying_spec.py").write_text(source + lying)
-    parts = [
-        Part("toylying/lying_spec.py", bounded_toy().name, "zoned", "empty", depth, first, None, False)
-        for depth, first in [(0, None), *((2, call) for call in range(6))]
-    ]
-    alone = [run_part(part, tmp_path).exhausted for part in parts]
-    assert {each.is_paced for each in alone} == {True, False}
-    together = [done.exhausted for done in run_alike(parts, 1, tmp_path, lambda count, tally: None)]
-    assert not any(each.is_paced for each in together)
-    unpaced = exhaust(bounded_toy(), ZONED, "empty", 2, pacing=False).tally
-    assert sum(each.tally.states for each in together) == unpaced.states
-    assert sum(each.tally.schedules for each in together) == unpaced.schedules
-
-
 def test_a_draining_that_has_not_come_to_its_end_is_not_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("harness.spec.spec", "harness.search.exhaust"):
         monkeypatch.setattr(f"{module}.DRAIN_STEPS_MAX", 1)
@@ -165,11 +144,6 @@ def test_what_is_kept_must_not_change_under_the_images() -> None:
 
     with pytest.raises(SpecError, match="list"):
         exhaust(replace(clean, system=keeping), ZONED, "empty", 1)
-
-
-def test_code_can_only_be_told_apart_with_a_trace() -> None:
-    with pytest.raises(SpecError, match="trace"):
-        exhaust(bounded_toy(), ZONED, "empty", 1, by_code=True)
 
 
 def test_the_images_of_a_zoned_extent_are_the_prefixes_of_what_is_open() -> None:

@@ -136,7 +136,7 @@ def shrink_bug(bug: str, mode: Mode, seed: int) -> tuple[ShrinkResult, Failure]:
     verdict = check(spec, mode, configuration=ZONED.name, scenarios=3_000, seed=seed)
     assert verdict.run is not None
     assert verdict.run.failure is not None
-    result = shrink(spec, ZONED, mode, verdict.run.program, verdict.run.failure, with_hypothesis=False)
+    result = shrink(spec, ZONED, mode, verdict.run.program, verdict.run.failure)
     assert replay_program(spec, ZONED, mode, result.program, strict=True).failure == result.failure
     return result, verdict.run.failure
 
