@@ -5,9 +5,13 @@ What is imported here is the public interface, small and stable; everything else
     from harness import Configuration, Crash, Operation, Spec, check, keys, payloads
 """
 
+from typing import Any
+from unittest import TestCase
+
 from harness.corpus.replay import replay
-from harness.scenario.verdict import Answer, Mode, Verdict
+from harness.scenario.verdict import Answer, Verdict
 from harness.search.check import check
+from harness.spec.device import DeviceMisuseError, DeviceModel, MediumShape
 from harness.spec.generators import integers, keys, keys_from, lists_of, payloads, results_of, sampled
 from harness.spec.spec import (
     Background,
@@ -15,25 +19,41 @@ from harness.spec.spec import (
     Configuration,
     Crash,
     Durability,
-    MediumShape,
+    Mode,
     OnFile,
     Operation,
     Reboot,
     Spec,
     ViolationError,
     WriteBack,
+    make_tests_with,
 )
-from harness.trace.trace import Origin
-from harness.trace.tracer import Tracer
+from harness.spec.tracing import Origin, Tracer
+from harness.world.devices import BLOCK, FILE, ZONED
 from harness.world.medium import SimulatedMedium
 from harness.world.world import World
 
+
+def _as_test(spec: Spec, **options: Any) -> type[TestCase]:
+    """Hypothesis is imported by whoever asks for tests, and by nobody else: it takes half a second."""
+    from harness.testing.state_machine import as_test
+
+    return as_test(spec, **options)
+
+
+make_tests_with(_as_test)
+
 __all__ = [
+    "BLOCK",
+    "FILE",
+    "ZONED",
     "Answer",
     "Background",
     "Bounds",
     "Configuration",
     "Crash",
+    "DeviceMisuseError",
+    "DeviceModel",
     "Durability",
     "MediumShape",
     "Mode",

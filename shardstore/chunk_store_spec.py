@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from harness.spec.generators import integers, keys
 from harness.spec.spec import Background, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.trace.tracer import Tracer
+from harness.spec.tracing import Tracer
 from harness.world.world import World
 from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame

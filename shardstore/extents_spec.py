@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from harness.spec.generators import Choose, Generator, integers
 from harness.spec.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
+from harness.world.devices import FILE, ZONED
 from harness.world.world import World
 from refmodel.extents import ExtentsModel
 from shardstore.dependency import PERSISTENT, Dependency, join
@@ -117,8 +118,8 @@ SPEC = Spec(
         Crash(),
     ],
     configurations=(
-        Configuration("zoned", (shape(zoned=True, extent_count=EXTENT_COUNT),)),
-        Configuration("file", (shape(zoned=False, extent_count=EXTENT_COUNT),)),
+        Configuration("zoned", (shape(ZONED, extent_count=EXTENT_COUNT),)),
+        Configuration("file", (shape(FILE, extent_count=EXTENT_COUNT),)),
     ),
     contents=contents,
     durability=Durability(

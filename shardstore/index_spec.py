@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.spec.generators import Generator, integers, keys, sampled
 from harness.spec.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.trace.tracer import Tracer
+from harness.spec.tracing import Tracer
+from harness.world.devices import ZONED
 from harness.world.world import World
 from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
@@ -203,7 +204,7 @@ ON_FAKE = Spec(
     system=open_on_fake,
     model=IndexModel,
     operations=OPERATIONS,
-    configurations=(Configuration("zoned", (shape(zoned=True),), None, COLLISIONS),),
+    configurations=(Configuration("zoned", (shape(ZONED),), None, COLLISIONS),),
     contents=contents,
     durability=DURABILITY,
     excuses=(NoSpaceError,),

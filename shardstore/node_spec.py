@@ -10,7 +10,8 @@ from crc32c import crc32c
 
 from harness.spec.generators import KEY_ALPHABET, Choose, Generator, integers, keys, lists_of
 from harness.spec.spec import Background, Configuration, Crash, Durability, OnFile, Operation, Reboot, Spec, WriteBack
-from harness.trace.tracer import Tracer
+from harness.spec.tracing import Tracer
+from harness.world.devices import FILE, ZONED
 from harness.world.world import World
 from refmodel.node import NodeModel
 from shardstore import spec_bounds
@@ -163,6 +164,6 @@ SPEC = replace(_spec("node", 1, configurations(), ()), on_file=ON_FILE, bounds=s
 TWO_DISKS = _spec(
     "two disks",
     2,
-    (Configuration("mixed", (shape(zoned=True), shape(zoned=False)), STORE, COLLISIONS),),
+    (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS),),
     (Operation("remove_disk", disk=integers(0, 1)), Operation("return_disk", disk=integers(0, 1), weight=2)),
 )

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from harness.spec.device import DeviceModel, MediumShape
 from harness.spec.generators import Generator, payloads
-from harness.spec.spec import Configuration, MediumShape, ViolationError
+from harness.spec.spec import Configuration, ViolationError
+from harness.world.devices import FILE, ZONED
 from harness.world.world import World
 from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
@@ -57,21 +59,23 @@ values: Generator = payloads(
 )
 
 
-def shape(*, zoned: bool, extent_count: int = EXTENT_COUNT, extent_size_pages: int = EXTENT_SIZE_PAGES) -> MediumShape:
+def shape(
+    device: DeviceModel, *, extent_count: int = EXTENT_COUNT, extent_size_pages: int = EXTENT_SIZE_PAGES
+) -> MediumShape:
     return MediumShape(
         extent_count=extent_count,
         extent_size_pages=extent_size_pages,
         page_size_bytes=PAGE_SIZE_BYTES,
-        zoned=zoned,
-        sector_size_bytes=None if zoned else SECTOR_SIZE_BYTES,
+        device=device,
+        sector_size_bytes=SECTOR_SIZE_BYTES,
     )
 
 
 def configurations(store: StoreConfiguration = STORE) -> tuple[Configuration, Configuration]:
     """One disk, zoned and as a file."""
     return (
-        Configuration("zoned", (shape(zoned=True),), store, COLLISIONS),
-        Configuration("file", (shape(zoned=False),), store, COLLISIONS),
+        Configuration("zoned", (shape(ZONED),), store, COLLISIONS),
+        Configuration("file", (shape(FILE),), store, COLLISIONS),
     )
 
 

@@ -21,6 +21,7 @@ from harness.spec.spec import (
     ViolationError,
     WriteBack,
 )
+from harness.world.devices import FILE, ZONED
 from harness.world.world import World
 from refmodel.superblock import Record, SuperblockModel
 from shardstore.dependency import PENDING, PERSISTENT, Dependency, join
@@ -149,8 +150,8 @@ SPEC = Spec(
         Crash(),
     ],
     configurations=[
-        Configuration(name, (shape(zoned=zoned, extent_count=EXTENTS.stop, extent_size_pages=EXTENT_SIZE_PAGES),))
-        for name, zoned in (("zoned", True), ("file", False))
+        Configuration(device.name, (shape(device, extent_count=EXTENTS.stop, extent_size_pages=EXTENT_SIZE_PAGES),))
+        for device in (ZONED, FILE)
     ],
     contents=contents,
     durability=Durability(

@@ -2,8 +2,9 @@
 
 At a moment all is there that a barrier has passed, and of what was issued since
 
-    zoned   of each extent a prefix of the pages written, resets being part of that order
-    file    of each write any subset of its sectors; of a write of more than a few, only some subsets
+    survives in order   of each extent a prefix of what was written, resets being part of that order; else each write
+                        by itself
+    tears in order      of a torn write its first units; else any subset, or, of more than a few units, some subsets
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from itertools import islice, product
 from typing import Final, NamedTuple
 
 from harness.audit.edges import tears
-from harness.audit.judge import State, unit_size_bytes
+from harness.audit.judge import State
 from harness.audit.schedules import Limits
-from harness.spec.spec import MediumShape
+from harness.spec.device import MediumShape
 from harness.trace.trace import Node, Trace
 
 STATES_A_MOMENT_MAX: Final = 512
@@ -57,8 +58,8 @@ def _states_with(
     places: dict[tuple[int, int], list[Node]] = {}
     for node in open_writes:
         assert node.place is not None
-        is_zoned = shapes[node.place.medium].zoned
-        places.setdefault((node.place.medium, node.place.extent if is_zoned else -1 - node.number), []).append(node)
+        in_order = shapes[node.place.medium].device.survives_in_order
+        places.setdefault((node.place.medium, node.place.extent if in_order else -1 - node.number), []).append(node)
     options = [_fates(nodes, shapes, newest, limits) for nodes in places.values()]
     for fates in product(*options):
         yield _state(passed, [fate for group in fates for fate in group])
@@ -84,8 +85,8 @@ def _parts(node: Node, shapes: Sequence[MediumShape], limits: Limits) -> list[_P
     if node.data is None or node.place is None:
         return [None]
     shape = shapes[node.place.medium]
-    count = len(node.data) // unit_size_bytes(shape)
-    if shape.zoned:
+    count = len(node.data) // shape.unit_size_bytes
+    if shape.device.tears_in_order:
         return [None, *(range(kept) for kept in range(count - 1, 0, -1))]
     if count > SUBSETS_OF_UNITS_MAX:
         limits.reached = True

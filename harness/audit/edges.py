@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness.audit.judge import State, is_there, unit_size_bytes
-from harness.spec.spec import MediumShape
+from harness.audit.judge import State, is_there
+from harness.spec.device import MediumShape
+from harness.spec.tracing import Origin
 from harness.trace.closure import Closure, numbers
-from harness.trace.trace import Acknowledgement, Edge, Node, Origin, Trace
+from harness.trace.trace import Acknowledgement, Edge, Node, Trace
 
 
 class Kind(NamedTuple):
@@ -113,12 +114,12 @@ def _states(closure: Closure, least: int, before: int, shapes: Sequence[MediumSh
 
 
 def tears(node: Node, shapes: Sequence[MediumShape]) -> Iterator[Sequence[int]]:
-    """A few ways in which a write may be torn: its first unit, all but its last, and on a file its last."""
+    """A few ways in which a write may be torn: its first unit, all but its last, and, out of order, its last."""
     if node.data is None or node.place is None:
         return
     shape = shapes[node.place.medium]
-    count = len(node.data) // unit_size_bytes(shape)
+    count = len(node.data) // shape.unit_size_bytes
     options: list[Sequence[int]] = [range(1), range(count - 1)]
-    if not shape.zoned:
+    if not shape.device.tears_in_order:
         options.append(range(count - 1, count))
     yield from dict.fromkeys(tuple(option) for option in options if 0 < len(option) < count)

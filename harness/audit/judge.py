@@ -8,21 +8,20 @@ persistent if all it stands for is there whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from harness.scenario.failures import Finding, finding_of_system
-from harness.scenario.ledger import PENDING, PERSISTENT
-from harness.scenario.observation import compare_contents, compare_outcomes, model_after_crash, world_on
+from harness.scenario.judge import Judge, model_after_crash
+from harness.scenario.ledger import PENDING, PERSISTENT, Ledger
+from harness.scenario.violation import Violation, violation_of_system
+from harness.search.observation import world_on
+from harness.spec.device import MediumShape
+from harness.spec.models import copy_of
 from harness.spec.plan import Plan
-from harness.spec.spec import MediumShape
 from harness.trace.closure import Closure, in_issue_order, numbers
 from harness.trace.trace import Acknowledgement, Node, Trace
-from harness.trace.traced_run import Life, TracedLedger
+from harness.trace.traced_run import Life
 from harness.world.legal_images import Image
-
-_OPERATION = "crash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +38,18 @@ class State:
 
 class Judged(NamedTuple):
     step: int  # at whose end the crash came
-    finding: Finding | None  # property, place, answered, allowed
+    violation: Violation | None
 
 
 IsPersistent = Callable[[Acknowledgement, int], bool]
 
 
-class Judge:
+class StateJudge:
     """Judges states of one life. The same state is not judged twice."""
 
     def __init__(self, plan: Plan, life: Life, closure: Closure) -> None:
         self._plan = plan
+        self._judge = Judge(plan)
         self._life = life
         self._closure = closure
         self._shapes = plan.configuration.media
@@ -68,7 +68,7 @@ class Judge:
         media = contents(self._life.trace, state, self._shapes)
         known = (step, state.whole, tuple(states), media)
         if known not in self._known:
-            self._known[known] = Judged(step, self._finding(step, state.whole, states, media))
+            self._known[known] = Judged(step, self._violation(step, state.whole, states, media))
         return self._known[known]
 
     @property
@@ -84,46 +84,29 @@ class Judge:
             is_there(self._life.trace, number, whole) for number in acknowledgement.nodes
         )
 
-    def _finding(self, step: int, whole: int, states: Sequence[str], media: Image) -> Finding | None:
+    def _violation(self, step: int, whole: int, states: Sequence[str], media: Image) -> Violation | None:
         plan, life = self._plan, self._life
-        moments = life.moments
-        moment = moments[max((each for each in moments if each <= step), default=min(moments))]
-        world = world_on(plan, media, {name: self._as_of(value, whole) for name, value in moment.kept.items()})
+        at = life.states[max((each for each in life.states if each <= step), default=min(life.states))]
+        world = world_on(plan, media, self._kept_as_of(at.kept, whole))
         try:
             system = plan.spec.system(world)
         except BaseException as error:
-            return _finding_or_raise(error, "recovery")
-        model = model_after_crash(plan, moment.model)
-        ledger = TracedLedger.of(plan.read, life.bases, life.writes[: len(states)])
-        try:
-            return compare_outcomes(plan, ledger, states, system, model) or _compare_whole(plan, system, model)
-        except BaseException as error:
-            return _finding_or_raise(error, "persistence")
+            violation = violation_of_system(error, "crash", "recovery")
+            if violation is None:
+                raise
+            return violation
+        ledger = Ledger.of(plan.read, life.bases, life.writes[: len(states)])
+        return self._judge.whole(ledger, states, system, model_after_crash(plan, at.model)).violation
 
-    def _as_of(self, kept: Any, whole: int) -> Any:
+    def _kept_as_of(self, kept: Mapping[str, Any], whole: int) -> dict[str, Any]:
         """A copy of what the world keeps, as this state leaves it."""
 
         def is_persistent(dependency: Any) -> bool:
             nodes, is_complete = self._life.stands_for(dependency)
             return is_complete and all(is_there(self._life.trace, number, whole) for number in nodes)
 
-        return kept.as_of(is_persistent) if hasattr(kept, "as_of") else deepcopy(kept)
-
-
-def _compare_whole(plan: Plan, system: object, model: object) -> Finding | None:
-    answered = None if plan.spec.contents is None else plan.spec.contents(system)
-    finding = compare_contents(plan, answered, model)
-    if finding is None:
-        for invariant in plan.spec.invariants:
-            invariant(system, model)
-    return finding
-
-
-def _finding_or_raise(error: BaseException, property_name: str) -> Finding:
-    finding = finding_of_system(error, _OPERATION, property_name)
-    if finding is None:
-        raise error
-    return finding
+        recalling = {name: value.as_of(is_persistent) for name, value in kept.items() if hasattr(value, "as_of")}
+        return copy_of({name: value for name, value in kept.items() if name not in recalling}) | recalling
 
 
 def is_there(trace: Trace, number: int, whole: int) -> bool:
@@ -146,20 +129,15 @@ def contents(trace: Trace, state: State, shapes: Sequence[MediumShape]) -> Image
 def _apply(media: list[list[bytes]], shapes: Sequence[MediumShape], node: Node, units: Sequence[int] | None) -> None:
     assert node.place is not None
     medium, extent, page, _ = node.place
-    shape = shapes[medium]
-    extents = media[medium]
+    shape, extents = shapes[medium], media[medium]
+    device = shape.device
     if node.data is None:
-        if shape.zoned:
-            extents[extent] = b""
+        emptied = device.emptied(extents[extent])
+        extents[extent] = extents[extent] if emptied is None else emptied
         return
-    size = unit_size_bytes(shape)
+    size = shape.unit_size_bytes
     start = page * shape.page_size_bytes
     for unit in range(len(node.data) // size) if units is None else units:
-        at = start + unit * size
-        held = extents[extent]
-        extents[extent] = held[:at] + node.data[unit * size : (unit + 1) * size] + held[at + size :]
-
-
-def unit_size_bytes(shape: MediumShape) -> int:
-    """What a crash may tear a write into."""
-    return shape.page_size_bytes if shape.zoned else shape.sector_size_bytes or shape.page_size_bytes
+        extents[extent] = device.written(
+            extents[extent], start + unit * size, node.data[unit * size : (unit + 1) * size]
+        )

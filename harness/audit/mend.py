@@ -21,13 +21,14 @@ from typing import Final
 
 from harness.audit.crash_sets import crash_states
 from harness.audit.edges import RETURNED, Kind
-from harness.audit.judge import Judge, State, is_there
+from harness.audit.judge import State, StateJudge, is_there
 from harness.audit.schedules import Limits, Span, explore, last_life, makes_progress
 from harness.choices.program import Program
-from harness.scenario.failures import Finding, ScenarioFailed
+from harness.scenario.violation import Violated, Violation
 from harness.spec.plan import Plan
+from harness.spec.tracing import Origin
 from harness.trace.closure import Closure, numbers
-from harness.trace.trace import Acknowledgement, Origin, Trace
+from harness.trace.trace import Acknowledgement, Trace
 from harness.trace.traced_run import Life
 from harness.trace.tracer import Trial
 from harness.trace.witness import Breach, breaches
@@ -55,7 +56,7 @@ class Tried:
 
     schedules: int
     states: int
-    failing: Sequence[tuple[Finding, Candidates]]
+    failing: Sequence[tuple[Violation, Candidates]]
     is_complete: bool
 
 
@@ -79,15 +80,17 @@ def find_mend(plan: Plan, program: Program, failed_step: int, limits: Limits) ->
     broken: list[Breach] = []
     try:
         tried = _try(plan, program, span, limits, (), broken)
-    except ScenarioFailed as stop:
-        return Mend(reason=f"with another schedule it fails before the crash: {stop.failure.property}")
+    except Violated as stop:
+        return Mend(reason=f"with another schedule it fails before the crash: {stop.violation.property}")
     if broken:
         return Mend(reason="the device saw writes out of order: no edge is lacking", before=tried, breaches=broken)
     if not tried.failing:
         return Mend(reason="no crash state of the case fails by the edges that the system asks for", before=tried)
-    loose = [finding for finding, candidates in tried.failing if not candidates]
+    loose = [violation for violation, candidates in tried.failing if not candidates]
     if loose:
-        return Mend(reason=f"no edge would keep out all that fails: {loose[0][0]} at {loose[0][1]}", before=tried)
+        return Mend(
+            reason=f"no edge would keep out all that fails: {loose[0].property} at {loose[0].place}", before=tried
+        )
     return _first_that_holds(plan, program, span, limits, tried)
 
 
@@ -101,7 +104,7 @@ def _first_that_holds(plan: Plan, program: Program, span: Span, limits: Limits, 
         again = Limits(limits.schedules, limits.seconds)
         try:
             after = _try(plan, program, span, again, kinds, [])
-        except ScenarioFailed:
+        except Violated:
             continue
         without_crash = program.without(step.identity for step in program.steps if step.identity >= span.last)
         if not after.failing and makes_progress(plan, without_crash, Trial(added=frozenset(kinds))):
@@ -117,19 +120,19 @@ def _try(
 ) -> Tried:
     shapes = plan.configuration.media
     schedules = states = 0
-    failing: list[tuple[Finding, Candidates]] = []
+    failing: list[tuple[Violation, Candidates]] = []
     for explored in explore(plan, program, span, limits, Trial(added=frozenset(added))):
         life = explored.life
         schedules += 1
         broken += [] if broken else breaches(life.trace)
-        closure = Closure(life.trace, [shape.zoned for shape in shapes])
-        judge = Judge(plan, life, closure)
+        closure = Closure(life.trace, [shape.device.survives_in_order for shape in shapes])
+        judge = StateJudge(plan, life, closure)
         is_persistent = partial(_is_persistent, life.trace, added)
         for _, state in crash_states(life.trace, shapes, explored.known, limits):
             judged = judge.judge(state, is_persistent)
             states += 1
-            if judged.finding is not None:
-                failing.append((judged.finding, candidates_of(life, closure, state, judged.step)))
+            if judged.violation is not None:
+                failing.append((judged.violation, candidates_of(life, closure, state, judged.step)))
     return Tried(schedules, states, failing, not limits.reached)
 
 

@@ -28,10 +28,9 @@ from functools import partial
 from random import Random
 
 from harness.audit.edges import Instance, Kind, extra_states, is_of, is_persistent_without, kinds_of
-from harness.audit.judge import Judge, State
-from harness.choices.sources import RandomSource
-from harness.scenario.failures import Finding
-from harness.search.check import scenario_seed
+from harness.audit.judge import State, StateJudge
+from harness.choices.random_policy import random_tape, scenario_seed
+from harness.scenario.violation import Violation
 from harness.spec.plan import Plan
 from harness.trace.closure import Closure, in_issue_order
 from harness.trace.trace import Edge, Trace
@@ -114,10 +113,10 @@ def audit_plan(plan: Plan, budget: Budget) -> Audit:
     audit = Audit()
     started = time.perf_counter()
     for number in _numbers(budget.scenarios, budget.seconds and budget.seconds / 2):
-        lives, failure = run_traced(plan, RandomSource(scenario_seed(budget.seed, number)), judged=True)
+        lives, violation = run_traced(plan, random_tape(scenario_seed(budget.seed, number)), judged=True)
         audit.scenarios += 1
-        if failure is not None:
-            audit.wrong = f"scenario {number} fails as it is: {failure.property} at {failure.place}"
+        if violation is not None:
+            audit.wrong = f"scenario {number} fails as it is: {violation.property} at {violation.place}"
         for life in lives:
             if not audit.wrong:
                 _audit_life(plan, life, number, audit)
@@ -149,14 +148,16 @@ def _audit_life(plan: Plan, life: Life, scenario: int, audit: Audit) -> None:
         audit.wrong = f"scenario {scenario}: {broken[0].rule}: {broken[0].detail}"
         return
     shapes = plan.configuration.media
-    zoned = [shape.zoned for shape in shapes]
+    zoned = [shape.device.survives_in_order for shape in shapes]
     closure = Closure(life.trace, zoned)
-    judge = Judge(plan, life, closure)
+    judge = StateJudge(plan, life, closure)
     for state in _legal_states(closure, Random(scenario)):
         judged = judge.judge(state)
         audit.legal_states += 1
-        if judged.finding is not None:
-            audit.wrong = f"scenario {scenario}: a legal state at the end of step {judged.step} fails: {judged.finding}"
+        if judged.violation is not None:
+            audit.wrong = (
+                f"scenario {scenario}: a legal state at the end of step {judged.step} fails: {judged.violation}"
+            )
             return
     built_on = frozenset(life.trace.built_on)
     for kind, instances in kinds_of(life.trace, life.acknowledgements).items():
@@ -181,8 +182,8 @@ def _legal_states(closure: Closure, random: Random) -> Iterator[State]:
 
 def _try_kind(plan: Plan, life: Life, scenario: int, count: EdgeCount) -> None:
     trace, kind, shapes = life.trace, count.kind, plan.configuration.media
-    closure = Closure(trace, [shape.zoned for shape in shapes], partial(is_of, trace, kind))
-    judge = Judge(plan, life, closure)
+    closure = Closure(trace, [shape.device.survives_in_order for shape in shapes], partial(is_of, trace, kind))
+    judge = StateJudge(plan, life, closure)
     for instance in kinds_of(trace, life.acknowledgements).get(kind, ()):
         states = extra_states(closure, kind, instance, shapes)
         if states is None:
@@ -192,8 +193,8 @@ def _try_kind(plan: Plan, life: Life, scenario: int, count: EdgeCount) -> None:
         for state in states:
             judged = judge.judge(state, partial(is_persistent_without, trace, kind), step_min=_given(trace, instance))
             count.states += 1
-            if judged.finding is not None:
-                count.example = _example(trace, instance, scenario, judged.step, judged.finding)
+            if judged.violation is not None:
+                count.example = _example(trace, instance, scenario, judged.step, judged.violation)
                 return
         count.unissued += count.states == tried
 
@@ -202,13 +203,13 @@ def _try_without(plan: Plan, count: EdgeCount, seed: int, scenarios: Iterator[in
     """Run scenarios that pass as they are without these edges, until something fails."""
     trial = Trial(removed=frozenset({count.kind}))
     for number in scenarios:
-        source = RandomSource(scenario_seed(seed, number))
-        lives, failure = run_traced(plan, source, judged=True, trial=trial)
+        tape = random_tape(scenario_seed(seed, number))
+        lives, violation = run_traced(plan, tape, judged=True, trial=trial)
         count.trials += 1
         count.trials_effective += any(_is_early(life.trace, count.kind) for life in lives)
-        if failure is not None:
-            finding = failure.property, failure.place, failure.answered, failure.allowed
-            count.example = Example(number, failure.step, str(count.kind.after), str(count.kind.before), *finding)
+        if violation is not None:
+            kind = count.kind
+            count.example = _as_example(number, violation.step, str(kind.after), str(kind.before), violation)
         again = EdgeCount(count.kind, example=count.example)
         for life in lives:
             if again.example is None:
@@ -235,10 +236,14 @@ def _given(trace: Trace, instance: Instance) -> int:
     return trace.acknowledgements[instance.after].step if instance.is_promise else 0
 
 
-def _example(trace: Trace, instance: Instance, scenario: int, step: int, finding: Finding) -> Example:
+def _example(trace: Trace, instance: Instance, scenario: int, step: int, violation: Violation) -> Example:
     if instance.is_promise:
         given = trace.acknowledgements[instance.after]
         after = f"{given.operation} of step {given.step}"
     else:
         after = trace.nodes[instance.after].describe()
-    return Example(scenario, step, after, trace.nodes[instance.before].describe(), *finding)
+    return _as_example(scenario, step, after, trace.nodes[instance.before].describe(), violation)
+
+
+def _as_example(scenario: int, step: int, after: str, before: str, broken: Violation) -> Example:
+    return Example(scenario, step, after, before, broken.property, broken.place, broken.answered, broken.allowed)

@@ -7,15 +7,18 @@ media and past barriers, the same asked for and not yet issued. The lives before
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from harness.choices.exploring_policy import ExploringPolicy, exploring_tape
 from harness.choices.program import Program
-from harness.choices.sources import ReplaySource
+from harness.choices.replay_policy import replay_tape
 from harness.choices.trail import Trail
+from harness.scenario.scenario import Scenario
+from harness.scenario.verdict import Counters
 from harness.spec.plan import CRASH, OPERATION, REBOOT, Plan
-from harness.trace.traced_run import Life, LifeOver, TracedScenario, run_traced
+from harness.trace.traced_run import Life, LifeOver, LifeRecorder, run_traced
 from harness.trace.tracer import NO_TRIAL, Trial
 
 
@@ -44,47 +47,40 @@ class Limits:
     reached: bool = False
 
 
-class ScheduleSource(ReplaySource):
-    """A program whose device choices behind step ``first`` go through all combinations, one a run."""
+class _Schedule:
+    """One schedule: stops where an earlier one has been, and remembers from where on this one is new."""
 
-    __slots__ = ("_first", "before_choice", "trail")
-
-    def __init__(self, program: Program, first: int) -> None:
-        self._first = first
-        self.trail = Trail()
-        self.before_choice: Callable[[bool], None] = lambda is_new: None
-        super().__init__(program, strict=False)
-
-    def choose(self, name: str, count: int) -> int:
-        if name != "device" or self.step <= self._first:
-            return super().choose(name, count)
-        self.before_choice(self.trail.is_at_end())
-        return self.trail.pick(count)
-
-
-class _ScheduledScenario(TracedScenario):
-    """Stops where an earlier schedule has been; remembers from where on this one is new."""
-
-    __slots__ = ("_seen", "known")
-
-    def __init__(self, plan: Plan, source: ScheduleSource, span: Span, trial: Trial, seen: set[object]) -> None:
-        super().__init__(plan, source, last_step=span.last, trial=trial, judged=True)
+    def __init__(self, plan: Plan, program: Program, span: Span, trail: Trail, trial: Trial, seen: set[object]) -> None:
+        policy = ExploringPolicy(span.first, trail)
+        policy.before_pick = self._before_pick
+        self._plan = plan
         self._seen = seen
-        self.known = 0
-        source.before_choice = self._before_choice
+        self._tape = exploring_tape(program, policy)
+        self._tape.begin(plan.mix)
+        self._scenario = Scenario(plan, self._tape, Counters())
+        self._recorder = LifeRecorder(self._scenario, last_step=span.last, trial=trial, judged=True)
+        self._known = 0
 
-    def _before_choice(self, is_new: bool) -> None:
-        assert self._tracer is not None
+    def run(self) -> Explored:
+        """Raises `Violated` where a step before the crash breaks something."""
+        with suppress(LifeOver):
+            self._scenario.perform_all()
+        self._recorder.end_life()
+        return Explored(self._recorder.lives[-1], self._known)
+
+    def _before_pick(self, is_new: bool) -> None:
+        assert self._recorder.tracer is not None
         if not is_new:
-            self.known = self._tracer.moment  # the last choice that may differ from the schedule before
-        elif self._plan.action_of[self._step_operation].kind != OPERATION:
+            self._known = self._recorder.tracer.moment  # the last choice that may differ from the schedule before
+        elif self._plan.action_of[self._scenario.operation].kind != OPERATION:
             self._leave_if_seen()
 
     def _leave_if_seen(self) -> None:
         """Not within an operation: the ledger does not know yet what it does."""
-        assert self._tracer is not None
-        media = tuple(medium.state() for medium in self.world.media)
-        state = (self._position.step, self._tracer.outlook(), media)
+        assert self._recorder.tracer is not None
+        scenario = self._scenario
+        media = tuple(medium.state() for medium in scenario.world.media)
+        state = (scenario.position.step, self._recorder.tracer.outlook(), media)
         if state in self._seen:
             raise LifeOver
         self._seen.add(state)
@@ -105,19 +101,13 @@ def last_life(plan: Plan, program: Program, failed_step: int) -> Span | None:
 
 
 def explore(plan: Plan, program: Program, span: Span, limits: Limits, trial: Trial = NO_TRIAL) -> Iterator[Explored]:
-    """Every schedule of the life, until a limit is reached. Raises `ScenarioFailed` where an earlier step fails."""
-    source = ScheduleSource(program, span.first)
+    """Every schedule of the life, until a limit is reached. Raises `Violated` where an earlier step fails."""
+    trail = Trail()
     seen: set[object] = set()
     deadline = time.perf_counter() + limits.seconds
     for _ in range(limits.schedules):
-        scenario = _ScheduledScenario(plan, source, span, trial, seen)
-        source.trail.rewind()
-        source.begin(plan.menu)
-        with suppress(LifeOver):
-            scenario.perform_all()
-        scenario.end_life()
-        yield Explored(scenario.lives[-1], scenario.known)
-        if not source.trail.advance():
+        yield _Schedule(plan, program, span, trail, trial, seen).run()
+        if not trail.advance():
             return
         if time.perf_counter() > deadline:
             break
@@ -126,5 +116,5 @@ def explore(plan: Plan, program: Program, span: Span, limits: Limits, trial: Tri
 
 def makes_progress(plan: Plan, program: Program, trial: Trial) -> bool:
     """Whether the steps run to their end, shutdown included, with edges added or removed."""
-    _, failure = run_traced(plan, ReplaySource(program, strict=False), trial=trial)
-    return failure is None
+    _, violation = run_traced(plan, replay_tape(program, strict=False), trial=trial)
+    return violation is None

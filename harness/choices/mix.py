@@ -1,8 +1,8 @@
-"""The menu of steps a run may take, and how a random run picks from it.
+"""The mix of operations a run may take, and how a random run picks from it.
 
 Picking is a table look-up, so that it costs the same however many operations there are. Each scenario uses one
 of a fixed number of *swarm* tables: in each some operations are switched off and the weights of the others
-changed, so that scenarios differ in kind and not only in detail. Tables are a function of the menu alone.
+changed, so that scenarios differ in kind and not only in detail. Tables are a function of the mix alone.
 
 Crashes are not in the tables: a random run in crash mode places them (`CRASH_COUNTS`), late enough for something
 to be persistent by then, and with something still to lose (`CRASH_LEADS`).
@@ -31,7 +31,7 @@ class CrashSpan(NamedTuple):
     latest: float
 
 
-class Menu:
+class Mix:
     """The operations of one spec that one mode allows.
 
     ``names`` has all of the spec's operations, in its order; an operation's index is its place there.
@@ -96,15 +96,15 @@ def _fill_table(weights: Sequence[tuple[int, float]]) -> tuple[int, ...]:
     return tuple(table)
 
 
-def place_crashes(operations: list[int], menu: Menu, span: CrashSpan, random: Callable[[], float]) -> None:
+def place_crashes(operations: list[int], mix: Mix, span: CrashSpan, random: Callable[[], float]) -> None:
     """Put crashes, each with its lead, into this part of the steps; the first one stays as it is."""
     steps_count = len(operations) - 1
     earliest = 1 + int(steps_count * span.earliest)
     latest = max(earliest, int(steps_count * span.latest))
     for _ in range(CRASH_COUNTS[int(random() * len(CRASH_COUNTS))]):
         step = earliest + int(random() * (latest - earliest + 1))
-        if menu.writers:
+        if mix.writers:
             lead = CRASH_LEADS[int(random() * len(CRASH_LEADS))]
             for at in range(max(1, step - lead), step):
-                operations[at] = menu.writers[int(random() * len(menu.writers))]
-        operations[step] = menu.crashes[int(random() * len(menu.crashes))]
+                operations[at] = mix.writers[int(random() * len(mix.writers))]
+        operations[step] = mix.crashes[int(random() * len(mix.crashes))]

@@ -3,17 +3,16 @@
 A program is the whole truth about a run. Replaying it against the same code gives the same history,
 byte for byte.
 
-A choice is an integer in ``range(count)``. Zero is always the simplest: no fault, nothing lost, the
-smallest argument. A choice that is not recorded reads as zero, so a step lists only the others, and
-removing a step removes its own choices and moves no others.
+A choice is an integer in ``range(count)``. Zero is always the simplest: nothing lost, the smallest argument. A choice
+that is not recorded reads as zero, so a step lists only the others, and removing a step removes its own choices and
+moves no others.
 
-    name                  lane      what it decides
-    ``key.0``             program   first draw for the argument ``key``
-    ``device.2``          device    third decision the system left open in this step (issue order, barriers)
-    ``entropy.0``         entropy   first identifier drawn in this step: 0 plain, k > 0 a collision
-    ``survivor.3.1``      device    at a crash: what is lost of the second write of step 3 (on any medium)
-    ``fault.0``           fault     whether the first IO of this step fails
-    ``schedule.main.0``   schedule  which task runs next
+    name                  what it decides
+    ``key.0``             first draw for the argument ``key``
+    ``device.2``          third decision the system left open in this step: issue order, barriers
+    ``survivor.3.1``      at a crash: what is lost of the second write of step 3, on any medium
+
+What stands before the first dot is the *lane*, see `harness.choices.lanes`.
 
 Names are given by the step's own identity, never by its position in the program. Step 0, ``open``, is the opening
 of the system, and the last one, ``end``, its clean shutdown and reopening: every run has both, a program only where
@@ -25,6 +24,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Final
+
+from harness.choices.lanes import INTERRUPTS
+
+OPENING: Final = "open"  # operation of step 0, in a program only where it has choices other than 0
+ENDING: Final = "end"  # the same for the last step: clean shutdown and reopening
+RESERVED_NAMES: Final = (OPENING, ENDING)
 
 DIGITS_MAX = 18  # of a number in a program's text: a longer one is damage, not a choice
 
@@ -63,6 +69,17 @@ class Program:
         return Program(
             tuple(_set_choice(step, name, value) if step.identity == identity else step for step in self.steps)
         )
+
+
+def operation_count(program: Program) -> int:
+    """Operations, one that a crash comes in the middle of included; the opening and the end are none."""
+    return sum(1 + bool(step.choices.get(INTERRUPTS)) for step in program.steps if step.operation not in RESERVED_NAMES)
+
+
+def cost(program: Program) -> tuple[int, int, int]:
+    """The order of simplicity: operations, choices that are not zero, their sum."""
+    values = [value for step in program.steps for value in step.choices.values() if value]
+    return (operation_count(program), len(values), sum(values))
 
 
 def _set_choice(step: Step, name: str, value: int) -> Step:

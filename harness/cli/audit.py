@@ -12,14 +12,13 @@ from harness.audit.edges import Kind
 from harness.audit.mend import Mend, Tried, find_mend
 from harness.audit.needless import Audit, Budget, EdgeCount, Need, audit_plan
 from harness.audit.schedules import Limits
-from harness.cli.main import EXIT_OK, EXIT_UNKNOWN, Unusable
+from harness.cli.exit_status import EXIT_OK, EXIT_UNKNOWN, Unusable
 from harness.cli.report import make_console
 from harness.corpus.case_file import SUFFIX, Case, CaseFileError, read_case
 from harness.corpus.replay import ReplayAnswer, replay
-from harness.scenario.verdict import Mode
 from harness.spec.loader import LoadedSpec, find_configuration, find_spec_files, load_spec, load_specs
 from harness.spec.plan import Plan, SpecError, compile_plan
-from harness.spec.spec import Crash, Spec
+from harness.spec.spec import Mode, Spec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,7 +165,7 @@ def _print_needless(console: Console, needless: Mapping[str, Sequence[Kind]]) ->
 
 
 def _plans(spec: Spec, configuration: str | None) -> list[Plan]:
-    if spec.trace is None or not any(isinstance(operation, Crash) for operation in spec.operations):
+    if spec.trace is None or not spec.can_crash:
         return []
     wanted = [each for each in spec.configurations if configuration in (None, each.name)]
     try:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.cli.main import EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATED
+from harness.cli.exit_status import EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATED
 from harness.cli.report import make_console, print_plants
 from harness.planted.bugs import INTERRUPTED, PlantResult, run_plants
 from harness.planted.plants import find_plants

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.main import EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATED
+from harness.choices.program import operation_count
+from harness.cli.exit_status import exit_status_of
 from harness.cli.report import (
     Progress,
-    comments,
-    failing_sequence,
     figures,
     make_console,
     print_verdicts,
@@ -20,13 +19,14 @@ from harness.cli.report import (
 )
 from harness.corpus.case_file import Case, file_name, format_case
 from harness.corpus.saving import save_case
+from harness.scenario.failing_sequence import comments, failing_sequence
 from harness.scenario.runner import replay_program
-from harness.scenario.verdict import Answer, Mode, Run, Verdict
-from harness.search.campaign import Budget, can_crash, plan_checks, run_checks
-from harness.shrink.passes import operation_count
+from harness.scenario.verdict import Run, Verdict
+from harness.search.campaign import Budget, plan_checks, run_checks
 from harness.shrink.shrink import NotReproducedError, ShrinkResult, shrink
 from harness.spec.loader import find_configuration, find_spec_files, load_spec, load_specs
-from harness.spec.spec import Spec
+from harness.spec.plan import compile_plan
+from harness.spec.spec import Mode, Spec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,53 +66,42 @@ def check_specs(
         _explain(console, each)
     if json_path is not None:
         json_path.write_text(json.dumps(_summary(verdicts, found, budget), indent=2) + "\n", encoding="utf-8")
-    return exit_status(verdicts)
+    return exit_status_of([verdict.answer for verdict in verdicts])
 
 
 def _modes(spec: Spec, mode: Mode | None) -> list[Mode]:
     """Without a mode asked for, every mode that the spec has steps for."""
     if mode is not None:
         return [mode]
-    return [Mode.CONFORMANCE, Mode.CRASH] if can_crash(spec) else [Mode.CONFORMANCE]
-
-
-def exit_status(verdicts: Sequence[Verdict]) -> int:
-    return exit_status_of([verdict.answer for verdict in verdicts])
-
-
-def exit_status_of(answers: Sequence[Answer]) -> int:
-    """The worst counts: violated, then unknown."""
-    if Answer.VIOLATED in answers:
-        return EXIT_VIOLATED
-    return EXIT_UNKNOWN if Answer.UNKNOWN in answers else EXIT_OK
+    return [Mode.CONFORMANCE, Mode.CRASH] if spec.can_crash else [Mode.CONFORMANCE]
 
 
 def distinct(paths: Sequence[str], verdicts: Sequence[Verdict]) -> list[tuple[str, Verdict]]:
     """The violated verdicts with their spec's file, each signature of a spec and mode once."""
     found: dict[tuple[object, ...], tuple[str, Verdict]] = {}
     for path, verdict in zip(paths, verdicts, strict=True):
-        if verdict.run is not None and verdict.run.failure is not None:
-            found.setdefault((path, verdict.spec, verdict.mode, verdict.run.failure.signature), (path, verdict))
+        if verdict.run is not None and verdict.run.violation is not None:
+            found.setdefault((path, verdict.spec, verdict.mode, verdict.run.violation.signature), (path, verdict))
     return list(found.values())
 
 
 def _save(path: str, verdict: Verdict, corpus: Path, folder: Path) -> Found:
     """Shrink one failure and save it; as it was found, if shrinking it is broken off."""
     assert verdict.run is not None
-    assert verdict.run.failure is not None
+    assert verdict.run.violation is not None
     each = load_spec(path, verdict.spec, folder)
-    configuration = find_configuration(each.spec, verdict.configuration)
+    plan = compile_plan(each.spec, find_configuration(each.spec, verdict.configuration), verdict.mode)
     shrunk, run, trouble = None, verdict.run, ""
     try:
-        shrunk = shrink(each.spec, configuration, verdict.mode, run.program, verdict.run.failure)
-        run = replay_program(each.spec, configuration, verdict.mode, shrunk.program, strict=True)
+        shrunk = shrink(plan, run.program, verdict.run.violation)
+        run = replay_program(plan, shrunk.program, strict=True)
     except NotReproducedError as error:
         trouble = f"not shrunk: {error}; the system is not deterministic"
     except KeyboardInterrupt:
         trouble = "not shrunk: interrupted"
     case = case_of(path, verdict, run)
     try:
-        saved = save_case(case, comments(run.history), corpus, folder)
+        saved = save_case(case, comments(run.events), corpus, folder)
     except OSError as error:
         saved = corpus / file_name(case, 1)
         trouble = f"not saved: {error.filename}: {error.strerror}; the case is\n\n{format_case(case)}"
@@ -138,15 +127,15 @@ def _explain(console: Console, found: Found) -> None:
 
 def case_of(path: str, verdict: Verdict, run: Run) -> Case:
     """The case that saves a run; where it shrank to nothing that fails, the run that was found."""
-    failure = run.failure
-    assert failure is not None
+    violation = run.violation
+    assert violation is not None
     return Case(
         path,
         verdict.spec,
         verdict.configuration,
         verdict.mode,
-        failure.property,
-        failure.place,
+        violation.property,
+        violation.place,
         run.program,
         seed=verdict.seed,
         scenario=verdict.scenario,

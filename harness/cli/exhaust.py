@@ -17,18 +17,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.choices.lanes import INTERRUPTS
 from harness.choices.program import Program
-from harness.choices.sources import INTERRUPTS
-from harness.cli.check import exit_status_of
-from harness.cli.report import comments, failing_sequence, make_console, plain_table, replay_command
+from harness.cli.exit_status import exit_status_of
+from harness.cli.report import make_console, plain_table, replay_command
 from harness.corpus.case_file import Case
 from harness.corpus.saving import save_case
-from harness.scenario.verdict import Answer, Mode, Run
+from harness.scenario.failing_sequence import comments, failing_sequence
+from harness.scenario.verdict import Answer, Run
 from harness.search.exhaust import Exhausted, Tally, alphabet, exhaust, parse_start, recoveries_of
 from harness.search.recoveries import Recoveries
 from harness.spec.loader import LoadedSpec, find_configuration, find_spec_files, load_spec, load_specs
 from harness.spec.plan import SpecError
-from harness.spec.spec import Configuration
+from harness.spec.spec import Configuration, Mode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -307,12 +308,12 @@ def _row(result: Result) -> Iterator[str]:
 def _save(console: Console, each: LoadedSpec, result: Result, corpus: Path, folder: Path) -> Path | None:
     """Save and print the failure, if there is one."""
     run = result.run
-    if run is None or run.failure is None:
+    if run is None or run.violation is None:
         return None
     name = each.spec.bounded().name
-    failure = run.failure
-    case = Case(each.path, name, result.configuration, Mode.CRASH, failure.property, failure.place, run.program)
-    path = save_case(case, comments(run.history), corpus, folder)
+    violation = run.violation
+    case = Case(each.path, name, result.configuration, Mode.CRASH, violation.property, violation.place, run.program)
+    path = save_case(case, comments(run.events), corpus, folder)
     shown = failing_sequence(
         run,
         spec=f"{name} ({each.path})",
@@ -326,7 +327,7 @@ def _save(console: Console, each: LoadedSpec, result: Result, corpus: Path, fold
 
 
 def _figures(each: LoadedSpec, result: Result, path: Path | None) -> dict[str, Any]:
-    failure = result.run.failure if result.run else None
+    violation = result.run.violation if result.run else None
     return {
         "spec": each.spec.name,
         "configuration": result.configuration,
@@ -335,6 +336,6 @@ def _figures(each: LoadedSpec, result: Result, path: Path | None) -> dict[str, A
         "reason": result.reason,
         **asdict(result.tally),
         "core_seconds": result.core_seconds,
-        "failure": asdict(failure) if failure else None,
+        "violation": asdict(violation) if violation else None,
         "case": str(path) if path else None,
     }

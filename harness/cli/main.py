@@ -15,17 +15,11 @@ from typing import Any
 
 import click
 
-from harness.scenario.verdict import Mode
+from harness.cli.exit_status import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, Unusable
+from harness.spec.spec import Mode
 
 DEFAULT_SECONDS = 30.0
-EXIT_OK, EXIT_VIOLATED, EXIT_UNUSABLE, EXIT_UNKNOWN = 0, 1, 2, 3
 _ALL = "all"
-
-
-class Unusable(click.ClickException):
-    """Arguments or input that cannot be used; the message is one line."""
-
-    exit_code = EXIT_UNUSABLE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,7 +164,7 @@ def exhaust(
 @_json_option
 def replay(cases: tuple[str, ...], json_path: Path | None) -> int:
     """Replay saved failures: still fails, fails differently, fixed, or no longer applies at a step."""
-    from harness.cli.cases import replay_cases
+    from harness.cli.replay import replay_cases
 
     _check_writable(json_path)
     with _one_line_errors():
@@ -183,7 +177,7 @@ def replay(cases: tuple[str, ...], json_path: Path | None) -> int:
 @_json_option
 def shrink(case: str, output: Path | None, json_path: Path | None) -> int:
     """Make a saved failure minimal and write it back."""
-    from harness.cli.cases import shrink_case
+    from harness.cli.shrink import shrink_case
 
     _check_writable(json_path)
     _check_writable(output or Path(case), "case")
@@ -195,7 +189,7 @@ def shrink(case: str, output: Path | None, json_path: Path | None) -> int:
 @click.argument("case")
 def show(case: str) -> int:
     """Print a saved failure step by step, as it runs today."""
-    from harness.cli.cases import show_case
+    from harness.cli.show import show_case
 
     with _one_line_errors():
         return show_case(case)
@@ -302,11 +296,12 @@ def _one_line_errors() -> Iterator[None]:
     from harness.corpus.case_file import CaseFileError
     from harness.planted.plants import PlantError
     from harness.spec.loader import SpecLoadError
+    from harness.spec.models import NotCopiableError
     from harness.spec.plan import SpecError
 
     try:
         yield
-    except (CaseFileError, SpecError, SpecLoadError, PlantError) as error:
+    except (CaseFileError, NotCopiableError, SpecError, SpecLoadError, PlantError) as error:
         raise Unusable(str(error)) from error
 
 

@@ -8,7 +8,6 @@ comes from verdicts and counters, and `figures` gives the same ones for machines
 from __future__ import annotations
 
 import shlex
-import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -16,10 +15,8 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from harness.choices.sources import ENDING
-from harness.scenario.scenario import SHARE_STATES_MAX
-from harness.scenario.verdict import Answer, Counters, Failure, Mode, Run, Verdict
-from harness.shrink.passes import operation_count
+from harness.scenario.failing_sequence import WIDTH_MAX
+from harness.scenario.verdict import SHARE_STATES_MAX, Answer, Counters, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,21 +25,8 @@ if TYPE_CHECKING:
     from harness.planted.bugs import PlantResult
     from harness.search.campaign import CheckPlan
 
-WIDTH_MAX = 100
 _PLAIN_SECONDS = 5.0  # between progress lines where there is no terminal
 _LIVE_SECONDS = 0.1
-
-MEANINGS = {
-    "conformance": "system and model give equal results and contents",
-    "persistence": "after a crash each key reads as its last persistent operation left it, or a later one",
-    "forward progress": "after clean shutdown every dependency is persistent, unless it failed",
-    "recovery": "what a crash or a shutdown leaves can be opened again",
-    "invariant": "what the spec says must hold after every step",
-    "device": "the store uses its device as the device allows",
-    "deadlock": "every wait ends: some pending work can satisfy it",
-    "lock misuse": "locks are taken once, held when waited on, and given back by their holder",
-    "unexpected error": "only the errors that the spec names come out of the system",
-}
 
 
 def make_console() -> Console:
@@ -67,8 +51,8 @@ def replay_command(case: Path) -> str:
 
 
 def figures(verdict: Verdict) -> dict[str, Any]:
-    """Everything a verdict's row and failure show, for ``--json``."""
-    failure = verdict.run.failure if verdict.run else None
+    """Everything a verdict's row and violation show, for ``--json``."""
+    violation = verdict.run.violation if verdict.run else None
     return {
         "spec": verdict.spec,
         "mode": verdict.mode,
@@ -80,7 +64,7 @@ def figures(verdict: Verdict) -> dict[str, Any]:
         "scenarios_per_core_second": rate(verdict.counters, verdict.seconds),
         "seed": verdict.seed,
         "scenario": verdict.scenario,
-        "failure": asdict(failure) if failure else None,
+        "violation": asdict(violation) if violation else None,
     }
 
 
@@ -135,7 +119,7 @@ class Progress:
 
 
 def _work(counters: Counters, seconds: float) -> tuple[str, ...]:
-    counts = (counters.scenarios, counters.crashes, counters.crashes_interesting)
+    counts = (counters.scenarios, counters.crashes, counters.crashes_lossy)
     return (*map(_count, counts), _count(counters.crash_states.estimate()), f"{rate(counters, seconds):,.0f}")
 
 
@@ -147,7 +131,7 @@ def _check_table(rows: Iterable[tuple[str, ...]]) -> Table:
     table = plain_table()
     for name in ("spec", "mode", "config"):
         table.add_column(name, no_wrap=True)
-    for name in ("scenarios", "crashes", "interest-\ning ones", "different\nstates", "scenarios\n/core s"):
+    for name in ("scenarios", "crashes", "lossy\nones", "different\nstates", "scenarios\n/core s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("answer", no_wrap=True)
     for row in rows:
@@ -194,89 +178,6 @@ def _share(counters: Counters) -> str:
     """How much of what a crash might have left was tried."""
     tried = f"{counters.share_tried:,} of {counters.share_legal:,} legal crash states"
     return f"share: {tried}, at {counters.share_crashes:,} crashes with at most {SHARE_STATES_MAX:,} each"
-
-
-def failing_sequence(
-    run: Run,
-    *,
-    spec: str,
-    mode: Mode,
-    configuration: str,
-    certified: bool | None = None,
-    command: str = "",
-    story: str = "",
-) -> str:
-    """A failing run as plain text: each step, what it answered, what should have been, how to see it again."""
-    failure = run.failure
-    if failure is None:
-        raise ValueError("the run did not fail")
-    lines = [f"{failure.property} violated: {spec}, {mode}, {configuration}"]
-    lines += _wrapped(MEANINGS.get(failure.property, "a property of the spec's own"), "  ")
-    lines += _wrapped(story, "  ") if story else []
-    lines += ["", *_history(run), "", *_outcome(failure), ""]
-    lines += _wrapped(_minimality(run, certified), "  ")
-    if command:
-        lines += ["", f"  {command}"]
-    return "\n".join(lines) + "\n"
-
-
-def _minimality(run: Run, certified: bool | None) -> str:
-    count = operation_count(run.program)
-    size = f"{count} operation{'s' if count != 1 else ''}"
-    if certified is None:
-        return f"{size}."
-    if certified:
-        smaller = "without any one of them, or with one choice zero or one less"
-        return f"{size}, certified minimal: {smaller}, this does not fail."
-    return f"{size}, not certified minimal: the search for a shorter sequence was not completed."
-
-
-def _history(run: Run) -> list[str]:
-    """Each step's call behind its number, and what followed below it."""
-    lines: list[str] = []
-    at: int | None = None
-    for identity, text in _events(run.history):
-        if identity == at:
-            lines += _wrapped(text, "          ")
-        else:
-            lines += _wrapped(text, f"{identity:>5}  ")
-        at = identity
-    return lines
-
-
-def _events(history: Sequence[str]) -> list[tuple[int, str]]:
-    """A history's lines, each with its step's identity, less the failure that `_outcome` tells."""
-    found: list[tuple[int, str]] = []
-    for line in history:
-        identity, _, text = line.partition(" ")
-        if text.startswith(("violated ", "answered: ", "allowed: ")):
-            continue
-        found.append((int(identity), "clean shutdown, then opened again" if text == ENDING else text))
-    return found
-
-
-def comments(history: Sequence[str]) -> dict[int, str]:
-    """A one-line account of every step, for a case file: its call and its answer."""
-    found: dict[int, list[str]] = {}
-    for identity, text in _events(history):
-        found.setdefault(identity, []).append(text)
-    return {identity: "; ".join(texts).replace("; ->", " ->") for identity, texts in found.items()}
-
-
-def _outcome(failure: Failure) -> list[str]:
-    rows = [("broken at", f"step {failure.step}, {failure.operation} ({failure.place})")]
-    if failure.answered:
-        rows.append(("system answered", failure.answered))
-    if failure.allowed:
-        rows.append(("model allows", failure.allowed))
-    return [line for name, text in rows for line in _wrapped(text, f"  {name:<17}")]
-
-
-def _wrapped(text: str, first: str) -> list[str]:
-    """Lines of at most `WIDTH_MAX`, the first led by ``first``, the others indented as deep."""
-    return textwrap.wrap(
-        text, WIDTH_MAX, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
-    ) or [first.rstrip()]
 
 
 def print_plants(console: Console, results: Sequence[PlantResult]) -> None:

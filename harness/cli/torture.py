@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.main import EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATED, Unusable
+from harness.cli.exit_status import Unusable, exit_status_of
 from harness.cli.report import make_console
 from harness.scenario.verdict import Answer
 from harness.spec.loader import LoadedSpec, SpecLoadError, find_spec_files, load_specs
@@ -49,9 +49,7 @@ def run_torture(argument: str, budget: Budget, json_path: Path | None, keep: Pat
         answers += [half.answer for half in result.halves]
     if json_path is not None:
         json_path.write_text(json.dumps({"budget": asdict(budget), "specs": rows}, indent=2) + "\n", encoding="utf-8")
-    if Answer.VIOLATED in answers:
-        return EXIT_VIOLATED
-    return EXIT_UNKNOWN if Answer.UNKNOWN in answers else EXIT_OK
+    return exit_status_of(answers)
 
 
 def _run(console: Console, each: LoadedSpec, budget: Budget, folder: Path) -> Torture:
@@ -139,11 +137,11 @@ def _keep(each: LoadedSpec, half: HalfResult, budget: Budget, keep: Path) -> Pat
 
 
 def _heading(each: LoadedSpec, half: HalfResult, bad: BadFile) -> list[str]:
-    property_name, place, answered, allowed = bad.finding
+    violation = bad.violation
     return [
-        f"{each.spec.name} ({each.path}), {half.half}: {property_name} at {place}, in {bad.where}",
-        f"read     {answered}",
-        f"allowed  {allowed}",
+        f"{each.spec.name} ({each.path}), {half.half}: {violation.property} at {violation.place}, in {bad.where}",
+        f"read     {violation.answered}",
+        f"allowed  {violation.allowed}",
     ]
 
 
@@ -184,8 +182,7 @@ def _figures(each: LoadedSpec, result: Torture, kept: dict[str, Path], seconds: 
 
 def _half_figures(half: HalfResult, kept: Path | None) -> dict[str, Any]:
     bad = half.bad
-    figures: dict[str, Any] = {"half": half.half, "answer": half.answer, "reason": half.reason, "failure": None}
+    figures: dict[str, Any] = {"half": half.half, "answer": half.answer, "reason": half.reason, "violation": None}
     if bad is not None:
-        names = ("property", "place", "read", "allowed")
-        figures["failure"] = {"where": bad.where, "kept": str(kept), **dict(zip(names, bad.finding, strict=True))}
+        figures["violation"] = {"where": bad.where, "kept": str(kept), **asdict(bad.violation)}
     return figures

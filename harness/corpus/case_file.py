@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.choices.program import Program, ProgramSyntaxError, Step, format_program, parse_program
-from harness.scenario.verdict import Mode
+from harness.spec.spec import Mode
 
 FORMAT_VERSION = 1
 SUFFIX = ".case"

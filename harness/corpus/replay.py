@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from harness.choices.sources import ENVIRONMENT_LANES, NoLongerApplies, RedrawingSource
+from harness.choices.lanes import OF_SURROUNDINGS
+from harness.choices.replay_policy import redrawing_tape
+from harness.choices.script import NoLongerApplies
 from harness.corpus.case_file import Case
-from harness.scenario.runner import replay_program, run_scenario
+from harness.scenario.runner import replay_program, run_recorded
 from harness.scenario.verdict import Run
 from harness.spec.loader import SpecMissingError, find_configuration, load_spec
-from harness.spec.spec import Configuration, Spec
+from harness.spec.plan import Plan, compile_plan
 
 SCHEDULES_TRIED = 300
 
@@ -49,27 +51,26 @@ def replay(case: Case, folder: Path | None = None) -> Replayed:
     """
     try:
         spec = load_spec(case.spec, case.name, folder or Path.cwd()).spec
-        configuration = find_configuration(spec, case.configuration)
-        run = replay_program(spec, configuration, case.mode, case.program, strict=True)
+        plan = compile_plan(spec, find_configuration(spec, case.configuration), case.mode)
+        run = replay_program(plan, case.program, strict=True)
     except SpecMissingError as error:
         return Replayed(ReplayAnswer.NO_LONGER_APPLIES, str(error))
     except NoLongerApplies as error:
-        if error.is_environment():
-            return _replay_otherwise(case, spec, configuration, error)
+        if error.is_of_surroundings():
+            return _replay_otherwise(case, plan, error)
         return Replayed(ReplayAnswer.NO_LONGER_APPLIES, error.reason, error.step)
     return judge(case, run)
 
 
-def _replay_otherwise(case: Case, spec: Spec, configuration: Configuration, gone: NoLongerApplies) -> Replayed:
+def _replay_otherwise(case: Case, plan: Plan, gone: NoLongerApplies) -> Replayed:
     """Run the same steps with other choices of the surroundings; those that were recorded are not to be had."""
     why = f"step {gone.step}: {gone.reason}"
     for seed in range(SCHEDULES_TRIED):
-        source = RedrawingSource(case.program, seed, ENVIRONMENT_LANES)
         try:
-            run = run_scenario(spec, configuration, case.mode, source, record=True)
+            run = run_recorded(plan, redrawing_tape(case.program, seed, OF_SURROUNDINGS))
         except NoLongerApplies as error:
             return Replayed(ReplayAnswer.NO_LONGER_APPLIES, error.reason, error.step)
-        if run.failure is not None:
+        if run.violation is not None:
             return replace(judge(case, run), detail=f"with other choices of the device ({why})")
     passed = f"{SCHEDULES_TRIED} other choices of the device with the same steps pass ({why})"
     return Replayed(ReplayAnswer.FIXED, passed, run=run)
@@ -77,10 +78,10 @@ def _replay_otherwise(case: Case, spec: Spec, configuration: Configuration, gone
 
 def judge(case: Case, run: Run) -> Replayed:
     """The answer that a finished run gives."""
-    failure = run.failure
-    if failure is None:
+    violation = run.violation
+    if violation is None:
         return Replayed(ReplayAnswer.FIXED, run=run)
-    if failure.signature == case.signature:
-        return Replayed(ReplayAnswer.STILL_FAILS, step=failure.step, run=run)
-    detail = f"{failure.property} at {failure.place}, not {case.property} at {case.place}"
-    return Replayed(ReplayAnswer.FAILS_DIFFERENTLY, detail, failure.step, run)
+    if violation.signature == case.signature:
+        return Replayed(ReplayAnswer.STILL_FAILS, step=violation.step, run=run)
+    detail = f"{violation.property} at {violation.place}, not {case.property} at {case.place}"
+    return Replayed(ReplayAnswer.FAILS_DIFFERENTLY, detail, violation.step, run)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.choices.program import cost
 from harness.corpus.case_file import Case, CaseFileError, file_name, format_case, read_case
 from harness.corpus.replay import ReplayAnswer, replay
-from harness.shrink.passes import cost
 from harness.spec.loader import SpecLoadError
 
 

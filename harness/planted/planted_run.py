@@ -14,15 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.choices.program import operation_count
 from harness.corpus.case_file import Case, format_case, parse_case
 from harness.corpus.replay import ReplayAnswer, replay
-from harness.scenario.verdict import Answer, Failure, Mode, Verdict
+from harness.scenario.verdict import Answer, Verdict
+from harness.scenario.violation import Violation
 from harness.search.check import check
 from harness.shrink.confirm import confirm
-from harness.shrink.passes import operation_count
 from harness.shrink.shrink import NotReproducedError, shrink
 from harness.spec.loader import LoadedSpec, SpecLoadError, find_configuration, load_specs, module_name
-from harness.spec.spec import Configuration
+from harness.spec.plan import Plan, compile_plan
+from harness.spec.spec import Configuration, Mode
 
 _FIRST_SLICE = 100  # scenarios; slices double, so that no combination starves the others
 _SLICE_MAX = 20_000
@@ -55,22 +57,22 @@ def find(request: dict[str, Any]) -> dict[str, Any]:
     other: list[str] = []
     for each, verdict in _violations(loaded, request, counts):
         assert verdict.run is not None
-        assert verdict.run.failure is not None
-        if _is_wanted(verdict.run.failure, request):
+        assert verdict.run.violation is not None
+        if _is_wanted(verdict.run.violation, request):
             seconds = time.perf_counter() - started
             return {"found": True, "seconds": seconds, **counts, "other": other, **_minimal(each, verdict, request)}
-        described = _describe(verdict.run.failure, request)
+        described = _describe(verdict.run.violation, request)
         if described not in other:
             other.append(described)
     return {"found": False, "seconds": time.perf_counter() - started, **counts, "other": other}
 
 
-def _is_wanted(failure: Failure, request: dict[str, Any]) -> bool:
-    return failure.property == request["property"] and request["place"] in (None, failure.place)
+def _is_wanted(violation: Violation, request: dict[str, Any]) -> bool:
+    return violation.property == request["property"] and request["place"] in (None, violation.place)
 
 
-def _describe(failure: Failure, request: dict[str, Any]) -> str:
-    return failure.property if request["place"] is None else f"{failure.property} at {failure.place}"
+def _describe(violation: Violation, request: dict[str, Any]) -> str:
+    return violation.property if request["place"] is None else f"{violation.property} at {violation.place}"
 
 
 def _not_imported(replaced: list[str], folder: Path) -> str:
@@ -124,46 +126,46 @@ def _configurations(each: LoadedSpec, request: dict[str, Any]) -> list[Configura
 def _minimal(each: LoadedSpec, verdict: Verdict, request: dict[str, Any]) -> dict[str, Any]:
     """The failure, shrunk, as a case that this very tree is asked to replay."""
     assert verdict.run is not None
-    assert verdict.run.failure is not None
-    failure, program = verdict.run.failure, verdict.run.program
-    configuration = find_configuration(each.spec, verdict.configuration)
+    assert verdict.run.violation is not None
+    violation, program = verdict.run.violation, verdict.run.program
+    plan = compile_plan(each.spec, find_configuration(each.spec, verdict.configuration), verdict.mode)
     operations_found = operation_count(program)
     certified, shrink_seconds = False, 0.0
     try:
-        result = shrink(each.spec, configuration, verdict.mode, program, failure)
-        failure, program = result.failure, result.program
+        result = shrink(plan, program, violation)
+        violation, program = result.violation, result.program
         certified, shrink_seconds = result.certified, result.seconds
     except NotReproducedError:
         pass  # shown by the replay below
     case = Case(
         each.path,
         each.spec.name,
-        configuration.name,
+        plan.configuration.name,
         verdict.mode,
-        failure.property,
-        failure.place,
+        violation.property,
+        violation.place,
         program,
         story=f"planted bug {request['plant']}",
         seed=verdict.seed,
         scenario=verdict.scenario,
     )
     return {
-        "property": failure.property,
+        "property": violation.property,
         "operations_found": operations_found,
         "operations": operation_count(program),
         "certified": certified,
         "shrink_seconds": shrink_seconds,
         "still_fails": replay(case).answer is ReplayAnswer.STILL_FAILS,
         "case": format_case(case),
-        **_confirmed(each, configuration, case, request["confirm_seconds"]),
+        **_confirmed(plan, case, request["confirm_seconds"]),
     }
 
 
-def _confirmed(each: LoadedSpec, configuration: Configuration, case: Case, seconds: float) -> dict[str, Any]:
+def _confirmed(plan: Plan, case: Case, seconds: float) -> dict[str, Any]:
     if not seconds:
         return {"confirmed_operations": None, "shorter_fails": False}
-    confirmation = confirm(each.spec, configuration, case.mode, case.program, case.property, seconds=seconds)
-    shorter_fails = confirmation.failure is not None
+    confirmation = confirm(plan, case.program, case.property, seconds=seconds)
+    shorter_fails = confirmation.violation is not None
     return {"confirmed_operations": confirmation.operations_tried, "shorter_fails": shorter_fails}
 
 

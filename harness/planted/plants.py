@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harness.scenario.verdict import Mode
+from harness.spec.spec import Mode
 
 DEFAULT_COPIES = ("shardstore", "refmodel")
 

@@ -1,6 +1,6 @@
 """Calls of one scenario: what goes into them, and how what comes back is taken apart.
 
-Arguments are drawn from the source, in the spec's order. Results that other operations refer to are kept under the
+Arguments are drawn from the tape, in the spec's order. Results that other operations refer to are kept under the
 identity of the step that gave them, the latest `RESULTS_KEPT_COUNT` of each operation.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.choices.sources import Source
+from harness.choices.tape import Tape
 from harness.spec.plan import Action
 from harness.spec.spec import Dependency
 
@@ -18,11 +18,11 @@ RESULTS_KEPT_COUNT = 64
 class ArgumentDrawer:
     """Draws arguments and keeps the results that they may refer to."""
 
-    __slots__ = ("_choose", "_results", "_source")
+    __slots__ = ("_choose", "_results", "_tape")
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._choose = source.choose
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._choose = tape.choose
         self._results: dict[str, dict[int, Any]] = {}
 
     def draw(self, action: Action) -> dict[str, Any] | None:
@@ -33,7 +33,7 @@ class ArgumentDrawer:
             arguments[name] = generator(choose, name)
         for name, operation in action.references:
             results = self._results.get(operation, {})
-            identity = self._source.choose_step(name, tuple(results))
+            identity = self._tape.choose_step(name, tuple(results))
             if not identity:
                 return None
             arguments[name] = results[identity]

@@ -1,7 +1,7 @@
-"""Histories: what happened in a run, one readable line an event.
+"""Histories: what happened in a run, one typed event after another, and the readable line that each makes.
 
-Each line begins with the identity of its step. Lines are a function of the run alone: no addresses, no hash order,
-and long values abbreviated the same way every time.
+Events hold values; their text is made when somebody reads it, and is never parsed back. Each line begins with the
+identity of its step. Lines are a function of the run alone.
 
     3 put(key=b'a', payload=<130 bytes b'ahovcjqx'...>)
     3 -> pending
@@ -13,55 +13,198 @@ and long values abbreviated the same way every time.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from harness.scenario.verdict import Failure
-from harness.world.medium import Loss
-
-SHORT_BYTES_MAX = 16
-ITEMS_SHOWN_MAX = 12
-_TEXT_SIZE_MAX = 200
-
-MISSING = "(not there)"
+from harness.scenario.describe import describe
+from harness.scenario.violation import Violation
+from harness.spec.device import Loss
+from harness.world.power import Strike
 
 
-class History:
-    """Collects the lines of one run."""
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened in a step. ``lines`` are its words, without the step."""
 
-    __slots__ = ("lines",)
+    step: int
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+    def lines(self) -> Iterable[str]:
+        raise AssertionError("each kind of event has words of its own")
 
-    def call(self, step: int, operation: str, arguments: Mapping[str, Any]) -> None:
-        shown = ", ".join(f"{name}={describe(value)}" for name, value in arguments.items())
-        self.lines.append(f"{step} {operation}({shown})")
 
-    def note(self, step: int, text: str) -> None:
-        self.lines.append(f"{step} {text}")
+@dataclass(frozen=True, slots=True)
+class Called(Event):
+    """An operation was called on the system."""
 
-    def returned(self, step: int, result: object, dependency_state: str) -> None:
-        """``dependency_state`` is empty where there was no dependency."""
-        if not dependency_state:
-            self.note(step, f"-> {describe(result)}")
-        elif result is None:
-            self.note(step, f"-> {dependency_state}")
+    operation: str
+    arguments: Mapping[str, Any]
+
+    def lines(self) -> Iterable[str]:
+        shown = ", ".join(f"{name}={describe(value)}" for name, value in self.arguments.items())
+        yield f"{self.operation}({shown})"
+
+
+@dataclass(frozen=True, slots=True)
+class Returned(Event):
+    """It gave a result; ``state`` is that of the dependency, empty where there was none."""
+
+    result: object
+    state: str
+
+    def lines(self) -> Iterable[str]:
+        shown = [] if self.state and self.result is None else [describe(self.result)]
+        yield f"-> {', '.join([*shown, *([self.state] if self.state else [])])}"
+
+
+@dataclass(frozen=True, slots=True)
+class Raised(Event):
+    """It raised an error that the spec names; an excused one makes the step void."""
+
+    error: str  # described: an error itself would keep alive all that led to it
+    is_excused: bool
+
+    def lines(self) -> Iterable[str]:
+        yield f"-> {self.error}{', excused' if self.is_excused else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped(Event):
+    """There was no earlier result that the operation could refer to."""
+
+    operation: str
+
+    def lines(self) -> Iterable[str]:
+        yield f"{self.operation} skipped: no result to refer to"
+
+
+@dataclass(frozen=True, slots=True)
+class Began(Event):
+    """A step of the harness' own: a reboot, a crash, or the run's end."""
+
+    operation: str
+
+    def lines(self) -> Iterable[str]:
+        yield self.operation
+
+
+@dataclass(frozen=True, slots=True)
+class PowerFailed(Event):
+    """The power failed in the middle of an operation, after so many of what was counted."""
+
+    within: str
+    strike: Strike
+    count: int
+
+    def lines(self) -> Iterable[str]:
+        if self.strike is Strike.EVENT:
+            after = f"{self.count} device event{'' if self.count == 1 else 's'}"
         else:
-            self.note(step, f"-> {describe(result)}, {dependency_state}")
+            after = f"{self.strike.name.lower()} {self.count + 1}"
+        yield f"-> power fails within {self.within}, after {after}"
 
-    def losses(self, step: int, losses: Sequence[Loss]) -> None:
-        if not losses:
-            self.note(step, "lost: nothing that was issued")
-        for loss in losses:
-            self.note(step, f"lost: {describe_loss(loss)}")
 
-    def violated(self, failure: Failure) -> None:
-        self.note(failure.step, f"violated {failure.property} at {failure.place}")
-        self.note(failure.step, f"answered: {failure.answered}")
-        self.note(failure.step, f"allowed: {failure.allowed}")
+@dataclass(frozen=True, slots=True)
+class RecoveryCut(Event):
+    """Recovery was cut short by the next crash."""
+
+    events_count: int
+
+    def lines(self) -> Iterable[str]:
+        yield f"recovery is cut short after {self.events_count} device events"
+
+
+@dataclass(frozen=True, slots=True)
+class Polled(Event):
+    """What the dependency of one write was said to be just before the crash."""
+
+    write_step: int
+    operation: str
+    key: object
+    state: str
+
+    def lines(self) -> Iterable[str]:
+        yield f"polled: {self.write_step} {self.operation} {describe(self.key)} {self.state}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessDied(Event):
+    """The crash was the process's alone."""
+
+    def lines(self) -> Iterable[str]:
+        yield "the process dies, the device goes on"
+
+
+@dataclass(frozen=True, slots=True)
+class Lost(Event):
+    """What the crash took of what was issued."""
+
+    losses: Sequence[Loss]
+
+    def lines(self) -> Iterable[str]:
+        if not self.losses:
+            yield "lost: nothing that was issued"
+        for loss in self.losses:
+            yield f"lost: {describe_loss(loss)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered(Event):
+    """What one key reads as after the crash, and what it might."""
+
+    key: object
+    outcome: object
+    allowed: Sequence[object]
+
+    def lines(self) -> Iterable[str]:
+        options = ", ".join(dict.fromkeys(describe(option) for option in self.allowed))
+        yield f"recovered {describe(self.key)}: {describe(self.outcome)} (allowed: {options})"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentsEqual(Event):
+    """System and model hold the same."""
+
+    def lines(self) -> Iterable[str]:
+        yield "contents equal"
+
+
+@dataclass(frozen=True, slots=True)
+class Broke(Event):
+    """A property was violated, and the run is over."""
+
+    violation: Violation
+
+    def lines(self) -> Iterable[str]:
+        violation = self.violation
+        yield f"violated {violation.property} at {violation.place}"
+        yield f"answered: {violation.answered}"
+        yield f"allowed: {violation.allowed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Event):
+    """An event in words alone: its values could not be taken to another process."""
+
+    line: str
+
+    def lines(self) -> Iterable[str]:
+        yield self.line
+
+
+def portable(events: Sequence[Event]) -> tuple[Event, ...]:
+    """The events as they can be pickled: with their values where that is possible, else in words."""
+    try:
+        pickle.dumps(events)
+    except Exception:  # whatever the values' own classes raise
+        return tuple(Said(event.step, line) for event in events for line in event.lines())
+    return tuple(events)
+
+
+def lines_of(events: Iterable[Event]) -> tuple[str, ...]:
+    """A history as text, one line an event or more, each led by its step."""
+    return tuple(f"{event.step} {line}" for event in events for line in event.lines())
 
 
 def describe_loss(loss: Loss) -> str:
@@ -76,59 +219,3 @@ def describe_loss(loss: Loss) -> str:
 
 def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(number) for number in numbers) + " of it"
-
-
-def describe(value: object) -> str:
-    """A short text for people; equal values have equal texts."""
-    text = _text_of(value)
-    return text if len(text) <= _TEXT_SIZE_MAX else f"{text[: _TEXT_SIZE_MAX - 3]}..."
-
-
-def _text_of(value: object) -> str:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return _text_of_bytes(bytes(value))
-    if isinstance(value, Mapping):
-        return "{" + _join(f"{_text_of(key)}: {_text_of(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, AbstractSet):
-        return "{" + _join(sorted(_text_of(item) for item in value)) + "}"
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return "(" + _join(_text_of(item) for item in value) + ("," if len(value) == 1 else "") + ")"
-    if isinstance(value, list):
-        return "[" + _join(_text_of(item) for item in value) + "]"
-    if isinstance(value, BaseException):
-        return f"{type(value).__name__}({value})"
-    if type(value).__repr__ is object.__repr__:
-        return f"<{type(value).__name__}>"  # the default shows an address
-    if is_dataclass(value) and not isinstance(value, type):
-        return f"{type(value).__name__}({_join(_field_texts(value))})"
-    return repr(value)
-
-
-def _field_texts(value: Any) -> list[str]:
-    return [f"{each.name}={_text_of(getattr(value, each.name))}" for each in fields(value) if each.repr]
-
-
-def _text_of_bytes(value: bytes) -> str:
-    if len(value) <= SHORT_BYTES_MAX:
-        return repr(value)
-    return f"<{len(value)} bytes {value[: SHORT_BYTES_MAX // 2]!r}...>"
-
-
-def _join(texts: Iterable[str]) -> str:
-    shown = list(texts)
-    if len(shown) > ITEMS_SHOWN_MAX:
-        shown[ITEMS_SHOWN_MAX:] = [f"... {len(shown) - ITEMS_SHOWN_MAX} more"]
-    return ", ".join(shown)
-
-
-def describe_difference(answered: object, allowed: object) -> tuple[str, str]:
-    """Both sides, for people; of two mappings only where they differ."""
-    if not (isinstance(answered, Mapping) and isinstance(allowed, Mapping)):
-        return describe(answered), describe(allowed)
-    keys = [*allowed, *(key for key in answered if key not in allowed)]
-    different = [key for key in keys if answered.get(key, MISSING) != allowed.get(key, MISSING)]
-    return _describe_entries(answered, different), _describe_entries(allowed, different)
-
-
-def _describe_entries(mapping: Mapping[Any, Any], keys: Sequence[Any]) -> str:
-    return _join(f"{_text_of(key)}: {_text_of(mapping[key]) if key in mapping else MISSING}" for key in keys)

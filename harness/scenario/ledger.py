@@ -16,9 +16,9 @@ Memory is bounded by the number of keys and of writes not yet persistent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from harness.spec.spec import Dependency, Key
 
@@ -40,8 +40,21 @@ class Write(NamedTuple):
     group: int  # 0: alone
 
 
+class LedgerWatcher(Protocol):
+    """Is told what is entered. Whoever watches wants it all: a watched ledger forgets nothing before it is settled."""
+
+    def acknowledged(self, dependency: Dependency | None, step: int, operation: str, key: Key | None) -> None:
+        """An operation returned this dependency; ``key`` is None if it changes none."""
+
+    def polled(self, states: Sequence[str]) -> None:
+        """The states of the writes, as they are now."""
+
+    def settled(self) -> None:
+        """All of it is settled, and the ledger empty."""
+
+
 @dataclass(frozen=True, slots=True)
-class Mismatch:
+class Disallowed:
     """A key, or a group, that reads as nothing that is allowed."""
 
     place: str  # "outcome" or "mixture"
@@ -50,10 +63,10 @@ class Mismatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Reading:
     """What recovery left of the keys that were written since the last settling."""
 
-    mismatch: Mismatch | None
+    disallowed: Disallowed | None
     observed: dict[Key, Any]
     allowed: dict[Key, Sequence[Any]]
     any_persistent: bool  # some key's last operation was persistent, or was settled earlier
@@ -72,10 +85,11 @@ class UnreadableKeyError(Exception):
 class Ledger:
     """See the module. ``read`` is that of the spec's `Durability`; without one only dependencies are kept."""
 
-    __slots__ = ("_bases", "_group_count", "_others", "_prune_at_count", "_read", "_settled", "_writes")
+    __slots__ = ("_bases", "_group_count", "_others", "_prune_at_count", "_read", "_settled", "_writes", "watcher")
 
     def __init__(self, read: Callable[[Any, Any], Any] | None) -> None:
         self._read = read
+        self.watcher: LedgerWatcher | None = None
         self._bases: dict[Key, Any] = {}
         self._writes: list[Write] = []
         self._others: list[tuple[Dependency, int, str]] = []  # of operations that change no key
@@ -83,10 +97,25 @@ class Ledger:
         self._prune_at_count = PRUNE_AT_COUNT
         self._settled: set[Key] = set()
 
+    @classmethod
+    def of(cls, read: Callable[[Any, Any], Any] | None, bases: Mapping[Key, Any], writes: Sequence[Write]) -> Ledger:
+        """A ledger as it was when just this had been written."""
+        ledger = cls(read)
+        ledger._bases.update(bases)
+        ledger._writes.extend(writes)
+        ledger._group_count = max((write.group for write in writes), default=0)
+        return ledger
+
     def expect(self, model: Any, key: Key) -> None:
         """The model is about to change this key."""
         if self._read is not None and key not in self._bases:
             self._bases[key] = self._read(model, key)
+
+    def expect_groups(self, model: Any, groups: Iterable[Iterable[Key]]) -> None:
+        """The same of several keys."""
+        for group in groups:
+            for key in group:
+                self.expect(model, key)
 
     def note_group(
         self, model: Any, keys: Iterable[Key], dependency: Dependency | None, step: int, operation: str
@@ -102,12 +131,16 @@ class Ledger:
         """The model has changed this key."""
         outcome = None if self._read is None else self._read(model, key)
         self._writes.append(tuple.__new__(Write, (key, outcome, dependency, step, operation, group)))
-        if len(self._writes) >= self._prune_at_count:
+        if self.watcher is not None:
+            self.watcher.acknowledged(dependency, step, operation, key)
+        elif len(self._writes) >= self._prune_at_count:
             self._prune()
 
     def note_other(self, dependency: Dependency, step: int, operation: str) -> None:
         """A dependency of an operation that changes no key: it must only become persistent in the end."""
         self._others.append((dependency, step, operation))
+        if self.watcher is not None:
+            self.watcher.acknowledged(dependency, step, operation, None)
         if len(self._others) >= PRUNE_AT_COUNT:
             self._others = [other for other in self._others if poll(other[0]) == PENDING]
 
@@ -126,9 +159,16 @@ class Ledger:
     def writes(self) -> Sequence[Write]:
         return self._writes
 
+    def bases(self) -> dict[Key, Any]:
+        """What each key that was written read as before."""
+        return dict(self._bases)
+
     def poll(self) -> list[str]:
         """The state of each of `writes` now."""
-        return [poll(write.dependency) for write in self._writes]
+        states = [poll(write.dependency) for write in self._writes]
+        if self.watcher is not None:
+            self.watcher.polled(states)
+        return states
 
     def first_unfinished(self) -> tuple[int, str] | None:
         """Step and operation of a dependency that is neither persistent nor failed."""
@@ -140,22 +180,21 @@ class Ledger:
                 return step, operation
         return None
 
-    def judge(self, system: Any, states: Sequence[str]) -> Judgement:
+    def judge(self, read: Callable[[Key], Any], states: Sequence[str]) -> Reading:
         """Read every key written since the last settling. ``states`` were polled just before the crash.
 
-        Raises `UnreadableKeyError` from whatever the system raises on being read.
+        Raises `UnreadableKeyError` from whatever ``read`` raises.
         """
-        assert self._read is not None
         places = self._places_by_key()
         observed: dict[Key, Any] = {}
         allowed: dict[Key, Sequence[Any]] = {}
-        mismatch: Mismatch | None = None
+        disallowed: Disallowed | None = None
         any_persistent = not self._settled <= places.keys()
         any_lost = False
         for key, key_places in places.items():
             options = allowed[key] = self._allowed(key, key_places, states)
             try:
-                outcome = observed[key] = self._read(system, key)
+                outcome = observed[key] = read(key)
             except Exception as error:
                 raise UnreadableKeyError(key, options) from error
             last = key_places[-1]
@@ -163,11 +202,11 @@ class Ledger:
                 any_persistent = True
             elif outcome != self._writes[last].outcome:
                 any_lost = True
-            if mismatch is None and outcome not in options:
-                mismatch = Mismatch("outcome", {key: outcome}, {key: options})
-        if mismatch is None and self._group_count:
-            mismatch = self._find_mixture(places, states, observed, allowed)
-        return Judgement(mismatch, observed, allowed, any_persistent, any_lost)
+            if disallowed is None and outcome not in options:
+                disallowed = Disallowed("outcome", {key: outcome}, {key: options})
+        if disallowed is None and self._group_count:
+            disallowed = self._find_mixture(places, states, observed, allowed)
+        return Reading(disallowed, observed, allowed, any_persistent, any_lost)
 
     def _places_by_key(self) -> dict[Key, list[int]]:
         places: dict[Key, list[int]] = {}
@@ -190,7 +229,7 @@ class Ledger:
         states: Sequence[str],
         observed: dict[Key, Any],
         allowed: dict[Key, Sequence[Any]],
-    ) -> Mismatch | None:
+    ) -> Disallowed | None:
         groups: dict[int, list[int]] = {}
         for at, write in enumerate(self._writes):
             if write.group:
@@ -208,7 +247,7 @@ class Ledger:
                 may_be_with = may_be_with and observed[key] in options[max(place, 0) :]
             if not (may_be_without or may_be_with):
                 keys = [self._writes[at].key for at in members]
-                return Mismatch("mixture", {key: observed[key] for key in keys}, {key: allowed[key] for key in keys})
+                return Disallowed("mixture", {key: observed[key] for key in keys}, {key: allowed[key] for key in keys})
         return None
 
     def clear(self) -> None:
@@ -218,6 +257,8 @@ class Ledger:
         self._writes.clear()
         self._others.clear()
         self._group_count = 0
+        if self.watcher is not None:
+            self.watcher.settled()
 
 
 def poll(dependency: Dependency | None) -> str:

@@ -6,19 +6,19 @@ up, says so.
 
 from __future__ import annotations
 
-import builtins
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Final
 
 from harness.choices.program import Program
 from harness.scenario.distinct import DistinctCount
+from harness.scenario.history import Event, lines_of, portable
+from harness.scenario.violation import Violation
+from harness.spec.spec import Mode
 
-
-class Mode(StrEnum):
-    """Which kinds of steps a run may contain."""
-
-    CONFORMANCE = "conformance"
-    CRASH = "crash"
+# The share of legal crash states that were tried is told of the first so many crashes that have at most so many states.
+SHARE_CRASHES_MAX: Final = 1_000
+SHARE_STATES_MAX: Final = 100_000
 
 
 class Answer(StrEnum):
@@ -26,25 +26,6 @@ class Answer(StrEnum):
     NONE_FOUND = "none found"
     HOLDS = "holds"
     UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A property broken at one step of one run.
-
-    ``signature`` tells failures apart: the property and the kind of place, never a message's text.
-    """
-
-    property: str  # "conformance", "persistence", "forward progress", "recovery", "deadlock", "invariant", ...
-    step: int  # identity of the step at which it showed
-    operation: str  # that step's operation
-    place: str  # kind of place: operation name, exception type, invariant name; stable across runs
-    answered: str  # what the system answered, for people
-    allowed: str  # what the model allows, for people
-
-    @builtins.property  # the field of that name hides it
-    def signature(self) -> tuple[str, str]:
-        return (self.property, self.place)
 
 
 @dataclass(slots=True)
@@ -55,7 +36,7 @@ class Counters:
     operations: int = 0
     reboots: int = 0
     crashes: int = 0
-    crashes_interesting: int = 0
+    crashes_lossy: int = 0  # something was persistent, and something that was not is gone
     operations_cut: int = 0  # in whose middle the power failed
     recoveries_cut: int = 0
     excused: int = 0  # operations the system refused for a reason the spec excuses
@@ -86,12 +67,21 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One scenario, run. ``program`` and ``history`` are empty unless it was recorded or replayed."""
+    """One scenario, run. ``program`` and ``events`` are empty unless it was recorded or replayed."""
 
-    failure: Failure | None
+    violation: Violation | None
     counters: Counters
     program: Program = field(default_factory=Program)
-    history: tuple[str, ...] = ()  # one readable line an event: calls, returns, polls, crashes, survivors
+    events: tuple[Event, ...] = ()
+
+    def __reduce__(self) -> tuple[type[Run], tuple[object, ...]]:
+        """A run goes from process to process, whatever values its events hold."""
+        return Run, (self.violation, self.counters, self.program, portable(self.events))
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """The events as text, one readable line each or more."""
+        return lines_of(self.events)
 
 
 @dataclass(frozen=True, slots=True)

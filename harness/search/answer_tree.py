@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from harness.spec.spec import MediumShape
+from harness.spec.device import Entry, MediumShape
 from harness.world.legal_images import Image
-from harness.world.medium import DevicePosition, Entry, SimulatedMedium
+from harness.world.medium import SimulatedMedium
+from harness.world.power import DevicePosition
 from harness.world.world import NewMedium
 
 LEAVES_MAX: Final = 300_000  # results kept in memory; beyond, the tree is begun anew
@@ -71,7 +72,7 @@ class AskedMedium(SimulatedMedium):
 
     def reset(self, extent: int) -> None:
         super().reset(extent)
-        if self.zoned:
+        if self.shape.device.emptied(b"") is not None:
             self._emptied.add(extent)
 
     def write_pointer(self, extent: int) -> int:

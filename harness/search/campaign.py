@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.scenario.verdict import Answer, Counters, Mode, Verdict
+from harness.scenario.verdict import Answer, Counters, Verdict
 from harness.search.check import check
 from harness.spec.loader import LoadedSpec, SpecLoadError, load_spec
 from harness.spec.plan import SpecError, compile_plan
-from harness.spec.spec import Configuration, Crash, Spec
+from harness.spec.spec import Configuration, Mode, Spec
 
 SLICE_STRIDE = 1_000_000_000
 INTERRUPTED = "interrupted"
@@ -97,12 +97,8 @@ def _refuse_unusable(each: LoadedSpec, configuration: Configuration, mode: Mode)
         raise SpecLoadError(f"{each.path}: {error}") from error
 
 
-def can_crash(spec: Spec) -> bool:
-    return any(isinstance(operation, Crash) for operation in spec.operations)
-
-
 def _impossible(spec: Spec, mode: Mode) -> str:
-    return "the spec has no Crash operation" if mode is Mode.CRASH and not can_crash(spec) else ""
+    return "the spec has no Crash operation" if mode is Mode.CRASH and not spec.can_crash else ""
 
 
 def slices(plans: Sequence[CheckPlan], budget: Budget) -> list[CheckSlice]:

@@ -1,10 +1,10 @@
 """Checking a spec with many random scenarios.
 
-Scenario ``i`` of seed ``s`` is the run of `RandomSource` from ``scenario_seed(s, i)``, whatever ran before it and
+Scenario ``i`` of seed ``s`` is the run of a random tape from ``scenario_seed(s, i)``, whatever ran before it and
 wherever: work can be cut anywhere by ``first_scenario``. The clock decides when to stop and nothing else.
 
 *Violated* comes with the first failing run, recorded. *Unknown* is the answer where no scenario ran, where a crash
-check saw no interesting crash, and where a failing scenario did not fail the same way when run again.
+check saw no lossy crash, and where a failing scenario did not fail the same way when run again.
 Never *holds*: random scenarios prove nothing.
 """
 
@@ -13,24 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter
 
-from harness.choices.sources import RandomSource
+from harness.choices.random_policy import random_tape, scenario_seed
 from harness.scenario.runner import record_scenario, run_plan
-from harness.scenario.verdict import Answer, Counters, Failure, Mode, Run, Verdict
+from harness.scenario.verdict import Answer, Counters, Run, Verdict
+from harness.scenario.violation import Violation
+from harness.scenario.watchdog import Watchdog
 from harness.spec.plan import Plan, SpecError, compile_plan
-from harness.spec.spec import Configuration, Spec
+from harness.spec.spec import Configuration, Mode, Spec
 
 SCENARIOS_DEFAULT = 1_000
 PROGRESS_INTERVAL_SECONDS = 0.5
-
-_MASK = (1 << 64) - 1
-
-
-def scenario_seed(seed: int, scenario: int) -> int:
-    """SplitMix64 of the seed and the scenario's index: 64 bits that neighbours do not share."""
-    mixed = (seed * 0xD1342543DE82EF95 + (scenario + 1) * 0x9E3779B97F4A7C15) & _MASK
-    mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & _MASK
-    mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK
-    return mixed ^ mixed >> 31
 
 
 def check(
@@ -56,12 +48,13 @@ def check(
     plan = compile_plan(spec, chosen, mode)
     counters = Counters()
     started = perf_counter()
-    if mode is Mode.CRASH and not plan.menu.crashes:
+    if mode is Mode.CRASH and not plan.mix.crashes:
         reason = "the spec has no Crash operation"
         return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=seed)
-    scenario, failure = _run_until_failure(plan, counters, seed, first_scenario, scenarios, seconds, progress)
-    run = None if failure is None else record_scenario(spec, chosen, mode, scenario_seed(seed, scenario))
-    answer, reason = _conclude(counters, mode, failure, run)
+    with Watchdog(counters, spec.step_seconds_max):
+        scenario, violation = _run_until_violation(plan, counters, seed, first_scenario, scenarios, seconds, progress)
+    run = None if violation is None else record_scenario(plan, scenario_seed(seed, scenario))
+    answer, reason = _conclude(counters, mode, violation, run)
     return Verdict(
         spec=spec.name,
         mode=mode,
@@ -72,7 +65,7 @@ def check(
         reason=reason,
         run=run,
         seed=seed,
-        scenario=None if failure is None else scenario,
+        scenario=None if violation is None else scenario,
     )
 
 
@@ -84,7 +77,7 @@ def _find_configuration(spec: Spec, name: str | None) -> Configuration:
     raise SpecError(f"spec {spec.name!r} has no configuration {name!r}; it has: {known or 'none'}")
 
 
-def _run_until_failure(
+def _run_until_violation(
     plan: Plan,
     counters: Counters,
     seed: int,
@@ -92,15 +85,15 @@ def _run_until_failure(
     scenarios: int | None,
     seconds: float | None,
     progress: Callable[[Counters, float], None] | None,
-) -> tuple[int, Failure | None]:
+) -> tuple[int, Violation | None]:
     """The last scenario that ran, and how it failed."""
     started = now = perf_counter()
     next_report = started + PROGRESS_INTERVAL_SECONDS
     scenario = first_scenario
     while (scenarios is None or scenario < first_scenario + scenarios) and (seconds is None or now - started < seconds):
-        failure = run_plan(plan, RandomSource(scenario_seed(seed, scenario)), counters)
-        if failure is not None:
-            return scenario, failure
+        violation = run_plan(plan, random_tape(scenario_seed(seed, scenario)), counters)
+        if violation is not None:
+            return scenario, violation
         scenario += 1
         now = perf_counter()
         if progress is not None and now >= next_report:
@@ -109,13 +102,13 @@ def _run_until_failure(
     return scenario, None
 
 
-def _conclude(counters: Counters, mode: Mode, failure: Failure | None, run: Run | None) -> tuple[Answer, str]:
-    if failure is not None:
-        if run is None or run.failure != failure:
-            return Answer.UNKNOWN, f"not deterministic: {failure.property} at {failure.place} did not show again"
-        return Answer.VIOLATED, f"{failure.property} at {failure.place}"
+def _conclude(counters: Counters, mode: Mode, violation: Violation | None, run: Run | None) -> tuple[Answer, str]:
+    if violation is not None:
+        if run is None or run.violation != violation:
+            return Answer.UNKNOWN, f"not deterministic: {violation.property} at {violation.place} did not show again"
+        return Answer.VIOLATED, f"{violation.property} at {violation.place}"
     if not counters.scenarios:
         return Answer.UNKNOWN, "no scenario was run"
-    if mode is Mode.CRASH and not counters.crashes_interesting:
-        return Answer.UNKNOWN, f"none of {counters.crashes} crashes was interesting"
+    if mode is Mode.CRASH and not counters.crashes_lossy:
+        return Answer.UNKNOWN, f"none of {counters.crashes} crashes was lossy"
     return Answer.NONE_FOUND, ""

@@ -16,27 +16,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import product
-from typing import Any
 
+from harness.choices.exploring_policy import Pick
 from harness.choices.program import Program, ProgramSyntaxError, Step, parse_program
-from harness.choices.sources import ReplaySource
+from harness.choices.replay_policy import replay_tape
 from harness.choices.trail import Trail
-from harness.scenario.failures import Finding, ScenarioFailed
-from harness.scenario.observation import (
-    Observation,
-    compare_contents,
-    compare_outcomes,
-    model_after_crash,
-)
+from harness.scenario.crash import CUT_EVENTS_MAX, CUT_FAR_MAX
+from harness.scenario.judge import Judge, model_after_crash
 from harness.scenario.runner import replay_program
-from harness.scenario.scenario import CUT_EVENTS_MAX, CUT_FAR_MAX, Recovered, Scenario
-from harness.scenario.verdict import Counters, Mode, Run
-from harness.search.exploring import Explorer, Moment, Pick, Schedule, Visited
+from harness.scenario.scenario import Recovered, Scenario
+from harness.scenario.verdict import Counters, Run
+from harness.scenario.violation import Violated, Violation
+from harness.search.exploring import CrashPoint, Explorer, Schedule, Visited
+from harness.search.observation import Observation
 from harness.search.recoveries import Recoveries
 from harness.spec.plan import BACKGROUND, CRASH, OPERATION, Action, Plan, SpecError, compile_plan
-from harness.spec.spec import DRAIN_STEPS_MAX, Configuration, Key, Spec
+from harness.spec.spec import DRAIN_STEPS_MAX, Configuration, Key, Mode, Spec
 from harness.world.legal_images import Image, Remains
 
 
@@ -47,7 +44,7 @@ class Tally:
     programs: int = 0
     states_judged: int = 0
     schedules: int = 0
-    moments: int = 0
+    crash_points: int = 0
     states: int = 0
     recoveries: int = 0
     is_complete: bool = True  # nothing was left out for want of time
@@ -87,7 +84,9 @@ class Images:
     judged: set[tuple[int, ...]] = field(default_factory=set)
 
 
-class _Violation(BaseException):
+class _Found(BaseException):
+    """A program that breaks a property."""
+
     def __init__(self, program: Program) -> None:
         super().__init__(program)
         self.program = program
@@ -135,14 +134,9 @@ def recoveries_of(spec: Spec, configuration: Configuration, *, sharing: bool = T
 
 def _plan(spec: Spec, configuration: Configuration) -> Plan:
     plan = compile_plan(spec.bounded(), configuration, Mode.CRASH)
-    read = plan.read
-    if read is None:
+    if plan.read is None:
         raise SpecError(f"spec {spec.name!r} cannot be exhausted without a durability")
-
-    def read_or_recall(subject: Any, key: Key) -> Any:
-        return subject.outcome(key) if isinstance(subject, Observation) else read(subject, key)
-
-    return replace(plan, read=read_or_recall)
+    return plan
 
 
 def parse_start(spec: Spec, name: str) -> Program:
@@ -177,15 +171,15 @@ def exhaust(
 def recovered_state(plan: Plan, start: Program) -> Recovered | None:
     """What a start that ends in a crash leaves. Recovering on it once more gives what it gave, so it is run only once.
 
-    Raises `_Violation` if it fails.
+    Raises `_Found` if it fails.
     """
-    source = ReplaySource(start, strict=False)
-    source.begin(plan.menu)
-    scenario = Scenario(plan, source, Counters())
+    tape = replay_tape(start, strict=False)
+    tape.begin(plan.mix)
+    scenario = Scenario(plan, tape, Counters())
     try:
         scenario.perform_all()
-    except ScenarioFailed:
-        raise _Violation(start) from None
+    except Violated:
+        raise _Found(start) from None
     # A process that died has left what no barrier has passed, and the next crash may still take it.
     return None if any(medium.log for medium in scenario.world.media) else scenario.recovered()
 
@@ -204,9 +198,9 @@ class _Part:
         recoveries: Recoveries,
     ) -> None:
         assert spec.bounds is not None
-        self.bounded = spec.bounded()
         self.tally = Tally()
         self._plan = _plan(spec, configuration)
+        self.judge = Judge(self._plan)
         self.explorer = Explorer(self._plan, spec.bounds, Counters(), merging=merging)
         self._alphabet = alphabet(spec, configuration)
         self._start = start
@@ -225,9 +219,9 @@ class _Part:
             self._explore(first_call)
         except _OutOfTime:
             self.tally.is_complete = False
-        except _Violation as found:
-            again = replay_program(self.bounded, self._plan.configuration, Mode.CRASH, found.program, strict=True)
-            if again.failure is None:
+        except _Found as found:
+            again = replay_program(self._plan, found.program, strict=True)
+            if again.violation is None:
                 trouble = "a violation that does not show when its program is replayed"
             else:
                 run = again
@@ -304,7 +298,7 @@ class _Part:
 
 
 class _Judged:
-    """The moments of one program's last step, or of its draining: each image against each history."""
+    """The points of one program's last step, or of its draining: each image against each history."""
 
     def __init__(self, part: _Part, steps: tuple[Step, ...], images: Images, *, is_drain: bool) -> None:
         self._part = part
@@ -316,9 +310,9 @@ class _Judged:
         self._flushed: Sequence[bool] = ()
 
     def judge(self, schedule: Schedule, flushed: Sequence[bool] = ()) -> None:
-        """Raises `_Violation`."""
+        """Raises `_Found`."""
         self._flushed = flushed
-        if schedule.failure is not None:
+        if schedule.violation is not None:
             steps = self._steps
             if any(flushed):
                 choices = {
@@ -328,18 +322,18 @@ class _Judged:
                     "far.0": CUT_FAR_MAX - 1,
                 }
                 steps = (*steps[:-1], Step(steps[-1].identity, "crash", choices))
-            raise _Violation(self._program(schedule.picks, steps))
+            raise _Found(self._program(schedule.picks, steps))
         part, writes = self._part, schedule.ledger.writes
         keys = list(dict.fromkeys(write.key for write in writes))
         outcomes = tuple((write.key, write.outcome, write.group) for write in writes)
-        for moment in schedule.moments:
-            part.tally.moments += 1
-            for image, left in moment.images:
+        for point in schedule.points:
+            part.tally.crash_points += 1
+            for image, left in point.images:
                 name = part.name_of(image)
                 if name not in self._images.legal:
                     self._images.legal.add(name)
                     part.tally.states += 1
-                history = (name, moment.states, outcomes)
+                history = (name, point.states, outcomes)
                 if history in self._done:
                     continue
                 self._done.add(history)
@@ -347,37 +341,37 @@ class _Judged:
                     self._images.judged.add(name)
                     part.tally.states_judged += 1
                 observation = part.observation(image, keys)
-                judged = (observation, moment.states, outcomes)
+                judged = (observation, point.states, outcomes)
                 if judged in self._passed:
                     continue
                 self._passed.add(judged)
-                if self._finding(schedule, moment, observation) is not None:
-                    raise _Violation(self._crashed(moment, left))
+                if self._violation(schedule, point, observation) is not None:
+                    raise _Found(self._crashed(point, left))
 
-    def _finding(self, schedule: Schedule, moment: Moment, observation: Observation) -> Finding | None:
-        if observation.finding is not None:
-            return observation.finding
-        plan = self._part._plan
+    def _violation(self, schedule: Schedule, point: CrashPoint, observation: Observation) -> Violation | None:
+        if observation.violation is not None:
+            return observation.violation
+        plan, judge = self._part._plan, self._part.judge
         model = model_after_crash(plan, schedule.model)
-        outcomes = compare_outcomes(plan, schedule.ledger, moment.states, observation, model)
-        return outcomes or compare_contents(plan, observation.contents, model)
+        judged = judge.outcomes(schedule.ledger, point.states, observation.outcome, model)
+        return judged.violation or judge.observed_contents(observation.contents, model)
 
     # --- the failing program ------------------------------------------------------------------------
 
-    def _crashed(self, moment: Moment, left: Sequence[Remains]) -> Program:
-        """The program as it ran up to this moment, and the crash that leaves this."""
+    def _crashed(self, point: CrashPoint, left: Sequence[Remains]) -> Program:
+        """The program as it ran up to this point, and the crash that leaves this."""
         survivors = {name: value for remains in left for name, value in remains.choices.items()}
         last = self._steps[-1]
-        if moment.is_end and not self._is_drain:
-            return self._program(moment.picks, (*self._steps, Step(last.identity + 1, "crash", survivors)))
-        cut = {"cut.0": moment.events % CUT_EVENTS_MAX, "far.0": moment.events // CUT_EVENTS_MAX}
+        if point.is_end and not self._is_drain:
+            return self._program(point.picks, (*self._steps, Step(last.identity + 1, "crash", survivors)))
+        cut = {"cut.0": point.events % CUT_EVENTS_MAX, "far.0": point.events // CUT_EVENTS_MAX}
         if self._is_drain:
             within = self._within_drain()
         else:
             names = [action.name for action in self._part._plan.interruptible]
             within = {"inside.0": 2, "during.0": names.index(last.operation)}
         choices = {**last.choices, **within, **cut, **survivors}
-        return self._program(moment.picks, (*self._steps[:-1], Step(last.identity, "crash", choices)))
+        return self._program(point.picks, (*self._steps[:-1], Step(last.identity, "crash", choices)))
 
     def _within_drain(self) -> dict[str, int]:
         return {"inside.0": 1, **{f"flush.{n}": 1 for n, chosen in enumerate(self._flushed) if chosen}}

@@ -1,41 +1,35 @@
-"""Every schedule of the last step of a program, and every moment of it at which the power may fail.
+"""Every schedule of the last step of a program, and every point of it at which the power may fail.
 
     start, steps before: as they were, device choices fixed | last step: device choices depth first
                                                               ^   ^    ^   ^  before each device event, and at the end:
-                                                              a `Moment`, with all dependencies polled
+                                                              a `CrashPoint`, with all dependencies polled
 
 A schedule is left where an earlier one has been in the same state: the same on the media and past barriers, the same in
-memory (`Bounds.in_memory`). At a moment within an operation it is not known yet what the operation changes; such
-moments are given out once it has returned, with its changes counted as not persistent; a schedule that is left in its
+memory (`Bounds.in_memory`). At a point within an operation it is not known yet what the operation changes; such
+points are given out once it has returned, with its changes counted as not persistent; a schedule that is left in its
 middle runs to its end for that, and is not looked at any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from harness.choices.exploring_policy import ExploringPolicy, Pick, exploring_tape
 from harness.choices.program import Program, Step
-from harness.choices.sources import ReplaySource
 from harness.choices.trail import Trail
-from harness.scenario.failures import ScenarioFailed
 from harness.scenario.ledger import PENDING, Ledger
 from harness.scenario.scenario import Recovered, Scenario
-from harness.scenario.verdict import Counters, Failure
+from harness.scenario.verdict import Counters
+from harness.scenario.violation import Violated, Violation
 from harness.spec.plan import WRITE_BACK, Plan
 from harness.spec.spec import Bounds
 from harness.world.legal_images import Image, LegalImages, Remains
-from harness.world.medium import SimulatedMedium, Strike
+from harness.world.medium import SimulatedMedium
+from harness.world.power import Strike
 
 
-class Pick(NamedTuple):
-    """A device choice: of which step, and what."""
-
-    step: int
-    value: int
-
-
-class Moment(NamedTuple):
+class CrashPoint(NamedTuple):
     """When the power may fail: ``events`` device events into the step."""
 
     events: int
@@ -48,69 +42,28 @@ class Moment(NamedTuple):
 class Schedule(NamedTuple):
     """One way through the last step. ``ledger`` and ``model`` are as the step left them."""
 
-    moments: Sequence[Moment]
+    points: Sequence[CrashPoint]
     ledger: Ledger
     model: Any
     kept: Mapping[str, Any]
-    failure: Failure | None
+    violation: Violation | None
     picks: tuple[Pick, ...]
     end: Hashable  # of the state it ended in; None if the end was not reached
-    is_whole: bool  # no moment was left out
+    is_whole: bool  # no point was left out
 
 
 class Visited:
-    """Where schedules of one program have been: states that a schedule went on from, and moments given out."""
+    """Where schedules of one program have been: states that a schedule went on from, and points given out."""
 
-    __slots__ = ("moments", "states")
+    __slots__ = ("points", "states")
 
     def __init__(self) -> None:
         self.states: set[Hashable] = set()
-        self.moments: set[Hashable] = set()
+        self.points: set[Hashable] = set()
 
 
 class _Merged(BaseException):
     """An earlier schedule was in this state."""
-
-
-class ExploringSource(ReplaySource):
-    """A program whose device choices after step ``first`` are ``fixed``, and behind these every combination."""
-
-    __slots__ = ("_before_pick", "_first", "_fixed", "_picks", "_trail", "is_over")
-
-    def __init__(self, program: Program, first: int, fixed: Sequence[Pick], trail: Trail) -> None:
-        self._first = first
-        self._fixed = fixed
-        self._picks: list[Pick] = []
-        self._trail = trail
-        self._before_pick: Callable[[], None] | None = None
-        self.is_over = False
-        super().__init__(program, strict=False)
-
-    def choose(self, name: str, count: int) -> int:
-        if name != "device" or self.step <= self._first or self.is_over:
-            return super().choose(name, count)
-        if len(self._picks) < len(self._fixed):
-            value = self._fixed[len(self._picks)].value
-        else:
-            if self._before_pick is not None and self._trail.is_at_end():
-                self._before_pick()
-                if self.is_over:
-                    return 0
-            value = self._trail.pick(count)
-        self._picks.append(Pick(self.step, value))
-        return value
-
-    def watch(self, before_pick: Callable[[], None] | None) -> None:
-        """Call ``before_pick`` before each pick that no schedule before has made."""
-        self._before_pick = before_pick
-
-    def picks(self) -> tuple[Pick, ...]:
-        return tuple(self._picks)
-
-    @property
-    def is_on_new_ground(self) -> bool:
-        """Whether no schedule before has made all the picks made so far."""
-        return len(self._picks) >= len(self._fixed) and self._trail.is_at_end()
 
 
 class Explorer:
@@ -141,9 +94,7 @@ class Explorer:
         """
         trail = Trail()
         while True:
-            trail.rewind()
-            source = ExploringSource(program, first, fixed, trail)
-            run = _Run(self, source, program, visited, flushes)
+            run = _Run(self, ExploringPolicy(first, trail, fixed), program, visited, flushes)
             schedule = run.schedule()
             yield schedule
             if ends and schedule.end is not None:
@@ -169,13 +120,14 @@ class _Run:
     def __init__(
         self,
         explorer: Explorer,
-        source: ExploringSource,
+        policy: ExploringPolicy,
         program: Program,
         visited: Visited,
         flushes: Sequence[str],
     ) -> None:
         self._explorer = explorer
-        self._source = source
+        self._policy = policy
+        self._tape = exploring_tape(program, policy)
         self._last: Step = program.steps[-1]
         self._visited = visited
         self._flushes = flushes
@@ -183,12 +135,12 @@ class _Run:
         self._is_merged = False
         self._is_whole = True
         self._excused_count = 0
-        self._moments: list[Moment] = []
-        source.begin(explorer.plan.menu)
-        self._scenario = Scenario(explorer.plan, source, explorer.counters)
+        self._points: list[CrashPoint] = []
+        self._tape.begin(explorer.plan.mix)
+        self._scenario = Scenario(explorer.plan, self._tape, explorer.counters)
 
     def schedule(self) -> Schedule:
-        failure, end = None, None
+        violation, end = None, None
         try:
             self._run_up()
             end = self._last_step()
@@ -196,46 +148,46 @@ class _Run:
                 end = None
         except _Merged:
             pass
-        except ScenarioFailed as stop:
-            failure = stop.failure
+        except Violated as stop:
+            violation = stop.violation
         if self._explorer.counters.excused > self._excused_count:
             # It was refused, and what it had done by then is not to be said: that half of it is judged by nobody.
             self._is_whole = False
-            self._moments = [each for each in self._moments if each.is_end]
+            self._points = [each for each in self._points if each.is_end]
         count = len(self._scenario.ledger.writes)
-        moments = [
-            each._replace(states=(*each.states, *(PENDING,) * (count - len(each.states)))) for each in self._moments
+        points = [
+            each._replace(states=(*each.states, *(PENDING,) * (count - len(each.states)))) for each in self._points
         ]
-        return self._outcome(moments, failure, end)
+        return self._outcome(points, violation, end)
 
     def finish(self) -> Schedule:
-        """Clean shutdown, reopening and comparison, after the schedule; no moments of its own."""
-        self._source.is_over = True
-        failure = None
+        """Clean shutdown, reopening and comparison, after the schedule; no points of its own."""
+        self._policy.is_over = True
+        violation = None
         try:
             self._scenario.finish()
-        except ScenarioFailed as stop:
-            failure = stop.failure
-        return self._outcome((), failure, None)
+        except Violated as stop:
+            violation = stop.violation
+        return self._outcome((), violation, None)
 
-    def _outcome(self, moments: Sequence[Moment], failure: Failure | None, end: Hashable) -> Schedule:
+    def _outcome(self, points: Sequence[CrashPoint], violation: Violation | None, end: Hashable) -> Schedule:
         scenario = self._scenario
-        picks = self._source.picks()
+        picks = tuple(self._policy.picks)
         kept = scenario.world.kept
-        return Schedule(moments, scenario.ledger, scenario.model, kept, failure, picks, end, self._is_whole)
+        return Schedule(points, scenario.ledger, scenario.model, kept, violation, picks, end, self._is_whole)
 
     def _run_up(self) -> None:
         """All but the last step."""
-        scenario, source = self._scenario, self._source
+        scenario, tape = self._scenario, self._tape
         start = self._explorer.start
         if start is None:
             scenario.open()
         else:
             scenario.resume(start)
-        index = source.next_step()
-        while source.step != self._last.identity:
+        index = tape.next_step()
+        while tape.step != self._last.identity:
             scenario.perform(index)
-            index = source.next_step()
+            index = tape.next_step()
         self._index = index
 
     @property
@@ -244,24 +196,24 @@ class _Run:
 
     def _last_step(self) -> Hashable:
         self._scenario.perform_after(self._flushes, self._index, self._watch)
-        self._source.watch(None)
-        self._note_moment(is_end=True)
+        self._policy.before_pick = None
+        self._note_point(is_end=True)
         for medium in self._scenario.world.media:
             medium.observe(None)
         if self._is_draining and not self._is_drained():
             self._is_whole = False
         # Where states cannot be told apart, every schedule ends in one of its own.
-        return self._explorer.state(self._scenario) if self._explorer.is_merging else self._source.picks()
+        return self._explorer.state(self._scenario) if self._explorer.is_merging else tuple(self._policy.picks)
 
     def _is_drained(self) -> bool:
         """Whether as many device steps again find nothing left to do."""
         events = _Events()
         for medium in self._scenario.world.media:
             medium.observe(events)
-        self._source.is_over = True
+        self._policy.is_over = True
         try:
             self._scenario.write_back_again()
-        except ScenarioFailed:
+        except Violated:
             return False  # past the end of the program: not a failure that it could be saved with
         for medium in self._scenario.world.media:
             medium.observe(None)
@@ -270,16 +222,16 @@ class _Run:
     def _watch(self) -> None:
         for medium in self._scenario.world.media:
             medium.observe(self)
-        self._source.watch(self._before_pick)
+        self._policy.before_pick = self._before_pick
         self._excused_count = self._explorer.counters.excused
 
     def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
-        self._note_moment(is_end=False)
+        self._note_point(is_end=False)
         self._events += 1
 
-    def _before_pick(self) -> None:
+    def _before_pick(self, is_new: bool) -> None:
         explorer = self._explorer
-        if not explorer.is_merging:
+        if not explorer.is_merging or not is_new:
             return
         state = explorer.state(self._scenario)
         if state not in self._visited.states:
@@ -287,21 +239,21 @@ class _Run:
         elif self._is_draining:
             raise _Merged
         else:
-            self._is_merged = self._source.is_over = True  # to its end, for what the operation changes is not known yet
+            self._is_merged = self._policy.is_over = True  # to its end, for what the operation changes is not known yet
 
-    def _note_moment(self, *, is_end: bool) -> None:
-        if self._is_merged or not self._source.is_on_new_ground:
+    def _note_point(self, *, is_end: bool) -> None:
+        if self._is_merged or not self._policy.is_on_new_ground:
             return
         scenario = self._scenario
         media = scenario.world.media
         with scenario.world.seam.held_monitors_aside():
             states = tuple(scenario.ledger.poll())
         key = (states, tuple(medium.state() for medium in media))
-        if key in self._visited.moments:
+        if key in self._visited.points:
             return
-        self._visited.moments.add(key)
+        self._visited.points.add(key)
         images = list(self._explorer._images.of(media))
-        self._moments.append(Moment(self._events, is_end, states, images, self._source.picks()))
+        self._points.append(CrashPoint(self._events, is_end, states, images, tuple(self._policy.picks)))
 
 
 class _Events:

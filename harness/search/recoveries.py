@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from harness.scenario.observation import Observation, Reopened, check_kept, compare_reopened, observe, reopen
 from harness.search.answer_tree import AnswerTree, AskedOtherwiseError
+from harness.search.observation import Observation, Reopened, check_kept, compare_reopened, observe, reopen
 from harness.spec.plan import Plan, SpecError
 from harness.spec.spec import Key
 from harness.world.legal_images import Image

@@ -14,27 +14,22 @@ operation or another argument.
 
 from __future__ import annotations
 
-import io
-import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import FunctionType
-from typing import Final
 
-from harness.choices.mix import Menu
-from harness.choices.program import Program
-from harness.choices.sources import ENVIRONMENT_LANES, INTERRUPTS, RESERVED_NAMES, lane_of
+from harness.choices.lanes import INTERRUPTS, OF_SURROUNDINGS, PINNED, lane_of
+from harness.choices.mix import Mix
+from harness.choices.program import RESERVED_NAMES, Program, operation_count
+from harness.choices.tape import Tape, Turn
 from harness.choices.trail import Trail
-from harness.scenario.failures import ScenarioFailed
 from harness.scenario.scenario import Scenario
-from harness.scenario.verdict import Counters, Failure, Mode
-from harness.shrink.passes import operation_count
-from harness.spec.plan import CRASH, Plan, compile_plan
-from harness.spec.spec import Configuration, Spec
+from harness.scenario.verdict import Counters
+from harness.scenario.violation import Violated, Violation
+from harness.spec.models import NotCopiableError, state_of
+from harness.spec.plan import CRASH, Plan
 
-_PINNED: Final = frozenset({"again", "death", "entropy", "far", "recovery", "strike"})
-_CRASH_CHOICES: Final = frozenset({"during", "inside"})
+_CRASH_CHOICES = frozenset({"during", "inside"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +38,8 @@ class Confirmation:
 
     operations_tried: int
     runs: int
-    failure: Failure | None  # of a program with one operation more than that
-    is_complete: bool  # the depth asked for was reached, or a failure found
+    violation: Violation | None  # of a program with one operation more than that
+    is_complete: bool  # the depth asked for was reached, or a violation found
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +48,8 @@ class _Call:
     arguments: Mapping[str, int]
 
 
-class _ConfirmingSource:
-    """Programs of ``operations_max`` operations; one that a crash interrupts counts."""
+class _ConfirmingPolicy:
+    """Programs of ``count`` operations; one that a crash interrupts counts."""
 
     def __init__(self, plan: Plan, calls: Sequence[_Call], pinned: Mapping[str, Sequence[int]], count: int) -> None:
         self._plan = plan
@@ -62,23 +57,29 @@ class _ConfirmingSource:
         self._pinned = pinned
         self._count = count
         self._trail = Trail()
-        self.step = 0
+        self._arguments: Mapping[str, int] = {}  # of the call under way
+        self._drawn: dict[str, int] = {}
+        self.left_count = count  # operations still to come
 
-    def begin(self, menu: Menu) -> None:
-        self._menu = menu
+    def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
         self._trail.rewind()
-        self.step = 0
-        self._left_count = self._count
+        self.left_count = self._count
         self._enter({})
+        return self._turns(mix)
+
+    def _turns(self, mix: Mix) -> Iterator[Turn]:
+        step = 1
+        while self.left_count:
+            self.left_count -= 1
+            call = self._calls[self._trail.pick(len(self._calls))]
+            self._enter(call.arguments)
+            yield step, mix.names.index(call.operation)
+            step += 1
+        yield step, -1
 
     def _enter(self, arguments: Mapping[str, int]) -> None:
         self._arguments = arguments
-        self._drawn: dict[str, int] = {}
-
-    @property
-    def left_count(self) -> int:
-        """Operations still to come."""
-        return self._left_count
+        self._drawn = {}
 
     def is_on_new_ground(self) -> bool:
         """Whether no run before has made all the choices made so far."""
@@ -87,35 +88,26 @@ class _ConfirmingSource:
     def advance(self) -> bool:
         return self._trail.advance()
 
-    def next_step(self) -> int:
-        self.step += 1
-        if not self._left_count:
-            return -1
-        self._left_count -= 1
-        call = self._calls[self._trail.pick(len(self._calls))]
-        self._enter(call.arguments)
-        return self._menu.names.index(call.operation)
-
-    def choose(self, name: str, count: int) -> int:
-        if name == "inside":
+    def pick(self, lane: str, count: int) -> int:
+        if lane == "inside":
             return self._inside(count)
-        if name == "during":
+        if lane == "during":
             return self._during()
-        if name in _PINNED:
-            allowed = [value for value in self._pinned[name] if value < count]
+        if lane in PINNED:
+            allowed = [value for value in self._pinned[lane] if value < count]
             return allowed[self._trail.pick(len(allowed))]
-        if name in ENVIRONMENT_LANES:
+        if lane in OF_SURROUNDINGS:
             return self._trail.pick(count)
-        number = self._drawn.get(name, 0)
-        self._drawn[name] = number + 1
-        return min(self._arguments.get(f"{name}.{number}", 0), count - 1)
+        number = self._drawn.get(lane, 0)
+        self._drawn[lane] = number + 1
+        return min(self._arguments.get(f"{lane}.{number}", 0), count - 1)
 
     def _inside(self, count: int) -> int:
-        if not self._left_count:
+        if not self.left_count:
             return 0
         inside = self._trail.pick(count)
         if inside:
-            self._left_count -= 1
+            self.left_count -= 1
             if self._plan.write_back is not None and inside == 1:
                 self._enter({"steps.0": self._plan.write_back.steps_max - 1})
         return inside
@@ -132,28 +124,16 @@ class _ConfirmingSource:
         self._enter(call.arguments)
         return names.index(call.operation)
 
-    def choose_at(self, full_name: str, count: int) -> int:
-        return self._trail.pick(count)
-
-    choose_rare = choose
-
-    def choose_step(self, name: str, identities: Sequence[int]) -> int:
-        return identities[self._trail.pick(len(identities))] if identities else 0
-
-    def close(self) -> None:
-        """Nothing is left to check."""
-
 
 class _Visited:
     """States just after a crash, and with how many operations to go a run went on from there."""
 
     def __init__(self) -> None:
-        self._left_counts: dict[bytes, int] = {}
+        self._left_counts: dict[Hashable, int] = {}
 
     def covers(self, scenario: Scenario, left_count: int) -> bool:
         """Whether all that may follow was run before; if not, it will have been."""
-        media = tuple(medium.state() for medium in scenario.world.media)
-        state = _pickled((media, *scenario.left_by_crash()))
+        state = _state_after_crash(scenario)
         if state is None:
             return False
         if self._left_counts.get(state, -1) >= left_count:
@@ -162,45 +142,38 @@ class _Visited:
         return False
 
 
-class _Pickler(pickle.Pickler):
-    """Takes a function for itself: only states of one process are compared."""
-
-    def persistent_id(self, value: object) -> object:
-        return id(value) if type(value) is FunctionType else None
-
-
-def _pickled(state: object) -> bytes | None:
-    """None for what cannot be told apart by its bytes."""
-    buffer = io.BytesIO()
+def _state_after_crash(scenario: Scenario) -> Hashable:
+    """All that decides how things go on; None where that cannot be told."""
+    world = scenario.world
     try:
-        _Pickler(buffer).dump(state)
-    except (pickle.PicklingError, TypeError, AttributeError):
+        kept, results = state_of(dict(world.kept)), state_of(scenario.drawer.results())
+        model = state_of(scenario.model)
+    except NotCopiableError:
         return None
-    return buffer.getvalue()
+    return tuple(medium.state() for medium in world.media), kept, model, world.identifiers_count, results
 
 
-def _run(plan: Plan, source: _ConfirmingSource, counters: Counters, visited: _Visited | None) -> Failure | None:
-    source.begin(plan.menu)
-    scenario = Scenario(plan, source, counters)
+def _run(plan: Plan, policy: _ConfirmingPolicy, counters: Counters, visited: _Visited | None) -> Violation | None:
+    tape = Tape(policy, recording=False)
+    tape.begin(plan.mix)
+    scenario = Scenario(plan, tape, counters)
     try:
         scenario.open()
-        index = source.next_step()
+        index = tape.next_step()
         while index >= 0:
             scenario.perform(index)
-            is_new = plan.actions[index].kind == CRASH and source.is_on_new_ground()
-            if is_new and visited is not None and visited.covers(scenario, source.left_count):
+            is_new = plan.actions[index].kind == CRASH and policy.is_on_new_ground()
+            if is_new and visited is not None and visited.covers(scenario, policy.left_count):
                 return None
-            index = source.next_step()
+            index = tape.next_step()
         scenario.finish()
-    except ScenarioFailed as stop:
-        return stop.failure
+    except Violated as stop:
+        return stop.violation
     return None
 
 
 def confirm(
-    spec: Spec,
-    configuration: Configuration,
-    mode: Mode,
+    plan: Plan,
     program: Program,
     property_name: str,
     *,
@@ -211,19 +184,18 @@ def confirm(
 
     What breaks another property is no shorter program for this one.
     """
-    plan = compile_plan(spec, configuration, mode)
     calls = _calls_of(plan, program)
     pinned = _pinned_in(program)
     deadline = None if seconds is None else time.perf_counter() + seconds
     counters = Counters()
     for count in range(1, operation_count(program)):
-        source = _ConfirmingSource(plan, calls, pinned, count)
+        policy = _ConfirmingPolicy(plan, calls, pinned, count)
         visited = _Visited() if merging else None
         while True:
-            failure = _run(plan, source, counters, visited)
-            if failure is not None and failure.property == property_name:
-                return Confirmation(count - 1, counters.scenarios, failure, is_complete=True)
-            if not source.advance():
+            violation = _run(plan, policy, counters, visited)
+            if violation is not None and violation.property == property_name:
+                return Confirmation(count - 1, counters.scenarios, violation, is_complete=True)
+            if not policy.advance():
                 break
             if deadline is not None and time.perf_counter() > deadline:
                 return Confirmation(count - 1, counters.scenarios, None, is_complete=False)
@@ -237,9 +209,7 @@ def _calls_of(plan: Plan, program: Program) -> list[_Call]:
         if step.operation in RESERVED_NAMES:
             continue
         arguments = {
-            name: value
-            for name, value in step.choices.items()
-            if lane_of(name) not in ENVIRONMENT_LANES | _CRASH_CHOICES
+            name: value for name, value in step.choices.items() if lane_of(name) not in OF_SURROUNDINGS | _CRASH_CHOICES
         }
         found = [_Call(step.operation, arguments)]
         if step.choices.get(INTERRUPTS):
@@ -255,9 +225,9 @@ def _interrupted(plan: Plan, choices: Mapping[str, int], arguments: Mapping[str,
 
 
 def _pinned_in(program: Program) -> dict[str, list[int]]:
-    values = {lane: {0} for lane in _PINNED}
+    values = {lane: {0} for lane in PINNED}
     for step in program.steps:
         for name, value in step.choices.items():
-            if lane_of(name) in _PINNED:
+            if lane_of(name) in PINNED:
                 values[lane_of(name)].add(value)
     return {lane: sorted(found) for lane, found in values.items()}

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
 
-from harness.choices.program import Program, Step
-from harness.choices.sources import INTERRUPTS, RESERVED_NAMES
+from harness.choices.lanes import lane_of
+from harness.choices.program import Program, Step, cost, operation_count
 
 CANDIDATES_MAX = 50_000
 PAIR_STEPS_MAX = 30
@@ -50,17 +50,6 @@ class _BoundReached(BaseException):
 class PassCounters:
     tried: int = 0
     improved: int = 0
-
-
-def operation_count(program: Program) -> int:
-    """Operations, one that a crash comes in the middle of included; the opening and the end are none."""
-    return sum(1 + bool(step.choices.get(INTERRUPTS)) for step in program.steps if step.operation not in RESERVED_NAMES)
-
-
-def cost(program: Program) -> tuple[int, int, int]:
-    """The order of simplicity: operations, choices that are not zero, their sum."""
-    values = [value for step in program.steps for value in step.choices.values() if value]
-    return (operation_count(program), len(values), sum(values))
 
 
 @dataclass(slots=True)
@@ -258,17 +247,13 @@ def _shift(program: Program, identity: int, prefix: str, numbers: Sequence[int])
 
 def zero_lanes(search: Search) -> None:
     """All choices of one name, say all survivors, to zero: everywhere, then in single steps."""
-    for lane in sorted({_lane(name) for _, name in addresses(search.best)}):
-        everywhere = [address for address in addresses(search.best) if _lane(address[1]) == lane]
+    for lane in sorted({lane_of(name) for _, name in addresses(search.best)}):
+        everywhere = [address for address in addresses(search.best) if lane_of(address[1]) == lane]
         if search.attempt("lane", _with_choices(search.best, everywhere, 0)):
             continue
         for identity in sorted({identity for identity, _ in everywhere}):
             here = [address for address in everywhere if address[0] == identity]
             search.attempt("lane", _with_choices(search.best, here, 0))
-
-
-def _lane(name: str) -> str:
-    return name.split(".", 1)[0]
 
 
 def lower_values(search: Search) -> None:
@@ -281,7 +266,7 @@ def lower_together(search: Search) -> None:
     groups: dict[tuple[str, int], list[Address]] = {}
     for identity, name in addresses(search.best):
         value = _value(search.best, (identity, name))
-        groups.setdefault((_lane(name), value), []).append((identity, name))
+        groups.setdefault((lane_of(name), value), []).append((identity, name))
     for _, group in sorted(groups.items()):
         if len(group) > 1:
             _lower(search, "together", group)

@@ -19,13 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from harness.choices.program import Program, Step
-from harness.choices.sources import ENVIRONMENT_LANES, INTERRUPTS, RESERVED_NAMES, lane_of
+from harness.choices.lanes import INTERRUPTS, OF_CRASH, OF_SURROUNDINGS, SURVIVOR, lane_of
+from harness.choices.program import RESERVED_NAMES, Program, Step
 from harness.shrink.passes import lowered_and_shifted
 from harness.spec.plan import CRASH, Plan
-
-# Choices of a crash that are none of the operation it interrupts.
-_CRASHING: Final = (ENVIRONMENT_LANES - {"device", "entropy"}) | {"during", "inside"}
 
 REFITTED_VALUES_COUNT: Final = 64  # a choice with more values than that is not often an argument's
 
@@ -34,7 +31,7 @@ def calmed(program: Program, plan: Plan) -> Iterator[Program]:
     for crash in program.steps:
         inner = _interrupted(crash, plan)
         if inner:
-            kept = {name: value for name, value in crash.choices.items() if lane_of(name) not in _CRASHING}
+            kept = {name: value for name, value in crash.choices.items() if lane_of(name) not in OF_CRASH}
             yield Program(tuple(Step(step.identity, inner, kept) if step is crash else step for step in program.steps))
 
 
@@ -98,7 +95,7 @@ def refitted(program: Program, plan: Plan) -> Iterator[Program]:
         shorter = program.without([gone.identity])
         for step in _ordinary(shorter, plan):
             for name in sorted(step.choices):
-                if lane_of(name) not in ENVIRONMENT_LANES:
+                if lane_of(name) not in OF_SURROUNDINGS:
                     for value in range(REFITTED_VALUES_COUNT):
                         if value != step.choices[name]:
                             yield shorter.with_choice(step.identity, name, value)
@@ -130,7 +127,7 @@ def swapped(program: Program, plan: Plan) -> Iterator[Program]:
 
 
 def _kinds(plan: Plan) -> Sequence[str]:
-    return [plan.menu.names[index] for index in plan.menu.ordinary]
+    return [plan.mix.names[index] for index in plan.mix.ordinary]
 
 
 def _ordinary(program: Program, plan: Plan) -> list[Step]:
@@ -153,7 +150,7 @@ def _renamed(choices: Mapping[str, int], renamed: Mapping[int, int]) -> dict[str
     for name, value in choices.items():
         lane, _, rest = name.partition(".")
         step, _, number = rest.partition(".")
-        if lane == "survivor" and step.isdecimal() and int(step) in renamed:
+        if lane == SURVIVOR and step.isdecimal() and int(step) in renamed:
             name = f"{lane}.{renamed[int(step)]}.{number}"
         found[name] = value
     return found

@@ -22,20 +22,24 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from harness.choices.program import Program
-from harness.choices.sources import NoLongerApplies, RandomSource, VaryingSource
-from harness.scenario.runner import record_scenario, replay_program, run_scenario
-from harness.scenario.verdict import Failure, Mode
-from harness.shrink.passes import CANDIDATES_MAX, PassCounters, Search, minimise, operation_count
+from harness.choices.program import Program, operation_count
+from harness.choices.random_policy import random_tape
+from harness.choices.replay_policy import varying_tape
+from harness.choices.script import NoLongerApplies
+from harness.scenario.runner import record_scenario, replay_program, run_plan, run_recorded
+from harness.scenario.verdict import Counters
+from harness.scenario.violation import Violation
+from harness.scenario.watchdog import Watchdog
+from harness.shrink.passes import CANDIDATES_MAX, PassCounters, Search, minimise
 from harness.shrink.rewrites import calmed, enclosed, joined, moved, refitted, swapped
-from harness.spec.plan import compile_plan
-from harness.spec.spec import Configuration, Spec
+from harness.spec.plan import Plan, compile_plan
 
 REDRAW_STEPS_MAX = 20
 REDRAWS_COUNT = 2_000  # shared among the steps that may be left out
 SWAPS_COUNT = 4_000  # shared among all swaps of one program
 AGAIN_SCENARIOS_MAX = 600  # of each length
 AGAIN_FAILURES_MAX = 10
+HANGING_SECONDS_MAX = 0.5
 
 
 class NotReproducedError(Exception):
@@ -47,7 +51,7 @@ class ShrinkResult:
     """A failing program that no pass makes simpler; ``certified`` says that its minimality was tried out."""
 
     program: Program
-    failure: Failure
+    violation: Violation
     passes: Mapping[str, PassCounters]
     errors: int  # candidates on which the harness itself, or the spec, gave up
     seconds: float
@@ -57,58 +61,57 @@ class ShrinkResult:
 class Reproducer:
     """Replays candidates leniently: what they lack reads as zero, what no longer fits is clamped or ignored."""
 
-    def __init__(self, spec: Spec, configuration: Configuration, mode: Mode, signature: tuple[str, str]) -> None:
-        self._spec = spec
-        self._configuration = configuration
-        self._mode = mode
+    def __init__(self, plan: Plan, signature: tuple[str, str]) -> None:
+        self._plan = plan
         self._signature = signature
         self.errors = 0
 
     def __call__(self, candidate: Program) -> Program | None:
         try:
-            run = replay_program(self._spec, self._configuration, self._mode, candidate, strict=False)
+            run = replay_program(self._plan, candidate, strict=False)
         except NoLongerApplies:
             return None
         except Exception:  # a candidate that breaks the spec or the harness is not the failure looked for
             self.errors += 1
             return None
-        if run.failure is None or run.failure.signature != self._signature:
+        if run.violation is None or run.violation.signature != self._signature:
             return None
         return run.program
 
 
 def shrink(
-    spec: Spec,
-    configuration: Configuration,
-    mode: Mode,
+    plan: Plan,
     program: Program,
-    failure: Failure,
+    violation: Violation,
     *,
     candidates_max: int = CANDIDATES_MAX,
 ) -> ShrinkResult:
-    """Make a failing program minimal; raises `NotReproducedError` if it does not fail like ``failure``."""
+    """Make a failing program minimal; raises `NotReproducedError` if it does not fail like ``violation``."""
     started = time.perf_counter()
-    reproduce = Reproducer(spec, configuration, mode, failure.signature)
+    is_hanging = violation.property == "no progress"
+    if is_hanging:  # each candidate that fails alike takes the bound, so it is made short
+        seconds_max = min(plan.spec.step_seconds_max, HANGING_SECONDS_MAX)
+        plan = replace(plan, spec=replace(plan.spec, step_seconds_max=seconds_max))
+    reproduce = Reproducer(plan, violation.signature)
     as_it_ran = reproduce(program)
     if as_it_ran is None:
-        raise NotReproducedError(f"the program does not break {failure.property} at {failure.place}")
+        raise NotReproducedError(f"the program does not break {violation.property} at {violation.place}")
     search = Search(reproduce, as_it_ran, candidates_max)
 
     def redraw(best: Program) -> Iterator[Program]:
-        return redrawn_failures(spec, configuration, mode, failure.signature, best)
+        return redrawn_failures(plan, violation.signature, best)
 
     def redraw_on(best: Program) -> Iterator[Program]:
-        return redrawn_failures(spec, configuration, mode, failure.signature, best, first_seed=REDRAWS_COUNT)
+        return redrawn_failures(plan, violation.signature, best, first_seed=REDRAWS_COUNT)
 
     def swap(best: Program) -> Iterator[Program]:
-        return swapped_failures(spec, configuration, mode, failure.signature, best)
+        return swapped_failures(plan, violation.signature, best)
 
     def again(best: Program) -> Iterator[Program]:
-        return similar_failures(spec, configuration, mode, failure.signature, operation_count(best))
+        return similar_failures(plan, violation.signature, operation_count(best))
 
     def rewrites(best: Program) -> Iterator[Program]:
         if operation_count(best) <= REDRAW_STEPS_MAX:
-            plan = compile_plan(spec, configuration, mode)
             for rewrite in (calmed, enclosed, joined, refitted, moved):
                 yield from rewrite(best, plan)
 
@@ -120,12 +123,12 @@ def shrink(
         ("redraw", redraw_on),
         ("rewrite", rewrites),
     ]
-    certified = minimise(search, suggestions)
-    final = _strict_failure(spec, configuration, mode, search.best)
-    alike = final is not None and final.signature == failure.signature
+    certified = minimise(search, [] if is_hanging else suggestions)
+    final = _strict_violation(plan, search.best)
+    alike = final is not None and final.signature == violation.signature
     return ShrinkResult(
         search.best,
-        final if final is not None and alike else failure,
+        final if final is not None and alike else violation,
         search.passes,
         reproduce.errors,
         time.perf_counter() - started,
@@ -134,9 +137,7 @@ def shrink(
 
 
 def redrawn_failures(
-    spec: Spec,
-    configuration: Configuration,
-    mode: Mode,
+    plan: Plan,
     signature: tuple[str, str],
     program: Program,
     *,
@@ -148,44 +149,49 @@ def redrawn_failures(
     for step in reversed(program.steps):
         shorter = program.without([step.identity])
         for seed in range(first_seed, first_seed + REDRAWS_COUNT // len(program.steps)):
-            run = run_scenario(spec, configuration, mode, VaryingSource(shorter, seed), record=True)
-            if run.failure is not None and run.failure.signature == signature:
+            run = run_recorded(plan, varying_tape(shorter, seed))
+            if run.violation is not None and run.violation.signature == signature:
                 yield run.program
                 break
 
 
-def swapped_failures(
-    spec: Spec, configuration: Configuration, mode: Mode, signature: tuple[str, str], program: Program
-) -> Iterator[Program]:
+def swapped_failures(plan: Plan, signature: tuple[str, str], program: Program) -> Iterator[Program]:
     """Programs of one step fewer, in which one other step is of another kind, that fail alike with choices redrawn."""
     if operation_count(program) > REDRAW_STEPS_MAX:
         return
-    swaps = list(swapped(program, compile_plan(spec, configuration, mode)))
+    swaps = list(swapped(program, plan))
     for seed in range(-(-SWAPS_COUNT // max(1, len(swaps)))):
         for swap in swaps:
-            run = run_scenario(spec, configuration, mode, VaryingSource(swap, seed), record=True)
-            if run.failure is not None and run.failure.signature == signature:
+            run = run_recorded(plan, varying_tape(swap, seed))
+            if run.violation is not None and run.violation.signature == signature:
                 yield run.program
 
 
-def similar_failures(
-    spec: Spec, configuration: Configuration, mode: Mode, signature: tuple[str, str], operations: int
-) -> Iterator[Program]:
+def similar_failures(plan: Plan, signature: tuple[str, str], operations: int) -> Iterator[Program]:
     """Random programs that fail alike, about as short and then of any length; a function of its arguments alone."""
-    for length in (replace(spec, steps_mean=max(2, operations)), spec):
+    spec = plan.spec
+    short = compile_plan(replace(spec, steps_mean=max(2, operations)), plan.configuration, plan.mode)
+    for each in (short, plan):
         found = 0
         for seed in range(AGAIN_SCENARIOS_MAX):
-            run = run_scenario(length, configuration, mode, RandomSource(seed))
-            if run.failure is not None and run.failure.signature == signature:
-                yield record_scenario(length, configuration, mode, seed).program
+            if signature_of(each, seed) == signature:
+                yield record_scenario(each, seed).program
                 found += 1
                 if found == AGAIN_FAILURES_MAX:
                     break
 
 
-def _strict_failure(spec: Spec, configuration: Configuration, mode: Mode, program: Program) -> Failure | None:
+def signature_of(plan: Plan, seed: int) -> tuple[str, str] | None:
+    """What the random scenario of this seed breaks."""
+    counters = Counters()
+    with Watchdog(counters, plan.spec.step_seconds_max):
+        violation = run_plan(plan, random_tape(seed), counters)
+    return None if violation is None else violation.signature
+
+
+def _strict_violation(plan: Plan, program: Program) -> Violation | None:
     """What the program breaks when nothing in it may be clamped or ignored, as it will be replayed."""
     try:
-        return replay_program(spec, configuration, mode, program, strict=True).failure
+        return replay_program(plan, program, strict=True).violation
     except NoLongerApplies:
         return None

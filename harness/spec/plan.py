@@ -6,19 +6,20 @@ arguments are drawn, what the model wants to see. A spec that cannot be run is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.choices.mix import Menu
-from harness.choices.sources import RESERVED_NAMES
-from harness.scenario.verdict import Mode
+from harness.choices.lanes import LANES
+from harness.choices.mix import Mix
+from harness.choices.program import RESERVED_NAMES
 from harness.spec.generators import Generator, ResultsOf
 from harness.spec.spec import (
     Background,
     Configuration,
     Crash,
     Key,
+    Mode,
     Operation,
     Reboot,
     Spec,
@@ -32,11 +33,6 @@ BACKGROUND: Final = 1
 WRITE_BACK: Final = 2
 REBOOT: Final = 3
 CRASH: Final = 4
-
-# No argument may have these names.
-LANES = frozenset(
-    "again cut death device during entropy far fault flush inside recovery schedule steps strike survivor".split()  # noqa: SIM905
-)
 
 
 class SpecError(ValueError):
@@ -61,6 +57,14 @@ class Action:
     tier: Tier = "fine"
     flushes: tuple[str, ...] = ()
 
+    def groups_written(self, arguments: Mapping[str, Any], result: object) -> list[tuple[Key, ...]]:
+        """The keys that a call changes, in groups of which each is changed as a whole."""
+        if self.key_argument is not None:
+            return [(arguments[self.key_argument],)]
+        if self.groups_of is not None:
+            return [tuple(group) for group in self.groups_of(arguments, result)]
+        return []
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -69,7 +73,7 @@ class Plan:
     spec: Spec
     configuration: Configuration
     mode: Mode
-    menu: Menu
+    mix: Mix
     actions: tuple[Action, ...]
     action_of: dict[str, Action]
     write_back: Action | None
@@ -97,7 +101,7 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
         spec=spec,
         configuration=configuration,
         mode=mode,
-        menu=_compile_menu(spec, actions, mode),
+        mix=_compile_mix(spec, actions, mode),
         actions=actions,
         action_of={action.name: action for action in actions},
         write_back=next((action for action in actions if action.kind == WRITE_BACK), None),
@@ -180,9 +184,9 @@ def _kind_of(operation: Operation) -> int:
     return OPERATION
 
 
-def _compile_menu(spec: Spec, actions: tuple[Action, ...], mode: Mode) -> Menu:
+def _compile_mix(spec: Spec, actions: tuple[Action, ...], mode: Mode) -> Mix:
     indices = range(len(actions))
-    return Menu(
+    return Mix(
         [action.name for action in actions],
         [operation.weight for operation in spec.operations],
         crashes=[index for index in indices if actions[index].kind == CRASH] if mode is Mode.CRASH else [],

@@ -28,15 +28,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
+from unittest import TestCase
 
+from harness.spec.device import MediumShape
 from harness.spec.generators import Generator, ResultsOf
+from harness.spec.tracing import Tracer
 
-if TYPE_CHECKING:
-    from unittest import TestCase
 
-    from harness.trace.tracer import Tracer
+class Mode(StrEnum):
+    """Which kinds of steps a run may contain."""
+
+    CONFORMANCE = "conformance"
+    CRASH = "crash"
 
 
 class Dependency(Protocol):
@@ -148,17 +154,6 @@ class Durability:
 
 
 @dataclass(frozen=True, slots=True)
-class MediumShape:
-    """Geometry and device model of one simulated medium."""
-
-    extent_count: int
-    extent_size_pages: int
-    page_size_bytes: int
-    zoned: bool
-    sector_size_bytes: int | None = None  # None: a page
-
-
-@dataclass(frozen=True, slots=True)
 class Configuration:
     """One named way to run a spec: its media, and whatever else ``system`` wants to know."""
 
@@ -231,6 +226,7 @@ class Spec:
     errors: tuple[type[Exception], ...] = ()  # typed errors that count as results; the model raises the same
     excuses: tuple[type[Exception], ...] = ()  # typed errors that only the system may raise: the step is void
     steps_mean: int = 30
+    step_seconds_max: float = 10.0  # a step that takes longer makes no progress
     bounds: Bounds | None = None
     trace: Callable[[Any, Tracer], None] | None = None  # (opened system, tracer): tell it of every write asked for
     on_file: OnFile | None = None  # for what only a real file shows
@@ -248,7 +244,19 @@ class Spec:
         return replace(self, name=f"{self.name}{BOUNDED}", operations=operations, bounds=None)
 
     def as_test(self, **options: Any) -> type[TestCase]:
-        """Tests for pytest or unittest, see `harness.testing.state_machine.as_test` for the options."""
-        from harness.testing.state_machine import as_test  # imports Hypothesis, which only tests need
+        """Tests for pytest or unittest; see `harness.testing.state_machine.as_test` for the options."""
+        return _test_makers[-1](self, **options)
 
-        return as_test(self, **options)
+    @property
+    def can_crash(self) -> bool:
+        """Whether it has a `Crash` among its operations."""
+        return any(isinstance(operation, Crash) for operation in self.operations)
+
+
+TestMaker = Callable[..., type[TestCase]]
+_test_makers: list[TestMaker] = []
+
+
+def make_tests_with(maker: TestMaker) -> None:
+    """Have `Spec.as_test` call this. Tests are made far above specs, and import Hypothesis, which only tests need."""
+    _test_makers.append(maker)

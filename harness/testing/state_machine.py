@@ -13,24 +13,25 @@ from __future__ import annotations
 
 import re
 import unittest
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from harness.choices.sources import RecordingSource
-from harness.cli.report import failing_sequence
-from harness.scenario.failures import ScenarioFailed
-from harness.scenario.history import History
-from harness.scenario.runner import run_scenario
+from harness.choices.mix import Mix
+from harness.choices.tape import Tape, Turn
+from harness.scenario.failing_sequence import failing_sequence
+from harness.scenario.history import Event
+from harness.scenario.runner import run_recorded
 from harness.scenario.scenario import Scenario
-from harness.scenario.verdict import Counters, Mode, Run
-from harness.search.campaign import can_crash
+from harness.scenario.verdict import Counters, Run
+from harness.scenario.violation import Violated
 from harness.spec.plan import Plan, compile_plan
-from harness.spec.spec import Configuration, Spec
-from harness.testing.drawn import STEPS_MAX, DrawBelow, DrawnSource
+from harness.spec.spec import Mode, Spec
+from harness.testing.drawn import STEPS_MAX, DrawBelow, DrawnPolicy
 
 MAX_EXAMPLES = 25
 _MORE = st.integers(0, 9)  # 0: the program ends here, so that most have about ten steps
@@ -45,17 +46,18 @@ def _simplest(name: str, count: int) -> int:
     return 0
 
 
-class _ToldSource(DrawnSource):
+class _ToldPolicy:
     """Takes the step it is told to take; its draws go to whoever takes that step."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: True, lambda name, count: self.draw_below(name, count), 0)
         self.upcoming = _ENDING
         self.draw_below: DrawBelow = _simplest
 
-    def next_step(self) -> int:
-        self.step += 1
-        return self.upcoming
+    def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
+        return ((step, self.upcoming) for step in count(1))
+
+    def pick(self, lane: str, count: int) -> int:
+        return self.draw_below(lane, count) if count > 1 else 0
 
 
 class _SteppedRun:
@@ -63,19 +65,19 @@ class _SteppedRun:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._told = _ToldSource()
-        self._source = RecordingSource(self._told)
-        self._history = History()
+        self._told = _ToldPolicy()
+        self._tape = Tape(self._told)
+        self._history: list[Event] = []
         self._counters = Counters()
-        self._scenario = Scenario(plan, self._source, self._counters, self._history)
+        self._scenario = Scenario(plan, self._tape, self._counters, self._history)
         self._over = False
-        self._source.begin(plan.menu)
+        self._tape.begin(plan.mix)
         self._guard(self._scenario.open)
 
     def step(self, operation: int, draw_below: DrawBelow) -> None:
         self._told.upcoming = operation
         self._told.draw_below = draw_below
-        self._source.next_step()
+        self._tape.next_step()
         self._guard(lambda: self._scenario.perform(operation))
 
     def finish(self) -> None:
@@ -83,7 +85,7 @@ class _SteppedRun:
         if not self._over:
             self._told.upcoming = _ENDING
             self._told.draw_below = _simplest
-            self._source.next_step()
+            self._tape.next_step()
             self._guard(self._scenario.finish)
 
     def _guard(self, advance: Callable[[], None]) -> None:
@@ -91,20 +93,19 @@ class _SteppedRun:
         over, self._over = self._over, True
         try:
             advance()
-        except ScenarioFailed as stop:
-            run = Run(stop.failure, self._counters, self._source.program(), tuple(self._history.lines))
-            raise _violated(self._plan.spec, self._plan.configuration, self._plan.mode, run) from None
+        except Violated as stop:
+            run = Run(stop.violation, self._counters, self._tape.program(), tuple(self._history))
+            raise _violated(self._plan, run) from None
         self._over = over
 
 
-def _violated(spec: Spec, configuration: Configuration, mode: Mode, run: Run) -> PropertyViolatedError:
-    text = failing_sequence(run, spec=spec.name, mode=mode, configuration=configuration.name)
+def _violated(plan: Plan, run: Run) -> PropertyViolatedError:
+    text = failing_sequence(run, spec=plan.spec.name, mode=plan.mode, configuration=plan.configuration.name)
     return PropertyViolatedError("\n" + text)
 
 
-def state_machine(spec: Spec, configuration: Configuration, mode: Mode) -> type[RuleBasedStateMachine]:
-    """A state machine with one rule for every operation that the mode allows."""
-    plan = compile_plan(spec, configuration, mode)
+def state_machine(plan: Plan) -> type[RuleBasedStateMachine]:
+    """A state machine with one rule for every operation that the plan's mode allows."""
 
     class Machine(RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -115,11 +116,11 @@ def state_machine(spec: Spec, configuration: Configuration, mode: Mode) -> type[
             self.stepped.finish()
 
     rules = {name: _rule(name, index) for index, name in _rule_names(plan)}
-    return type(f"{_class_name(spec)}Machine", (Machine,), rules)
+    return type(f"{_class_name(plan.spec)}Machine", (Machine,), rules)
 
 
 def _rule_names(plan: Plan) -> list[tuple[int, str]]:
-    return [(index, _identifier(plan.menu.names[index])) for index in plan.menu.allowed]
+    return [(index, _identifier(plan.mix.names[index])) for index in plan.mix.allowed]
 
 
 def _rule(name: str, index: int) -> Any:
@@ -153,35 +154,34 @@ def as_test(
         suppress_health_check=list(HealthCheck),
     )
     tests: dict[str, Any] = {}
-    for mode in modes or ([*Mode] if can_crash(spec) else [Mode.CONFORMANCE]):
+    for mode in modes or ([*Mode] if spec.can_crash else [Mode.CONFORMANCE]):
         for configuration in spec.configurations:
             if configurations is None or configuration.name in configurations:
                 suffix = _identifier(f"{mode}_{configuration.name}")
-                tests[f"test_machine_{suffix}"] = _machine_test(spec, configuration, mode, quiet)
-                tests[f"test_programs_{suffix}"] = _programs_test(spec, configuration, mode, quiet, steps_max)
+                plan = compile_plan(spec, configuration, mode)
+                tests[f"test_machine_{suffix}"] = _machine_test(plan, quiet)
+                tests[f"test_programs_{suffix}"] = _programs_test(plan, quiet, steps_max)
     if not tests:
         raise ValueError(f"spec {spec.name} has none of these configurations: {configurations}")
     return type(f"Test{_class_name(spec)}", (unittest.TestCase,), tests)
 
 
-def _machine_test(spec: Spec, configuration: Configuration, mode: Mode, quiet: settings) -> Callable[[Any], None]:
+def _machine_test(plan: Plan, quiet: settings) -> Callable[[Any], None]:
     def test(self: unittest.TestCase) -> None:
-        run_state_machine_as_test(state_machine(spec, configuration, mode), settings=quiet)
+        run_state_machine_as_test(state_machine(plan), settings=quiet)
 
     return test
 
 
-def _programs_test(
-    spec: Spec, configuration: Configuration, mode: Mode, quiet: settings, steps_max: int
-) -> Callable[[Any], None]:
+def _programs_test(plan: Plan, quiet: settings, steps_max: int) -> Callable[[Any], None]:
     def test(self: unittest.TestCase) -> None:
         @quiet
         @given(st.data())
         def run_program(data: st.DataObject) -> None:
-            source = DrawnSource(lambda: data.draw(_MORE, label="more") > 0, _labelled(data), steps_max)
-            run = run_scenario(spec, configuration, mode, source, record=True)
-            if run.failure is not None:
-                raise _violated(spec, configuration, mode, run)
+            policy = DrawnPolicy(lambda: data.draw(_MORE, label="more") > 0, _labelled(data), steps_max)
+            run = run_recorded(plan, Tape(policy))
+            if run.violation is not None:
+                raise _violated(plan, run)
 
         run_program()
 

@@ -11,7 +11,7 @@ ledger on, compares results, and judges what a crash has left.
     settled                    what was found after a crash, once judged
 
 A call that a crash has interrupted took effect or did not. No IO fails here, so a dependency that fails, or one that is
-pending after a clean shutdown, is a finding.
+pending after a clean shutdown, is a violation.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from harness.scenario.failures import Finding, finding_of_model, finding_of_system
-from harness.scenario.history import describe, describe_difference
-from harness.scenario.ledger import FAILED, PENDING, PERSISTENT, Ledger, UnreadableKeyError
-from harness.spec.plan import OPERATION, REBOOT, Action, Plan, SpecError
+from harness.scenario.describe import describe
+from harness.scenario.judge import Judge, unfinished
+from harness.scenario.ledger import FAILED, PENDING, PERSISTENT, Ledger
+from harness.scenario.results import compare_error_type, compare_result
+from harness.scenario.violation import Violated, Violation, violation_of_model
+from harness.spec.plan import OPERATION, REBOOT, Plan, SpecError
 
 
 class What(StrEnum):
@@ -46,14 +48,6 @@ class Event(NamedTuple):
     step: int = 0  # unique in a file's life
     operation: str = ""
     value: Any = None
-
-
-class Broken(BaseException):
-    """A property is broken; whoever runs the system stops."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding)
-        self.finding = finding
 
 
 def refuse_unsuitable(plan: Plan) -> None:
@@ -84,12 +78,13 @@ class _Acknowledged:
 
 
 class Account:
-    """Follows a journal. `follow` and `judge` raise `Broken`."""
+    """Follows a journal. `follow` and `judge` raise `Violated`."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._spec = plan.spec
         self._ledger = Ledger(plan.read)
+        self._judge = Judge(plan)
         self._dependencies: dict[int, _Acknowledged] = {}
         self._under_way: Event | None = None
         self._follow: dict[What, Callable[[Event], None]] = {
@@ -124,8 +119,8 @@ class Account:
         if call is None:
             return
         action = self._plan.action_of[call.operation]
-        groups = _groups(action, call.value, None)
-        self._expect(groups)
+        groups = action.groups_written(call.value, None)
+        self._ledger.expect_groups(self.model, groups)
         try:
             self._call_model(call)
         except self._spec.errors:
@@ -144,13 +139,13 @@ class Account:
         call = self._end_call()
         action = self._plan.action_of[call.operation]
         result, has_dependency = event.value
-        groups = _groups(action, call.value, result)
+        groups = action.groups_written(call.value, result)
         dependency = _Acknowledged() if has_dependency else None
         if dependency is not None:
             self._dependencies[call.step] = dependency
-        self._expect(groups)
+        self._ledger.expect_groups(self.model, groups)
         if action.kind == OPERATION:
-            self._compare(call, result)
+            _raise(compare_result(self._plan, self.model, action, call.value, result))
         if groups:
             self._note(call, groups, dependency)
         elif dependency is not None:
@@ -158,20 +153,8 @@ class Account:
         if action.kind == REBOOT:
             self._shut_down()
 
-    def _compare(self, call: Event, result: object) -> None:
-        try:
-            expected = self._call_model(call)
-        except self._spec.errors as error:
-            raise Broken(("conformance", call.operation, describe(result), type(error).__name__)) from None
-        if result != expected:
-            raise Broken(("conformance", call.operation, *describe_difference(result, expected)))
-
     def _shut_down(self) -> None:
-        unfinished = self._ledger.first_unfinished()
-        if unfinished is not None:
-            since, writer = unfinished
-            answered = f"{writer} of step {since} still pending after clean shutdown"
-            raise Broken(("forward progress", "shutdown", answered, "persistent"))
+        _raise(unfinished(self._ledger))
         self._clear()
 
     def _refused(self, event: Event) -> None:
@@ -179,23 +162,18 @@ class Account:
 
     def _error(self, event: Event) -> None:
         call = self._end_call()
-        try:
-            expected = self._call_model(call)
-        except self._spec.errors as error:
-            if type(error).__name__ == event.value:
-                return
-            raise Broken(("conformance", call.operation, event.value, type(error).__name__)) from None
-        raise Broken(("conformance", call.operation, event.value, describe(expected)))
+        action = self._plan.action_of[call.operation]
+        _raise(compare_error_type(self._plan, self.model, action, call.value, event.value))
 
     def _state(self, event: Event) -> None:
         if event.value == FAILED:
-            raise Broken(("forward progress", event.operation, "failed", "persistent: no IO was refused"))
+            raise Violated(Violation("forward progress", event.operation, "failed", "persistent: no IO was refused"))
         dependency = self._dependencies.pop(event.step, None)
         if dependency is not None:
             dependency.state = event.value
 
     def _broken(self, event: Event) -> None:
-        raise Broken(event.value)
+        raise Violated(event.value)
 
     def _end_call(self) -> Event:
         call, self._under_way = self._under_way, None
@@ -212,15 +190,10 @@ class Account:
         except self._spec.errors:
             raise
         except Exception as error:
-            finding = finding_of_model(error, call.operation)
-            if finding is None:
+            violation = violation_of_model(error, call.operation)
+            if violation is None:
                 raise
-            raise Broken(finding) from error
-
-    def _expect(self, groups: Sequence[Sequence[Any]]) -> None:
-        for group in groups:
-            for key in group:
-                self._ledger.expect(self.model, key)
+            raise Violated(violation) from error
 
     def _note(self, call: Event, groups: Sequence[Sequence[Any]], dependency: _Acknowledged | None) -> None:
         for group in groups:
@@ -233,29 +206,11 @@ class Account:
         """Read everything back after a crash; what was found is settled, and given for the journal."""
         states = self._ledger.poll()
         self.acknowledged_checked += states.count(PERSISTENT)
-        try:
-            judgement = self._ledger.judge(system, states)
-        except UnreadableKeyError as unreadable:
-            cause = unreadable.__cause__ or unreadable
-            raise Broken(_unreadable(cause, {unreadable.key: unreadable.allowed})) from cause
-        mismatch = judgement.mismatch
-        if mismatch is not None:
-            raise Broken(("persistence", mismatch.place, describe(mismatch.answered), describe(mismatch.allowed)))
-        self._settle(judgement.observed)
-        self._compare_contents(system)
-        return judgement.observed
-
-    def _compare_contents(self, system: Any) -> None:
-        contents = self._spec.contents
-        if contents is None:
-            return
-        try:
-            answered = contents(system)
-        except Exception as error:
-            raise Broken(_unreadable(error, contents(self.model))) from error
-        allowed = contents(self.model)
-        if answered != allowed:
-            raise Broken(("persistence", "contents", *describe_difference(answered, allowed)))
+        judgement = self._judge.whole(self._ledger, states, system, self.model)
+        _raise(judgement.violation)
+        assert judgement.reading is not None
+        self._clear()
+        return judgement.reading.observed
 
     def _settle(self, observed: Mapping[Any, Any]) -> None:
         settle = self._plan.settle
@@ -269,20 +224,9 @@ class Account:
         self._dependencies.clear()
 
 
-def _groups(action: Action, arguments: Mapping[str, Any], result: object) -> list[tuple[Any, ...]]:
-    if action.key_argument is not None:
-        return [(arguments[action.key_argument],)]
-    if action.groups_of is not None:
-        return [tuple(group) for group in action.groups_of(arguments, result)]
-    return []
-
-
-def _unreadable(error: BaseException, allowed: object) -> Finding:
-    finding = finding_of_system(error, "read", "persistence")
-    if finding is None:
-        raise error
-    property_name, place, answered, _ = finding
-    return property_name, place, answered, describe(allowed)
+def _raise(violation: Violation | None) -> None:
+    if violation is not None:
+        raise Violated(violation)
 
 
 def describe_event(event: Event) -> str:

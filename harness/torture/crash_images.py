@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from harness.choices.sources import RandomSource
-from harness.scenario.failures import Finding
-from harness.search.check import scenario_seed
+from harness.choices.random_policy import random_tape, scenario_seed
+from harness.choices.tape import Tape
+from harness.scenario.violation import Violated, Violation
 from harness.spec.plan import Plan
-from harness.torture.account import Account, Broken, Event, What, describe_event
+from harness.torture.account import Account, Event, What, describe_event
 from harness.torture.file_log import Entry, FileLog, Kind, ProcessDied
 from harness.torture.file_worker import Worker, open_crashed
 from harness.torture.power_cut import Image, crash_image, describe_loss
@@ -63,7 +63,7 @@ class Life:
     base: bytes | None  # what was in it before; None: there was none
     entries: list[Entry] = field(default_factory=list)
     journal: list[Moment] = field(default_factory=list)
-    finding: Finding | None = None
+    violation: Violation | None = None
     is_refused: bool = False  # what was opened had never been whole
     acknowledged_checked: int = 0
 
@@ -121,7 +121,7 @@ class BadFile:
     """A file that breaks a property, as it was before it was opened, and how it came about."""
 
     where: str  # "image 17 of life 3", "kill 5 of file 0"
-    finding: Finding
+    violation: Violation
     content: bytes | None
     story: tuple[str, ...]
 
@@ -144,8 +144,8 @@ def record_life(
                 _live(plan, path, life, account, log, session)
                 if life.is_refused:
                     break
-        except Broken as broken:
-            life.finding = broken.finding
+        except Violated as stop:
+            life.violation = stop.violation
         log.check_complete()
     life.acknowledged_checked = account.acknowledged_checked
     return life
@@ -183,8 +183,8 @@ def _live(plan: Plan, path: Path, life: Life, account: Account, log: FileLog, se
 def _work(worker: Worker, session: Session) -> None:
     done_count, part = 0, 0
     while done_count < session.steps_max:
-        source = RandomSource(scenario_seed(session.seed, part))
-        done_count += worker.run(source, session.steps_max - done_count)
+        tape = random_tape(scenario_seed(session.seed, part))
+        done_count += worker.run(tape, session.steps_max - done_count)
         part += 1
 
 
@@ -213,12 +213,12 @@ class _OneLife:
         self._seen: set[bytes] = set()
 
     def judge(self, images_count: int) -> BadFile | None:
-        source = RandomSource(self._seed)
-        life = record_life(self._plan, self._path, None, (), _draw_sessions(source, self._seed), self._seed)
+        tape = random_tape(self._seed)
+        life = record_life(self._plan, self._path, None, (), _draw_sessions(tape, self._seed), self._seed)
         self._figures.lives += 1
-        if life.finding is not None:
+        if life.violation is not None:
             content = self._path.read_bytes() if self._path.exists() else None
-            return BadFile(f"life {self._number}, without a power cut", life.finding, content, story(life))
+            return BadFile(f"life {self._number}, without a power cut", life.violation, content, story(life))
         self._left_count = images_count
         image_number = 0
         while self._left_count > 0:
@@ -233,31 +233,31 @@ class _OneLife:
         generation, parent = 0, life
         told: tuple[str, ...] = ()
         seed = scenario_seed(self._seed, image_number)
-        source = RandomSource(seed)
+        tape = random_tape(seed)
         while True:
-            image = self._draw_image(parent, source)
+            image = self._draw_image(parent, tape)
             self._count(image, parent, generation)
-            goes_on = source.choose("go on", GO_ON_ODDS) == 0
-            sessions = [Session(seed + generation, source.choose("steps", GO_ON_STEPS_MAX + 1) if goes_on else 0)]
+            goes_on = tape.choose("go on", GO_ON_ODDS) == 0
+            sessions = [Session(seed + generation, tape.choose("steps", GO_ON_STEPS_MAX + 1) if goes_on else 0)]
             before = parent.before(image.position)
             child = record_life(self._plan, self._path, image.content, before, sessions, seed + generation + 1)
             self._figures.acknowledged_checked += child.acknowledged_checked
             self._figures.refused += child.is_refused
             told = (*told, *story(parent, image))
-            if child.finding is not None:
+            if child.violation is not None:
                 where = f"image {image_number} of life {self._number}" + f", generation {generation}" * bool(generation)
                 own = story(child)[len(before) :]
-                return BadFile(where, child.finding, image.content, (*told, "opened:", *own))
+                return BadFile(where, child.violation, image.content, (*told, "opened:", *own))
             generation += 1
             if not goes_on or generation == GENERATIONS_MAX or self._left_count == 0 or child.is_refused:
                 return None
             told = (*told, "opened, and lost again:")
             parent = child
 
-    def _draw_image(self, life: Life, source: RandomSource) -> Image:
+    def _draw_image(self, life: Life, tape: Tape) -> Image:
         """One that this life and its images have not had yet, unless that is hard to find."""
         for _ in range(DRAWS_MAX):
-            image = crash_image(life.base, life.entries, _draw_position(life, source), source.choose)
+            image = crash_image(life.base, life.entries, _draw_position(life, tape), tape.choose)
             if image.digest not in self._seen:
                 self._seen.add(image.digest)
                 break
@@ -276,38 +276,38 @@ class _OneLife:
         figures.within_call += last is What.CALL
 
 
-def _draw_sessions(source: RandomSource, seed: int) -> list[Session]:
+def _draw_sessions(tape: Tape, seed: int) -> list[Session]:
     """Up to so many processes, of which most die; of the first ones few so early that there is hardly a file."""
     sessions = []
-    for number in range(1 + source.choose("sessions", SESSIONS_MAX)):
-        steps_max = 1 + source.choose("steps", STEPS_MAX)
+    for number in range(1 + tape.choose("sessions", SESSIONS_MAX)):
+        steps_max = 1 + tape.choose("steps", STEPS_MAX)
         dies_after = None
-        if source.choose("dies", 3):
-            dies_after = source.choose("after", 1 + source.choose("after", ENTRIES_MAX))
-            if not number and source.choose("late", 8):
+        if tape.choose("dies", 3):
+            dies_after = tape.choose("after", 1 + tape.choose("after", ENTRIES_MAX))
+            if not number and tape.choose("late", 8):
                 dies_after += ENTRIES_MAX // 2
-        part = source.choose("part", 64) / 64
+        part = tape.choose("part", 64) / 64
         sessions.append(Session(scenario_seed(seed, number), steps_max, dies_after, part))
     return sessions
 
 
-def _draw_position(life: Life, source: RandomSource) -> int:
+def _draw_position(life: Life, tape: Tape) -> int:
     """How many entries are done when the power fails."""
     size = len(life.entries)
     syncs = [at for at, entry in enumerate(life.entries) if entry.kind is Kind.SYNC]
-    where = source.choose("where", 6)
+    where = tape.choose("where", 6)
     if where == 0 and syncs:  # right after a sync
-        return min(size, syncs[source.choose("sync", len(syncs))] + 1 + source.choose("on", 3))
+        return min(size, syncs[tape.choose("sync", len(syncs))] + 1 + tape.choose("on", 3))
     if where in (1, 2) and syncs:  # a sync is under way
-        return syncs[source.choose("sync", len(syncs))]
+        return syncs[tape.choose("sync", len(syncs))]
     turns = _turns(life.entries) if where == 3 else []
     if turns:
-        return min(size, max(0, turns[source.choose("turn", len(turns))] + source.choose("on", 5) - 1))
+        return min(size, max(0, turns[tape.choose("turn", len(turns))] + tape.choose("on", 5) - 1))
     spans = life.spans() if where == 4 else []
     if spans:
-        span = spans[source.choose("span", len(spans))]
-        return min(size, span.start + source.choose("at", len(span)))
-    return source.choose("position", size + 1)
+        span = spans[tape.choose("span", len(spans))]
+        return min(size, span.start + tape.choose("at", len(span)))
+    return tape.choose("position", size + 1)
 
 
 def _turns(entries: Sequence[Entry]) -> list[int]:

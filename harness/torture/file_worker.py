@@ -1,6 +1,6 @@
 """Works on a system in a real file, and reports every call before and after it, and every acknowledgement.
 
-What it does is a function of the source and of what the system answers. It knows neither model nor ledger: whoever gets
+What it does is a function of the tape and of what the system answers. It knows neither model nor ledger: whoever gets
 its reports does (`account`). An error of the system that the spec does not name is reported as *broken*
 and ends the work.
 """
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from harness.choices.sources import Source
+from harness.choices.tape import Tape
 from harness.scenario.arguments import ArgumentDrawer, split_answer
-from harness.scenario.failures import finding_of_system
 from harness.scenario.ledger import PENDING, poll
+from harness.scenario.violation import Violated, Violation, violation_of_system
 from harness.spec.plan import OPERATION, REBOOT, WRITE_BACK, Action, Plan
 from harness.spec.spec import Dependency, OnFile
-from harness.torture.account import Account, Broken, Event, What
+from harness.torture.account import Account, Event, What
 
 Report = Callable[[Event], None]
 
@@ -30,7 +30,7 @@ def on_file_of(plan: Plan) -> OnFile:
 
 
 def open_crashed(plan: Plan, path: Path, account: Account, report: Report) -> Any:
-    """The system that is in the file after a crash; None if it was never whole, and is refused. Raises `Broken`."""
+    """The system that is in the file after a crash; None if it was never whole, and is refused. Raises `Violated`."""
     on_file = on_file_of(plan)
     report(Event(What.OPEN))
     try:
@@ -38,9 +38,9 @@ def open_crashed(plan: Plan, path: Path, account: Account, report: Report) -> An
     except on_file.refusals as error:
         if not account.is_created:
             return None
-        raise Broken(_finding(error, "open", "recovery")) from error
+        raise Violated(_violation(error, "open", "recovery")) from error
     except Exception as error:
-        raise Broken(_finding(error, "open", "recovery")) from error
+        raise Violated(_violation(error, "open", "recovery")) from error
     report(Event(What.OPENED))
     return system
 
@@ -77,21 +77,21 @@ class Worker:
             self._on_file.close(self.system)
             self.system = None
 
-    def run(self, source: Source, steps_max: int | None = None) -> int:
-        """The steps of one source, or the first of them; gives how many."""
-        source.begin(self._plan.menu)
-        drawer = ArgumentDrawer(source)
+    def run(self, tape: Tape, steps_max: int | None = None) -> int:
+        """The steps of one tape, or the first of them; gives how many."""
+        tape.begin(self._plan.mix)
+        drawer = ArgumentDrawer(tape)
         done_count = 0
         while steps_max is None or done_count < steps_max:
-            index = source.next_step()
+            index = tape.next_step()
             if index < 0:
                 break
-            self._perform(self._plan.actions[index], source, drawer)
+            self._perform(self._plan.actions[index], tape, drawer)
             done_count += 1
         return done_count
 
-    def _perform(self, action: Action, source: Source, drawer: ArgumentDrawer) -> None:
-        arguments = self._draw(action, source, drawer)
+    def _perform(self, action: Action, tape: Tape, drawer: ArgumentDrawer) -> None:
+        arguments = self._draw(action, tape, drawer)
         if arguments is None:
             return
         self._step += 1
@@ -107,16 +107,16 @@ class Worker:
         is_wanted = action.kind == OPERATION
         self._report(Event(What.DONE, self._step, action.name, (result if is_wanted else None, dependency is not None)))
         if action.remembered:
-            drawer.remember(action.name, source.step, result)
+            drawer.remember(action.name, tape.step, result)
         if dependency is not None:
             self._pending.append((self._step, action.name, dependency))
-            if self._on_file.wait is not None and source.choose("wait", WAIT_ODDS) == WAIT_ODDS - 1:
+            if self._on_file.wait is not None and tape.choose("wait", WAIT_ODDS) == WAIT_ODDS - 1:
                 self._wait(dependency)
         self._poll()
 
-    def _draw(self, action: Action, source: Source, drawer: ArgumentDrawer) -> dict[str, Any] | None:
+    def _draw(self, action: Action, tape: Tape, drawer: ArgumentDrawer) -> dict[str, Any] | None:
         if action.kind == WRITE_BACK:
-            return {"steps": 1 + source.choose("steps", action.steps_max)}
+            return {"steps": 1 + tape.choose("steps", action.steps_max)}
         return drawer.draw(action)
 
     def _calling(self, action: Action, arguments: dict[str, Any]) -> Callable[[], Any]:
@@ -131,7 +131,7 @@ class Worker:
         except spec.errors as error:
             if action.kind != OPERATION:
                 self._break(error, action.name)
-            self._report(Event(What.ERROR, self._step, action.name, type(error).__name__))
+            self._report(Event(What.ERROR, self._step, action.name, type(error)))
         except Exception as error:
             self._break(error, action.name)
         return _NO_ANSWER
@@ -170,16 +170,16 @@ class Worker:
             self._break(error, operation, property_name)
 
     def _break(self, error: Exception, operation: str, property_name: str = "unexpected error") -> None:
-        finding = _finding(error, operation, property_name)
-        self._report(Event(What.BROKEN, self._step, operation, finding))
-        raise Broken(finding) from error
+        violation = _violation(error, operation, property_name)
+        self._report(Event(What.BROKEN, self._step, operation, violation))
+        raise Violated(violation) from error
 
 
 _NO_ANSWER: Final = object()
 
 
-def _finding(error: Exception, operation: str, property_name: str) -> tuple[str, str, str, str]:
-    finding = finding_of_system(error, operation, property_name)
-    if finding is None:
+def _violation(error: Exception, operation: str, property_name: str) -> Violation:
+    violation = violation_of_system(error, operation, property_name)
+    if violation is None:
         raise error
-    return finding
+    return violation

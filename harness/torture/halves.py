@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from harness.scenario.verdict import Answer, Mode
+from harness.scenario.verdict import Answer
 from harness.spec.loader import load_spec
 from harness.spec.plan import Plan, compile_plan
-from harness.spec.spec import Spec
+from harness.spec.spec import Mode, Spec
 from harness.torture.account import refuse_unsuitable
 from harness.torture.crash_images import IMAGES_PER_LIFE, BadFile, ImageFigures, judge_images
 from harness.torture.file_log import FileLogError
@@ -210,7 +210,7 @@ class _Tally:
         results = sorted((each for each in self._results if each.part.half == half), key=_first_number)
         bad = next((each.bad for each in results if each.bad is not None), None)
         if bad is not None:
-            return HalfResult(half, Answer.VIOLATED, bad.finding[0], bad)
+            return HalfResult(half, Answer.VIOLATED, bad.violation.property, bad)
         trouble = next((each.trouble for each in results if each.trouble), "")
         unknown = INTERRUPTED if self.interrupted else trouble or reason
         return HalfResult(half, Answer.UNKNOWN if unknown else Answer.NONE_FOUND, unknown, None)

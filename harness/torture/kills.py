@@ -28,10 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from harness.choices.sources import RandomSource
-from harness.search.check import scenario_seed
+from harness.choices.random_policy import random_tape, scenario_seed
+from harness.scenario.violation import Violated
 from harness.spec.plan import Plan
-from harness.torture.account import Account, Broken, Event, What, describe_event
+from harness.torture.account import Account, Event, What, describe_event
 from harness.torture.crash_images import BadFile
 from harness.torture.file_worker import Worker, on_file_of, open_crashed
 
@@ -95,7 +95,7 @@ class _OneFile:
         self._plan = plan
         self._path = folder / "file"
         self._before = folder / "file.before"  # as it was before it was opened to be judged
-        self._source = RandomSource(seed)
+        self._tape = random_tape(seed)
         self._seed = seed
         self._number = number
         self._figures = figures
@@ -112,10 +112,10 @@ class _OneFile:
             killed_count += self._round(round_number)
             try:
                 self._judge()
-            except Broken as broken:
+            except Violated as stop:
                 where = f"kill {killed_count} of file {self._number}"
                 content = self._before.read_bytes() if self._before.exists() else None
-                return BadFile(where, broken.finding, content, tuple(self._story))
+                return BadFile(where, stop.violation, content, tuple(self._story))
             if killed_count == kills_count:
                 break
         return None
@@ -140,7 +140,7 @@ class _OneFile:
         return was_killed
 
     def _read_until_due(self, reports: _Reports) -> None:
-        choose = self._source.choose
+        choose = self._tape.choose
         is_created = self._account.is_created
         is_early = choose("early", OPENING_ODDS if is_created else CREATION_ODDS) == 0
         seconds_max = (OPENING_SECONDS_MAX if is_created else CREATION_SECONDS_MAX) if is_early else LATE_SECONDS_MAX
@@ -157,7 +157,7 @@ class _OneFile:
         figures.within_creation += last is What.CREATE
 
     def _judge(self) -> None:
-        """Follow what was reported, then compare it with what is in the file. Raises `Broken`."""
+        """Follow what was reported, then compare it with what is in the file. Raises `Violated`."""
         self._figures.calls += sum(event.what is What.CALL for event in self._events)
         for event in self._events:
             self._step = max(self._step, event.step)
@@ -209,9 +209,9 @@ def _be_child(plan: Plan, path: Path, seed: int, first_step: int, is_created: bo
             worker.create()
         number = 0
         while True:
-            worker.run(RandomSource(scenario_seed(seed, number)))
+            worker.run(random_tape(scenario_seed(seed, number)))
             number += 1
-    except Broken:
+    except Violated:
         pass  # reported
     except BaseException:
         _send(pipe, traceback.format_exc())

@@ -6,8 +6,8 @@ without all of that other one:
     an edge, its own or of a change it carries      what it waits for, and all that was ahead of that on its extent
     passed by a barrier before it was asked for     as much: nothing shows that the system did not wait for it
     built on another                                what that one needs, for what went into it is there again
-    ahead of it on its extent                       zoned: the write itself; file: what that one needs, for a file's
-                                                    writes are issued in order but survive in any
+    ahead of it on its extent                       where these survive in order, the write itself; else what that one
+                                                    needs, for they are issued in order but survive in any
 
 A record is asked for when the last change is that it, or one it was built on, carries, whenever it was built. With
 some edges left out, more sets are closed: those that a system without these edges could leave.
@@ -22,11 +22,16 @@ from harness.trace.trace import Edge, Node, Trace
 
 
 class Closure:
-    """What each issued write of a trace needs, ``without`` some of the edges."""
+    """What each issued write of a trace needs, ``without`` some of the edges.
 
-    def __init__(self, trace: Trace, zoned: Sequence[bool], without: Callable[[Edge], bool] = lambda _: False) -> None:
+    ``in_order`` says of each medium whether what an extent was given survives as a prefix.
+    """
+
+    def __init__(
+        self, trace: Trace, in_order: Sequence[bool], without: Callable[[Edge], bool] = lambda _: False
+    ) -> None:
         self.trace = trace
-        self._zoned = zoned
+        self._in_order = in_order
         self._carried = trace.carried_by()
         self._waits_for = self._between_writes(edge for edge in trace.edges if not without(edge))
         self._built_on = self._between_writes(trace.built_on)
@@ -63,7 +68,7 @@ class Closure:
         self.issued |= bit
         self._needs[node.number] = needed
         self._up_to[node.number] = up_to
-        ahead[place] = (up_to if self._zoned[node.place.medium] else needed, up_to)
+        ahead[place] = (up_to if self._in_order[node.place.medium] else needed, up_to)
 
     def _implied(self, node: Node) -> int:
         moments, masks = self._passed

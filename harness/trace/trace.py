@@ -25,20 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-
-class Origin(NamedTuple):
-    """Which code asked, and, where one code does several things, for what and about what."""
-
-    code: str  # "Extents.append < ChunkStore._flush"
-    what: str  # "pages", "reset", "soft pointer"
-    about: str = ""  # "run"; tells nodes of one code apart that are of different use
-
-    def plain(self) -> Origin:
-        """The code alone."""
-        return self._replace(about="")
-
-    def __str__(self) -> str:
-        return f"{self.code} ({f'{self.about} ' if self.about else ''}{self.what})"
+from harness.spec.tracing import Origin
 
 
 class Place(NamedTuple):

@@ -16,15 +16,15 @@ makes things persistent, so nothing drops out unseen.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from harness.trace.trace import Acknowledgement, Edge, Event, Node, Origin, Place, Stray, Trace
-from harness.world.medium import SimulatedMedium, Strike
+from harness.spec.tracing import Origin, Parts
+from harness.trace.trace import Acknowledgement, Edge, Event, Node, Place, Stray, Trace
+from harness.world.medium import SimulatedMedium
+from harness.world.power import Strike
 from harness.world.world import World
-
-Parts = Callable[[Any], Iterable[Any]]
 
 
 class _Growing:
@@ -87,8 +87,8 @@ class _Promised(NamedTuple):
     noted: int
 
 
-class Tracer:
-    """Watches one life."""
+class LifeTracer:
+    """The tracer of one life: a `harness.spec.tracing.Tracer` that watches the world's media too."""
 
     def __init__(self, world: World, trial: Trial = NO_TRIAL) -> None:
         self._position = world.position

@@ -12,7 +12,8 @@ from math import prod
 from typing import NamedTuple
 
 from harness.choices.trail import Trail
-from harness.world.medium import Entry, SimulatedMedium
+from harness.spec.device import Entry
+from harness.world.medium import SimulatedMedium
 
 Image = tuple[tuple[bytes, ...], ...]  # of each medium its extents
 

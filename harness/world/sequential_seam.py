@@ -1,7 +1,7 @@
 """The seam of the sequential checks: one task, locks that check for misuse, waits that do the work waited for.
 
 Guarantees. Taking a monitor twice, or releasing, notifying or waiting without holding it, raises `LockMisuse`. A wait
-that nothing can satisfy raises `Deadlock`, and so does one still unsatisfied after `WAIT_STEPS_MAX` steps. Identifiers
+that nothing can satisfy raises `Deadlock`; one still unsatisfied after `WAIT_STEPS_MAX` steps `NoProgress`. Identifiers
 never repeat within a world, whatever variant was chosen. After a crash every use raises `DeadMedium`. All of these
 derive from `BaseException`, so that no store can swallow them.
 
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
-from harness.choices.sources import Source
-from harness.world.medium import DeadMedium
+from harness.choices.tape import Tape
+from harness.world.power import DeadMedium, NoProgress
 
 WAIT_STEPS_MAX = 100_000
 
@@ -33,7 +33,7 @@ class LockMisuse(BaseException):
 
 
 class Deadlock(BaseException):
-    """A wait that cannot end, or did not within its bound."""
+    """A wait that cannot end."""
 
 
 class Monitor:
@@ -83,7 +83,7 @@ class Monitor:
                 raise Deadlock(f"nothing can end the wait on {self.name!r}")
             if self._state != _HELD:
                 self._refuse("let go by the work waited for")
-        raise Deadlock(f"livelock: the wait on {self.name!r} took more than {WAIT_STEPS_MAX} steps")
+        raise NoProgress(f"the wait on {self.name!r} took more than {WAIT_STEPS_MAX:,} steps")
 
     def set_aside(self) -> int:
         """Free it for a moment; `put_back` what this gives."""
@@ -108,13 +108,12 @@ class Monitor:
 class SequentialSeam:
     """Monitors, identifiers and open decisions of one life of a world, from opening to crash or shutdown."""
 
-    __slots__ = ("_choose", "_choose_rare", "_collisions", "_dead", "_monitors", "_serials", "_variant_count")
+    __slots__ = ("_choose", "_collisions", "_dead", "_monitors", "_serials", "_variant_count")
 
-    def __init__(self, source: Source, serials: Iterator[int], collisions: Sequence[bytes]) -> None:
+    def __init__(self, tape: Tape, serials: Iterator[int], collisions: Sequence[bytes]) -> None:
         if any(len(suffix) > _IDENTIFIER_SIZE_BYTES // 2 for suffix in collisions):
             raise ValueError("a collision may take at most half of an identifier")
-        self._choose = source.choose
-        self._choose_rare = source.choose_rare
+        self._choose = tape.choose
         self._serials = serials
         self._collisions = tuple(collisions)
         self._variant_count = 1 + len(collisions)
@@ -133,7 +132,7 @@ class SequentialSeam:
             self._check_alive()
         number = next(self._serials) * _IDENTIFIER_FACTOR & _IDENTIFIER_MASK
         identifier = number.to_bytes(_IDENTIFIER_SIZE_BYTES, "little")
-        variant = self._choose_rare("entropy", self._variant_count)
+        variant = self._choose("entropy", self._variant_count)
         if variant:
             suffix = self._collisions[variant - 1]
             identifier = identifier[: _IDENTIFIER_SIZE_BYTES - len(suffix)] + suffix

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
-from harness.choices.sources import Source
-from harness.spec.spec import Configuration, MediumShape, Tier
-from harness.world.medium import DevicePosition, Loss, SimulatedMedium, Strike
+from harness.choices.tape import Tape
+from harness.spec.device import Loss, MediumShape
+from harness.spec.spec import Configuration, Tier
+from harness.world.medium import SimulatedMedium
+from harness.world.power import DevicePosition, Strike
 from harness.world.sequential_seam import SequentialSeam
 
 NewMedium = Callable[[MediumShape, int, DevicePosition], SimulatedMedium]  # of a shape, at an index
@@ -40,10 +42,10 @@ class World:
     ``kept`` survives reboots and crashes: whatever a system's fakes and stand-ins must not lose.
     """
 
-    __slots__ = ("_serials", "_source", "configuration", "kept", "media", "position", "seam")
+    __slots__ = ("_serials", "_tape", "configuration", "kept", "media", "position", "seam")
 
-    def __init__(self, configuration: Configuration, source: Source, new_medium: NewMedium = SimulatedMedium) -> None:
-        self._source = source
+    def __init__(self, configuration: Configuration, tape: Tape, new_medium: NewMedium = SimulatedMedium) -> None:
+        self._tape = tape
         self._serials = Serials()
         self.configuration = configuration
         self.kept: dict[str, Any] = {}
@@ -100,9 +102,9 @@ class World:
         return self.position.is_cut
 
     def crash(self, tier: Tier = "fine") -> Sequence[Loss]:
-        """The device stops; the source chooses what survives. Says what was lost."""
+        """The device stops; the tape chooses what survives. Says what was lost."""
         self.position.disarm()
-        choose_survivor = self._source.choose_at
+        choose_survivor = self._tape.choose_at
         self.media = tuple([medium.crash_image(choose_survivor, tier) for medium in self.media])
         self._replace_seam()
         return [loss for medium in self.media for loss in medium.losses]
@@ -118,4 +120,4 @@ class World:
         self.seam = self._new_seam()
 
     def _new_seam(self) -> SequentialSeam:
-        return SequentialSeam(self._source, self._serials, self.configuration.collisions)
+        return SequentialSeam(self._tape, self._serials, self.configuration.collisions)

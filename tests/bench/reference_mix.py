@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from harness.scenario.runner import record_scenario
-from harness.scenario.verdict import Answer, Mode
+from harness.scenario.verdict import Answer
 from harness.search.check import check
 from harness.spec.generators import integers, keys
-from harness.spec.spec import Background, Crash, Operation, Spec, WriteBack
+from harness.spec.plan import compile_plan
+from harness.spec.spec import Background, Crash, Mode, Operation, Spec, WriteBack
 from harness.testing.state_machine import state_machine
 from shardstore import node_spec
 from shardstore.spec_world import values
@@ -68,7 +69,7 @@ def describe_mix() -> dict[str, float]:
     """How often each operation comes up in a scenario with crashes; a check that the mix is what it says."""
     found: Counter[str] = Counter()
     for seed in range(MIX_SAMPLE_COUNT):
-        run = record_scenario(MIX, MIX.configurations[0], Mode.CRASH, seed)
+        run = record_scenario(compile_plan(MIX, MIX.configurations[0], Mode.CRASH), seed)
         found.update(step.operation for step in run.program.steps)
     means = {name: count / MIX_SAMPLE_COUNT for name, count in sorted(found.items())}
     print("mix   ", "  ".join(f"{name} {mean:.1f}" for name, mean in means.items()))
@@ -97,7 +98,7 @@ def measure_runner(mode: Mode, seconds: float) -> float:
 
 
 def measure_machine(mode: Mode, seconds: float) -> float:
-    machine = state_machine(MIX, MIX.configurations[0], mode)
+    machine = state_machine(compile_plan(MIX, MIX.configurations[0], mode))
     examples_count = 20
     while True:
         started = time.perf_counter()

@@ -21,18 +21,19 @@ from hypothesis import given, settings
 from write_graphs import EXTENT_COUNT, PAGE_SIZE_BYTES, Asked, Submitting, graphs
 
 from harness.audit.crash_sets import crash_states
-from harness.audit.judge import State, contents, unit_size_bytes
+from harness.audit.judge import State, contents
 from harness.audit.schedules import Limits, Span, explore
 from harness.choices.program import Program, Step
-from harness.choices.sources import RandomSource
+from harness.choices.random_policy import random_tape
 from harness.planted.plants import plant_tree, read_plant
-from harness.scenario.verdict import Mode
+from harness.spec.device import DeviceModel, MediumShape
 from harness.spec.plan import Plan, compile_plan
-from harness.spec.spec import Background, Configuration, Crash, Durability, MediumShape, Spec, WriteBack
+from harness.spec.spec import Background, Configuration, Crash, Durability, Mode, Spec, WriteBack
 from harness.trace.closure import Closure, in_issue_order
 from harness.trace.trace import Node, Trace
 from harness.trace.traced_run import run_traced
 from harness.trace.witness import breaches
+from harness.world.devices import BLOCK, FILE, ZONED
 from shardstore import extents_spec
 from shardstore.spec_trace import trace_scheduler
 
@@ -44,8 +45,8 @@ class Nothing:
     """A model of nothing."""
 
 
-def _plan(graph: tuple[Asked, ...], *, zoned: bool) -> Plan:
-    shape = MediumShape(EXTENT_COUNT, 8, PAGE_SIZE_BYTES, zoned, None if zoned else PAGE_SIZE_BYTES)
+def _plan(graph: tuple[Asked, ...], *, device: DeviceModel) -> Plan:
+    shape = MediumShape(EXTENT_COUNT, 8, PAGE_SIZE_BYTES, device)
     spec = Spec(
         "submitting",
         system=Submitting,
@@ -80,7 +81,7 @@ def _reached(plan: Plan) -> tuple[set[Contents], Trace]:
 
 def _closed(trace: Trace, shape: MediumShape) -> set[Contents]:
     """All downward-closed sets, by trying every set there is, with every part of every write."""
-    closure = Closure(trace, [shape.zoned])
+    closure = Closure(trace, [shape.device.survives_in_order])
     nodes = in_issue_order(trace)
     found: set[Contents] = set()
     for fates in product(*[_fates(node, shape) for node in nodes]):
@@ -94,18 +95,18 @@ def _closed(trace: Trace, shape: MediumShape) -> set[Contents]:
 
 def _fates(node: Node, shape: MediumShape) -> Iterator[bool | tuple[int, ...]]:
     yield from (True, False)
-    count = len(node.data or b"") // unit_size_bytes(shape)
+    count = len(node.data or b"") // shape.unit_size_bytes
     for mask in range(1, (1 << count) - 1):
         units = tuple(unit for unit in range(count) if mask >> unit & 1)
-        if not shape.zoned or units == tuple(range(len(units))):
+        if not shape.device.tears_in_order or units == tuple(range(len(units))):
             yield units
 
 
-@pytest.mark.parametrize("zoned", [True, False], ids=["zoned", "file"])
+@pytest.mark.parametrize("device", [ZONED, FILE, BLOCK], ids=lambda device: device.name)
 @given(graph=graphs())
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
-def test_what_can_be_reached_is_what_is_closed(zoned: bool, graph: tuple[Asked, ...]) -> None:
-    plan = _plan(graph, zoned=zoned)
+def test_what_can_be_reached_is_what_is_closed(device: DeviceModel, graph: tuple[Asked, ...]) -> None:
+    plan = _plan(graph, device=device)
     reached, trace = _reached(plan)
     assert all(node.passed is not None for node in trace.nodes)
     assert reached == _closed(trace, plan.configuration.media[0])
@@ -115,8 +116,8 @@ def test_a_graph_without_edges_has_more_states_than_one_with() -> None:
     """The comparison can see an edge."""
     loose = (Asked(0, 1, ()), Asked(1, 1, ()))
     bound = (Asked(0, 1, ()), Asked(1, 1, (0,)))
-    assert len(_reached(_plan(loose, zoned=True))[0]) == 4
-    assert len(_reached(_plan(bound, zoned=True))[0]) == 3
+    assert len(_reached(_plan(loose, device=ZONED))[0]) == 4
+    assert len(_reached(_plan(bound, device=ZONED))[0]) == 3
 
 
 # --- whole specs ------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ def test_in_no_traced_run_does_the_device_see_a_breach(spec: Spec) -> None:
         plan = compile_plan(spec, configuration, Mode.CRASH)
         edges_count = 0
         for seed in range(60):
-            lives, failure = run_traced(plan, RandomSource(seed))
+            lives, failure = run_traced(plan, random_tape(seed))
             assert failure is None
             for life in lives:
                 assert breaches(life.trace) == []
@@ -150,8 +151,8 @@ print(json.dumps({"file": shardstore.io_scheduler.__file__, **here.what_a_plant_
 def what_a_plant_shows() -> dict[str, object]:
     """Run in a fresh process whose packages are the planted ones."""
     plan = compile_plan(extents_spec.SPEC, extents_spec.SPEC.configurations[0], Mode.CRASH)
-    lives = [life for seed in range(80) for life in run_traced(plan, RandomSource(seed))[0]]
-    bound = _plan((Asked(0, 1, ()), Asked(1, 1, (0,))), zoned=True)
+    lives = [life for seed in range(80) for life in run_traced(plan, random_tape(seed))[0]]
+    bound = _plan((Asked(0, 1, ()), Asked(1, 1, (0,))), device=ZONED)
     reached, trace = _reached(bound)
     return {
         "rules": sorted({breach.rule for life in lives for breach in breaches(life.trace)}),

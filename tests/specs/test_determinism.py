@@ -13,8 +13,8 @@ from every_spec import SPECS
 
 from harness.choices.program import Program, Step
 from harness.scenario.runner import record_scenario, replay_program
-from harness.scenario.verdict import Mode
-from harness.spec.spec import Spec
+from harness.spec.plan import compile_plan
+from harness.spec.spec import Mode, Spec
 
 SEEDS = range(8)
 ROOT = Path(__file__).parent.parent.parent
@@ -26,7 +26,7 @@ def digest(seeds: range) -> str:
     for spec in SPECS:
         for configuration in spec.configurations:
             for seed in seeds:
-                run = record_scenario(spec, configuration, Mode.CRASH, seed)
+                run = record_scenario(compile_plan(spec, configuration, Mode.CRASH), seed)
                 total.update("\n".join(run.history).encode())
     return total.hexdigest()
 
@@ -46,8 +46,8 @@ def test_the_same_seed_gives_the_same_history_under_any_hash_seed() -> None:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_a_recorded_program_replays_to_the_same_history(spec: Spec) -> None:
     for seed in SEEDS:
-        run = record_scenario(spec, spec.configurations[0], Mode.CRASH, seed)
-        again = replay_program(spec, spec.configurations[0], Mode.CRASH, run.program, strict=True)
+        run = record_scenario(compile_plan(spec, spec.configurations[0], Mode.CRASH), seed)
+        again = replay_program(compile_plan(spec, spec.configurations[0], Mode.CRASH), run.program, strict=True)
         assert again.history == run.history
         assert again.program == run.program
 
@@ -55,11 +55,11 @@ def test_a_recorded_program_replays_to_the_same_history(spec: Spec) -> None:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_removing_a_step_leaves_every_other_choice_as_it_was(spec: Spec) -> None:
     """Whatever the other steps still ask for has the value it had; nothing is shifted to another name."""
-    run = record_scenario(spec, spec.configurations[0], Mode.CRASH, 5)
+    run = record_scenario(compile_plan(spec, spec.configurations[0], Mode.CRASH), 5)
     for gone in run.program.steps:
         shorter = run.program.without([gone.identity])
         assert shorter.steps == tuple(step for step in run.program.steps if step.identity != gone.identity)
-        ran = replay_program(spec, spec.configurations[0], Mode.CRASH, shorter, strict=False).program
+        ran = replay_program(compile_plan(spec, spec.configurations[0], Mode.CRASH), shorter, strict=False).program
         assert_choices_kept(run.program, ran)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from harness.planted.plants import find_plants, plant_tree
-from harness.scenario.observation import Observation
 from harness.search.exhaust import exhaust, recoveries_of
+from harness.search.observation import Observation
 from harness.search.recoveries import Recoveries
 from harness.spec.loader import find_configuration
 from harness.spec.spec import Key
@@ -42,7 +42,7 @@ def test_every_crash_state_of_every_single_operation_is_legal(configuration: str
 def test_merging_schedules_loses_nothing(start: str) -> None:
     zoned = find_configuration(SPEC, "zoned")
     merged, unmerged = (exhaust(SPEC, zoned, start, 1, merging=merging).tally for merging in (True, False))
-    assert (merged.states, merged.moments) == (unmerged.states, unmerged.moments)
+    assert (merged.states, merged.crash_points) == (unmerged.states, unmerged.crash_points)
     assert merged.schedules < unmerged.schedules
 
 
@@ -59,7 +59,7 @@ def test_what_recovery_answers_is_shared_without_loss(
     def both(recoveries: Recoveries, image: Image, keys: Collection[Key]) -> Observation:
         alone.keep({"formatted": True})
         seen, other = observation(shared, image, keys), observation(alone, image, keys)
-        assert (seen.finding, seen.outcomes, seen.contents) == (other.finding, other.outcomes, other.contents)
+        assert (seen.violation, seen.outcomes, seen.contents) == (other.violation, other.outcomes, other.contents)
         return seen
 
     monkeypatch.setattr(Recoveries, "observation", both)
@@ -89,7 +89,7 @@ def test_a_planted_bug_is_violated(name: str, tmp_path: Path) -> None:
     done = _in(tmp_path / "tree", command)
     assert done.returncode == 1, done.stdout + done.stderr
     (result,) = json.loads((tmp_path / "out.json").read_text())["results"]
-    assert result["failure"]["property"] == property_name
+    assert result["violation"]["property"] == property_name
     case = tmp_path / "tree" / result["case"]
     assert "still fails" in _in(case.parent.parent, ["replay", str(case)]).stdout
     assert "still fails" not in _in(ROOT, ["replay", str(case)]).stdout

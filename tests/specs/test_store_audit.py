@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import pytest
 from every_spec import SPECS
 
-from harness.choices.sources import RandomSource, RecordingSource
+from harness.choices.random_policy import random_tape
 from harness.planted.plants import Plant, parse_plant, plant_tree, read_plant
 from harness.scenario.runner import run_plan
-from harness.scenario.verdict import Counters, Mode
+from harness.scenario.verdict import Counters
 from harness.spec.plan import compile_plan
-from harness.spec.spec import Spec
+from harness.spec.spec import Mode, Spec
 from harness.trace.traced_run import run_traced
 
 ROOT = Path(__file__).parent.parent.parent
@@ -236,7 +236,7 @@ def test_an_audit_is_the_same_whatever_the_hash_seed(tmp_path: Path) -> None:
 def test_a_traced_run_is_the_run_without_a_tracer(spec: Spec) -> None:
     plan = compile_plan(spec, spec.configurations[0], Mode.CRASH)
     for seed in range(10):
-        plain, traced = RecordingSource(RandomSource(seed)), RecordingSource(RandomSource(seed))
+        plain, traced = random_tape(seed, recording=True), random_tape(seed, recording=True)
         assert run_plan(plan, plain, Counters()) is None
         _, failure = run_traced(plan, traced)
         assert failure is None
@@ -244,7 +244,7 @@ def test_a_traced_run_is_the_run_without_a_tracer(spec: Spec) -> None:
 
 
 def test_a_spec_without_a_trace_can_not_be_audited(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "harness", "audit", "tests/harness/sample/samplestore"]
+    command = [sys.executable, "-m", "harness", "audit", "tests/toys/sample/samplestore"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

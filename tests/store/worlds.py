@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, settings
 
-from harness.spec.spec import MediumShape
+from harness.spec.device import MediumShape
+from harness.world.devices import FILE, ZONED
 from harness.world.medium import SimulatedMedium
 from harness.world.sequential_seam import Monitor
 from shardstore.buffer_cache import BufferCache
@@ -139,7 +140,7 @@ def new_medium(*, zoned: bool = True, extent_count: int = 20, extent_size_pages:
 
 
 def shape(*, zoned: bool = True, extent_count: int = 20, extent_size_pages: int = EXTENT_PAGES) -> MediumShape:
-    return MediumShape(extent_count, extent_size_pages, PAGE, zoned=zoned, sector_size_bytes=None if zoned else 64)
+    return MediumShape(extent_count, extent_size_pages, PAGE, ZONED if zoned else FILE, sector_size_bytes=64)
 
 
 def reopened(medium: SimulatedMedium) -> Medium:

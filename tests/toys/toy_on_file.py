@@ -15,18 +15,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.spec.device import MediumShape
 from harness.spec.generators import keys, lists_of, payloads
-from harness.spec.spec import (
-    Background,
-    Configuration,
-    Durability,
-    MediumShape,
-    OnFile,
-    Operation,
-    Reboot,
-    Spec,
-    WriteBack,
-)
+from harness.spec.spec import Background, Configuration, Durability, OnFile, Operation, Reboot, Spec, WriteBack
+from harness.world.devices import FILE
 
 LABEL = b"toy on file, 1".ljust(4096, b"\0")
 SECTOR_SIZE_BYTES = 512
@@ -306,7 +298,7 @@ def toy_spec(bug: str = "") -> Spec:
             WriteBack(),
             Reboot(),
         ],
-        configurations=(Configuration("unused", (MediumShape(1, 1, 512, zoned=False),)),),
+        configurations=(Configuration("unused", (MediumShape(1, 1, 512, device=FILE),)),),
         contents=all_entries,
         durability=Durability(read=read_entry, settle=settle_entry),
         errors=(KeyMissingError,),

@@ -16,19 +16,20 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.spec.device import DeviceModel, MediumShape
 from harness.spec.generators import keys, lists_of, payloads
 from harness.spec.spec import (
     Background,
     Configuration,
     Crash,
     Durability,
-    MediumShape,
     Operation,
     Reboot,
     Spec,
     ViolationError,
     WriteBack,
 )
+from harness.world.devices import FILE, ZONED
 
 PAGE_SIZE_BYTES = 64
 EXTENT_SIZE_PAGES = 16
@@ -347,13 +348,13 @@ def same_count(system: ToyStore, model: ToyModel) -> None:
         raise ViolationError("same count", count, len(model.entries))
 
 
-def _shape(*, zoned: bool) -> MediumShape:
-    return MediumShape(EXTENT_COUNT, EXTENT_SIZE_PAGES, PAGE_SIZE_BYTES, zoned, None if zoned else 32)
+def _shape(device: DeviceModel) -> MediumShape:
+    return MediumShape(EXTENT_COUNT, EXTENT_SIZE_PAGES, PAGE_SIZE_BYTES, device, 32)
 
 
 CONFIGURATIONS = (
-    Configuration("zoned", (_shape(zoned=True),)),
-    Configuration("file", (_shape(zoned=False),)),
+    Configuration("zoned", (_shape(ZONED),)),
+    Configuration("file", (_shape(FILE),)),
 )
 
 

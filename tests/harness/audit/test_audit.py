@@ -17,11 +17,13 @@ from harness.audit.judge import contents
 from harness.audit.mend import EDGES_MAX, Candidate, hitting_sets
 from harness.audit.schedules import Limits
 from harness.choices.program import Program
-from harness.choices.sources import ReplaySource
+from harness.choices.replay_policy import replay_tape
 from harness.cli.main import main
-from harness.spec.spec import Configuration, MediumShape
-from harness.trace.trace import Origin
-from harness.trace.tracer import Tracer
+from harness.spec.device import DeviceModel, MediumShape
+from harness.spec.spec import Configuration
+from harness.spec.tracing import Origin
+from harness.trace.tracer import LifeTracer
+from harness.world.devices import BLOCK, FILE, ZONED
 from harness.world.medium import SimulatedMedium
 from harness.world.world import World
 
@@ -89,11 +91,7 @@ doings = st.one_of(
 )
 
 
-def _shape(*, zoned: bool) -> MediumShape:
-    return MediumShape(2, EXTENT_SIZE_PAGES, PAGE_SIZE_BYTES, zoned)
-
-
-def _do(medium: SimulatedMedium, history: list[Doing], tracer: Tracer | None) -> None:
+def _do(medium: SimulatedMedium, history: list[Doing], tracer: LifeTracer | None) -> None:
     pages = {0: 0, 1: 0}
     for number, (extent, page_count) in enumerate(history):
         if extent is None:
@@ -135,13 +133,13 @@ def _images(shape: MediumShape, history: list[Doing]) -> Iterator[tuple[bytes, .
         trail[-1] = (trail[-1][0] + 1, trail[-1][1])
 
 
-@pytest.mark.parametrize("zoned", [True, False], ids=["zoned", "file"])
+@pytest.mark.parametrize("device", [ZONED, FILE, BLOCK], ids=lambda device: device.name)
 @given(history=st.lists(doings, max_size=4))
 @settings(deadline=None, derandomize=True, database=None)
-def test_the_crash_states_of_a_trace_are_what_the_medium_may_leave(zoned: bool, history: list[Doing]) -> None:
-    shape = _shape(zoned=zoned)
-    world = World(Configuration("only", (shape,)), ReplaySource(Program(), strict=False))
-    tracer = Tracer(world)
+def test_the_crash_states_of_a_trace_are_what_the_medium_may_leave(device: DeviceModel, history: list[Doing]) -> None:
+    shape = MediumShape(2, EXTENT_SIZE_PAGES, PAGE_SIZE_BYTES, device)
+    world = World(Configuration("only", (shape,)), replay_tape(Program(), strict=False))
+    tracer = LifeTracer(world)
     _do(world.media[0], history, tracer)
     trace, limits = tracer.finish(), Limits(1, 1)
     states = {contents(trace, crash.state, [shape])[0] for crash in crash_states(trace, [shape], 0, limits)}

@@ -13,14 +13,16 @@ from typing import IO
 
 import pytest
 
-from harness.cli.main import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, EXIT_VIOLATED, main
-from harness.cli.report import WIDTH_MAX
+from harness.choices.program import operation_count
+from harness.cli.exit_status import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, EXIT_VIOLATED
+from harness.cli.main import main
 from harness.corpus.case_file import read_case
 from harness.planted.plants import find_plants, plant_tree
-from harness.scenario.verdict import Answer, Counters, Mode, Verdict
+from harness.scenario.failing_sequence import WIDTH_MAX
+from harness.scenario.verdict import Answer, Counters, Verdict
 from harness.search.campaign import INTERRUPTED, Budget, plan_checks, run_checks
-from harness.shrink.passes import operation_count
 from harness.spec.loader import load_specs
+from harness.spec.spec import Mode
 
 SAMPLE = Path(__file__).parents[2] / "toys" / "sample"
 ROOT = Path(__file__).parents[3]
@@ -79,7 +81,7 @@ def test_a_violation_is_shrunk_saved_explained_and_replayable(
     out = capsys.readouterr().out
     (saved,) = (planted / "fuzz_corpus").iterdir()
     assert "persistence violated: sample (samplestore/store_spec.py), crash, small" in out
-    assert "3 operations, certified minimal" in out
+    assert "3 operations, 1-minimal" in out
     assert f"  harness replay fuzz_corpus/{saved.name}\n" in out
     case = read_case(saved)
     assert [step.operation for step in case.program.steps] == ["put", "write_back", "crash"]
@@ -116,7 +118,7 @@ def test_a_case_that_guards_a_fixed_bug_is_never_overwritten(planted: Path) -> N
 
 def test_several_processes_find_the_same_failure(planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*CHECK_PLANTED[:-1], "2"]) == EXIT_VIOLATED
-    assert "3 operations, certified minimal" in capsys.readouterr().out
+    assert "3 operations, 1-minimal" in capsys.readouterr().out
 
 
 CASE = """\

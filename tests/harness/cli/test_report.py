@@ -11,35 +11,29 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.choices.program import Program, Step
-from harness.cli.report import (
-    MEANINGS,
-    WIDTH_MAX,
-    Progress,
-    comments,
-    failing_sequence,
-    figures,
-    make_console,
-    print_verdicts,
-    rate,
-)
-from harness.scenario.verdict import Answer, Counters, Failure, Mode, Run, Verdict
+from harness.cli.report import Progress, figures, make_console, print_verdicts, rate
+from harness.scenario.failing_sequence import MEANINGS, WIDTH_MAX, comments, failing_sequence
+from harness.scenario.history import Began, Broke, Called, Lost, Polled, Recovered, Returned
+from harness.scenario.verdict import Answer, Counters, Run, Verdict
+from harness.scenario.violation import Violation
 from harness.search.campaign import CheckPlan
+from harness.spec.device import Entry, Loss
+from harness.spec.spec import Mode
 
-FAILURE = Failure("persistence", 4, "crash", "outcome", "None", "b'a'")
+VIOLATION = Violation("persistence", "outcome", "None", "b'a'", 4, "crash")
+LOST = Entry(1, 0, 0, 0, 0, b"a", b"")
 RUN = Run(
-    FAILURE,
+    VIOLATION,
     Counters(scenarios=1, operations=3, crashes=1),
     Program((Step(1, "put"), Step(4, "crash", {"survivor.1.0": 1}))),
     (
-        "1 put(key=b'a', payload=b'a')",
-        "1 -> pending",
-        "4 crash",
-        "4 polled: 1 put b'a' persistent",
-        "4 lost: entry 0 of step 1 (write of 1 page to medium 0, extent 0 from page 0): all of it",
-        "4 recovered b'a': None (allowed: b'a')",
-        "4 violated persistence at outcome",
-        "4 answered: None",
-        "4 allowed: b'a'",
+        Called(1, "put", {"key": b"a", "payload": b"a"}),
+        Returned(1, None, "pending"),
+        Began(4, "crash"),
+        Polled(4, 1, "put", b"a", "persistent"),
+        Lost(4, (Loss(LOST, (0,), "page", 1),)),
+        Recovered(4, b"a", None, (b"a",)),
+        Broke(4, VIOLATION),
     ),
 )
 VERDICT = Verdict(
@@ -61,8 +55,8 @@ persistence violated: toy, crash, zoned
   system answered  None
   model allows     b'a'
 
-  2 operations, certified minimal: without any one of them, or with one choice zero or one less,
-  this does not fail.
+  2 operations, 1-minimal: without any one of them, or with one choice zero or one less, this does
+  not fail.
 
   harness replay fuzz_corpus/x.case
 """
@@ -82,32 +76,32 @@ def test_a_failing_sequence_tells_the_whole_story() -> None:
 
 def test_what_is_not_certified_is_never_called_minimal() -> None:
     text = failing_sequence(RUN, spec="toy", mode=Mode.CRASH, configuration="zoned", certified=False)
-    assert "not certified minimal" in text
+    assert "not shown to be 1-minimal" in text
     assert "minimal" not in failing_sequence(RUN, spec="toy", mode=Mode.CRASH, configuration="zoned")
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.text()), max_size=5), st.text(), st.text())
 def test_every_line_fits(history: list[tuple[int, str]], answered: str, allowed: str) -> None:
-    lines = tuple(f"{step} {' '.join(text.split())}" for step, text in history)
-    run = replace(RUN, history=lines, failure=replace(FAILURE, answered=answered * 9, allowed=allowed * 9))
+    events = tuple(Called(step, " ".join(text.split()), {}) for step, text in history)
+    run = replace(RUN, events=events, violation=replace(VIOLATION, answered=answered * 9, allowed=allowed * 9))
     text = failing_sequence(run, spec="toy", mode=Mode.CRASH, configuration="zoned", story="a long story " * 20)
     assert max(map(len, text.splitlines())) <= WIDTH_MAX
 
 
 def test_a_run_that_did_not_fail_has_no_failing_sequence() -> None:
     with pytest.raises(ValueError, match="did not fail"):
-        failing_sequence(replace(RUN, failure=None), spec="toy", mode=Mode.CRASH, configuration="zoned")
+        failing_sequence(replace(RUN, violation=None), spec="toy", mode=Mode.CRASH, configuration="zoned")
 
 
 def test_comments_put_a_step_on_one_line() -> None:
-    assert comments(RUN.history)[1] == "put(key=b'a', payload=b'a') -> pending"
-    assert comments(RUN.history)[4].startswith("crash; polled: 1 put b'a' persistent; lost: ")
+    assert comments(RUN.events)[1] == "put(key=b'a', payload=b'a') -> pending"
+    assert comments(RUN.events)[4].startswith("crash; polled: 1 put b'a' persistent; lost: ")
 
 
 def test_every_property_the_engine_names_has_a_meaning() -> None:
     """Taken from the failures the engine makes; a new property needs a line for people."""
     engine = {"conformance", "persistence", "forward progress", "recovery", "invariant"}
-    engine |= {"device", "deadlock", "lock misuse", "unexpected error"}
+    engine |= {"device", "deadlock", "no progress", "lock misuse", "unexpected error"}
     assert engine == set(MEANINGS)
 
 
@@ -118,7 +112,7 @@ def printed(*verdicts: Verdict) -> str:
 
 
 def test_the_table_has_every_figure_and_fits_even_after_a_long_night() -> None:
-    many = Counters(scenarios=250_000_000, operations=7_500_000_000, crashes=250_000_000, crashes_interesting=9_900_000)
+    many = Counters(scenarios=250_000_000, operations=7_500_000_000, crashes=250_000_000, crashes_lossy=9_900_000)
     text = printed(replace(VERDICT, spec="chunk_store", configuration="zoned small", counters=many, seconds=60_000))
     for figure in ("chunk_store", "crash", "zoned small", "250.0M", "9,900,000", "4,167"):
         assert figure in text
@@ -135,7 +129,7 @@ def test_figures_for_machines_are_the_ones_printed() -> None:
     found = figures(VERDICT)
     assert found["scenarios"] == 200
     assert found["scenarios_per_core_second"] == rate(VERDICT.counters, VERDICT.seconds) == 400
-    assert found["failure"]["place"] == "outcome"
+    assert found["violation"]["place"] == "outcome"
     assert found["scenario"] == 7
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.choices.program import Program, Step
 from harness.corpus.case_file import Case, CaseFileError, file_name, format_case, one_line, parse_case, read_case
-from harness.scenario.verdict import Mode
+from harness.spec.spec import Mode
 
 CASE = Case(
     spec="store/index_spec.py",

@@ -8,7 +8,7 @@ import pytest
 
 from harness.planted.bugs import PlantResult, SeedResult
 from harness.planted.plants import Plant, Replacement
-from harness.scenario.verdict import Mode
+from harness.spec.spec import Mode
 
 PLANT = Plant("one", "store", "", "s/s_spec.py", Mode.CRASH, "persistence", 3, (Replacement("s/s.py", "a", "b"),))
 GOOD = SeedResult(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.planted.plants import PlantError, copied_packages, find_plants, parse_plant, plant_tree
-from harness.scenario.verdict import Mode
+from harness.spec.spec import Mode
 
 TOML = """
 id = "one"

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 from toy_store import CONFIGURATIONS, SPEC, ToyStore, toy_spec
 
-from harness.choices.program import parse_program
+from harness.choices.program import operation_count, parse_program
 from harness.scenario.runner import replay_program
-from harness.scenario.verdict import Answer, Mode, Run
+from harness.scenario.verdict import Answer, Run
 from harness.search.check import check
-from harness.shrink.passes import operation_count
+from harness.spec.device import MediumShape
 from harness.spec.loader import load_specs
-from harness.spec.spec import Crash, MediumShape, Spec
-from harness.world.medium import PowerCut, SimulatedMedium, Strike
+from harness.spec.plan import compile_plan
+from harness.spec.spec import Crash, Mode, Spec
+from harness.world import devices
+from harness.world.medium import SimulatedMedium
+from harness.world.power import PowerCut, Strike
 from harness.world.world import World
 
 ZONED, FILE = CONFIGURATIONS
@@ -28,7 +31,7 @@ GET, PUT, DELETE, PUT_GROUP, FLUSH, ISSUE, COMPACT, REBOOT = range(8)
 
 
 def run(program: str, spec: Spec = SPEC, *, zoned: bool = True) -> Run:
-    return replay_program(spec, ZONED if zoned else FILE, Mode.CRASH, parse_program(program), strict=True)
+    return replay_program(compile_plan(spec, ZONED if zoned else FILE, Mode.CRASH), parse_program(program), strict=True)
 
 
 def notes(ran: Run, step: int) -> list[str]:
@@ -58,7 +61,7 @@ def events(medium: SimulatedMedium) -> Iterator[None]:
     + [(Strike.BARRIER, 1, 2), (Strike.BARRIER, 2, 4), (Strike.RESET, 1, 3), (Strike.RESET, 2, 6)],
 )
 def test_the_power_fails_before_the_next_event(strike: Strike, count: int, happened_count: int) -> None:
-    medium = SimulatedMedium(MediumShape(1, 4, 8, zoned=True))
+    medium = SimulatedMedium(MediumShape(1, 4, 8, device=devices.ZONED))
     medium._position.arm(strike, count)
     medium.watch(True)
     happened = 0
@@ -71,7 +74,7 @@ def test_the_power_fails_before_the_next_event(strike: Strike, count: int, happe
 
 
 def test_once_cut_nothing_happens_any_more_but_reading() -> None:
-    medium = SimulatedMedium(MediumShape(1, 4, 8, zoned=True))
+    medium = SimulatedMedium(MediumShape(1, 4, 8, device=devices.ZONED))
     medium.write(0, 0, b"a" * 8)
     medium._position.arm(Strike.EVENT, 0)
     medium.watch(True)
@@ -91,7 +94,7 @@ def test_once_cut_nothing_happens_any_more_but_reading() -> None:
 def test_what_an_operation_did_before_the_power_failed_is_there_and_no_more(cut: int) -> None:
     """A flush writes the put's record, and passes a barrier."""
     ran = run(f"1 put\n2 crash inside.0=2 during.0={FLUSH} cut.0={cut}")
-    assert ran.failure is None
+    assert ran.violation is None
     assert ran.counters.operations_cut == 1
     assert f"-> power fails within flush, after {cut} device event{'' if cut == 1 else 's'}" in notes(ran, 2)
     assert "polled: 1 put b'a' pending" in notes(ran, 2)
@@ -130,7 +133,7 @@ WRITING_THROUGH = replace(SPEC, system=lambda world: interruptible_put(ToyStore(
 @pytest.mark.parametrize(("cut", "recovered"), [(0, "None"), (1, "b'a'")])
 def test_an_interrupted_change_reads_as_before_or_after(cut: int, recovered: str) -> None:
     ran = run(f"1 crash inside.0=2 during.0={PUT} cut.0={cut}", WRITING_THROUGH)
-    assert ran.failure is None
+    assert ran.violation is None
     assert f"recovered b'a': {recovered} (allowed: None, b'a')" in notes(ran, 1)
 
 
@@ -149,7 +152,7 @@ def test_a_system_that_swallows_the_power_cut_is_cut_all_the_same() -> None:
         return store
 
     ran = run(f"1 crash inside.0=2 during.0={PUT} cut.0=1", replace(SPEC, system=swallowing))
-    assert ran.failure is None
+    assert ran.violation is None
     assert ran.counters.operations_cut == 1
 
 
@@ -164,14 +167,14 @@ def test_an_interrupted_operation_counts_as_one() -> None:
 @pytest.mark.parametrize("cut", range(1, 5))
 def test_a_recovery_that_is_cut_short_is_begun_anew(cut: int) -> None:
     ran = run(f"1 put\n2 flush\n3 put key.0=1\n4 issue\n5 crash recovery.0={cut} recovery.1={cut}")
-    assert ran.failure is None
+    assert ran.violation is None
     assert ran.counters.recoveries_cut == 2
     assert f"recovery is cut short after {cut - 1} device events" in notes(ran, 5)
 
 
 def test_a_dying_process_loses_nothing_that_was_issued() -> None:
     program = "1 put\n2 issue\n3 crash death.0=1 survivor.2.0=1"
-    ran = replay_program(SPEC, ZONED, Mode.CRASH, parse_program(program), strict=False)
+    ran = replay_program(compile_plan(SPEC, ZONED, Mode.CRASH), parse_program(program), strict=False)
     assert "the process dies, the device goes on" in notes(ran, 3)
     assert "recovered b'a': b'a' (allowed: None, b'a')" in notes(ran, 3)
 
@@ -220,7 +223,7 @@ def test_random_runs_have_all_of_it() -> None:
 
 def test_a_crash_alone_is_never_within_anything() -> None:
     ran = run("1 crash", replace(SPEC, operations=[Crash()]))
-    assert ran.failure is None
+    assert ran.violation is None
 
 
 def test_bugs_between_the_pieces_of_a_group_are_found_within_the_flush() -> None:
@@ -228,5 +231,5 @@ def test_bugs_between_the_pieces_of_a_group_are_found_within_the_flush() -> None
         f"1 put_group group.more.0=1 group.1=1\n2 crash inside.0=2 during.0={FLUSH} cut.0=1",
         toy_spec("group in pieces"),
     )
-    assert ran.failure is not None
-    assert ran.failure.signature == ("persistence", "mixture")
+    assert ran.violation is not None
+    assert ran.violation.signature == ("persistence", "mixture")

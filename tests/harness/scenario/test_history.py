@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.scenario.history import describe, describe_difference, describe_loss
-from harness.world.medium import Entry, Loss
+from harness.scenario.describe import describe, describe_difference
+from harness.scenario.history import describe_loss
+from harness.spec.device import Entry, Loss
 
 
 @dataclass(frozen=True)

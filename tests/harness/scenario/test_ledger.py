@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.scenario import ledger as ledger_module
-from harness.scenario.ledger import FAILED, PENDING, PERSISTENT, Judgement, Ledger
+from harness.scenario.ledger import FAILED, PENDING, PERSISTENT, Ledger, Reading
 
 
 @dataclass
@@ -45,7 +45,7 @@ def put(state: str, **outcomes: Any) -> Put:
     return Put(tuple(outcomes.items()), state)
 
 
-def run(base: Contents, puts: Sequence[Put], observed: Contents) -> Judgement:
+def run(base: Contents, puts: Sequence[Put], observed: Contents) -> Reading:
     ledger = Ledger(read)
     model = dict(base)
     for step, each in enumerate(puts, start=1):
@@ -57,7 +57,11 @@ def run(base: Contents, puts: Sequence[Put], observed: Contents) -> Judgement:
             ledger.note(model, keys[0], FakeDependency(each.state), step, "put")
         else:
             ledger.note_group(model, keys, FakeDependency(each.state), step, "put_all")
-    return ledger.judge(observed, ledger.poll())
+    return ledger.judge(reading(observed), ledger.poll())
+
+
+def reading(contents: Contents) -> Callable[[Any], Any]:
+    return lambda key: read(contents, key)
 
 
 BASE = {"a": 0, "b": 0}
@@ -83,7 +87,7 @@ BASE = {"a": 0, "b": 0}
     ],
 )
 def test_allowed(puts: list[Put], observed: Contents) -> None:
-    assert run(BASE, puts, observed).mismatch is None
+    assert run(BASE, puts, observed).disallowed is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_allowed(puts: list[Put], observed: Contents) -> None:
     ],
 )
 def test_violated(what: str, puts: list[Put], observed: Contents, place: str) -> None:
-    mismatch = run(BASE, puts, observed).mismatch
+    mismatch = run(BASE, puts, observed).disallowed
     assert mismatch is not None, what
     assert mismatch.place == place
 
@@ -142,7 +146,7 @@ def test_judges_as_exhaustion_does_where_outcomes_differ(
     seen = dict(zip(KEYS, observed, strict=True))
     touched = {key for each in puts for key, _ in each.outcomes}
     seen = {key: seen[key] if key in touched else base[key] for key in KEYS}
-    assert (run(base, puts, seen).mismatch is None) == exhaustive(base, puts, seen)
+    assert (run(base, puts, seen).disallowed is None) == exhaustive(base, puts, seen)
 
 
 outcomes = st.dictionaries(st.sampled_from(KEYS), st.integers(0, 1), min_size=1)
@@ -156,7 +160,7 @@ def test_never_accuses_where_exhaustion_finds_an_explanation(
     puts = [Put(tuple(sorted(each.items())), state) for each, state in plan]
     seen = dict(zip(KEYS, observed, strict=True))
     if exhaustive(BASE, puts, seen):
-        assert run(BASE, puts, seen).mismatch is None
+        assert run(BASE, puts, seen).disallowed is None
 
 
 def test_what_makes_a_crash_interesting() -> None:
@@ -175,7 +179,7 @@ def test_a_write_without_a_dependency_is_never_required() -> None:
     model["a"] = 1
     ledger.note(model, "a", None, 1, "put")
     assert ledger.first_unfinished() is None
-    assert ledger.judge({}, ledger.poll()).mismatch is None
+    assert ledger.judge(reading({}), ledger.poll()).disallowed is None
 
 
 def test_unfinished_names_the_operation() -> None:
@@ -203,6 +207,6 @@ def test_memory_is_bounded_and_forgets_nothing_that_matters(monkeypatch: pytest.
         ledger.note_other(FakeDependency(PERSISTENT), step, "flush")
         assert len(ledger.writes) <= 16
     states_now = ledger.poll()
-    assert ledger.judge({"a": 498, "b": 497}, states_now).mismatch is None
-    assert ledger.judge({"a": 494, "b": 497}, states_now).mismatch is not None
-    assert ledger.judge({"a": 498, "b": None}, states_now).mismatch is not None
+    assert ledger.judge(reading({"a": 498, "b": 497}), states_now).disallowed is None
+    assert ledger.judge(reading({"a": 494, "b": 497}), states_now).disallowed is not None
+    assert ledger.judge(reading({"a": 498, "b": None}), states_now).disallowed is not None

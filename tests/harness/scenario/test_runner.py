@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 import pytest
 
 from harness.choices.program import Program, Step
-from harness.scenario.runner import NoLongerApplies, replay_program
-from harness.scenario.verdict import Mode, Run
+from harness.choices.script import NoLongerApplies
+from harness.scenario.runner import replay_program
+from harness.scenario.verdict import Run
+from harness.spec.device import MediumShape
 from harness.spec.generators import integers, results_of, sampled
 from harness.spec.plan import SpecError, compile_plan
 from harness.spec.spec import (
@@ -18,16 +20,17 @@ from harness.spec.spec import (
     Configuration,
     Crash,
     Durability,
-    MediumShape,
+    Mode,
     Operation,
     Reboot,
     Spec,
     ViolationError,
     WriteBack,
 )
+from harness.world.devices import ZONED
 from harness.world.sequential_seam import Deadlock
 
-CONFIGURATION = Configuration("only", (MediumShape(2, 4, 8, zoned=True),))
+CONFIGURATION = Configuration("only", (MediumShape(2, 4, 8, device=ZONED),))
 
 
 class MissingError(Exception):
@@ -163,7 +166,7 @@ def run(spec: Spec, *operations: str | tuple[str, dict[str, int]], strict: bool 
         Step(identity, *((operation,) if isinstance(operation, str) else operation))
         for identity, operation in enumerate(operations, start=1)
     ]
-    return replay_program(spec, CONFIGURATION, Mode.CRASH, Program(tuple(steps)), strict=strict)
+    return replay_program(compile_plan(spec, CONFIGURATION, Mode.CRASH), Program(tuple(steps)), strict=strict)
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
@@ -174,7 +177,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 def signature(result: Run) -> tuple[str, str] | None:
-    return None if result.failure is None else result.failure.signature
+    return None if result.violation is None else result.violation.signature
 
 
 ALL = ("get", "put", "make", "use", "tidy", "write_back", "reboot", "crash")
@@ -182,7 +185,7 @@ ALL = ("get", "put", "make", "use", "tidy", "write_back", "reboot", "crash")
 
 def test_all_is_well() -> None:
     result = run(make_spec(), *ALL)
-    assert result.failure is None
+    assert result.violation is None
     assert (result.counters.operations, result.counters.reboots, result.counters.crashes) == (8, 1, 1)
 
 
@@ -220,8 +223,8 @@ def test_failures_of_the_system(
 
 def test_the_failure_names_its_step() -> None:
     result = run(make_spec({"get": lambda key: 7}), "make", "put", "get", "make")
-    assert result.failure is not None
-    assert (result.failure.step, result.failure.operation) == (3, "get")
+    assert result.violation is not None
+    assert (result.violation.step, result.violation.operation) == (3, "get")
     assert [step.identity for step in result.program.steps] == [1, 2, 3]
 
 
@@ -328,7 +331,7 @@ def test_a_conformance_spec_without_durability_may_have_failed_writes() -> None:
     spec = make_spec({"put": lambda key, value: Ticket("failed")}, durability=None)
     spec = replace(spec, operations=spec.operations[:-1])
     program = Program((Step(1, "put"), Step(2, "reboot")))
-    assert replay_program(spec, CONFIGURATION, Mode.CONFORMANCE, program, strict=True).failure is None
+    assert replay_program(compile_plan(spec, CONFIGURATION, Mode.CONFORMANCE), program, strict=True).violation is None
 
 
 def test_invariants_hold_after_each_step() -> None:
@@ -338,8 +341,8 @@ def test_invariants_hold_after_each_step() -> None:
 
     result = run(make_spec(invariants=[even]), "make", ("put", {"value.0": 3}), "make")
     assert signature(result) == ("invariant", "even")
-    assert result.failure is not None
-    assert result.failure.step == 2
+    assert result.violation is not None
+    assert result.violation.step == 2
 
 
 def reopening_with(change: Callable[[System], None], *, at: int) -> dict[str, Callable[..., Any]]:
@@ -360,8 +363,8 @@ def test_contents_are_compared_in_the_end() -> None:
     script = {"write_back": lambda steps: None}
     result = run(make_spec(script, contents=lambda subject: type(subject) is System), "get")
     assert signature(result) == ("conformance", "contents")
-    assert result.failure is not None
-    assert result.failure.operation == "end"
+    assert result.violation is not None
+    assert result.violation.operation == "end"
 
 
 @pytest.mark.parametrize("operation", ["reboot", "crash"])

@@ -10,13 +10,15 @@ import pytest
 
 import harness.search.answer_tree
 from harness.search.answer_tree import AnswerTree, AskedOtherwiseError
-from harness.spec.spec import MediumShape
+from harness.spec.device import DeviceMisuseError, MediumShape
+from harness.world.devices import FILE, ZONED
 from harness.world.legal_images import Image
-from harness.world.medium import DevicePosition, MediumMisuseError, SimulatedMedium
+from harness.world.medium import SimulatedMedium
+from harness.world.power import DevicePosition
 from harness.world.world import NewMedium
 
 PAGE = 4
-SHAPES = {zoned: MediumShape(2, 4, PAGE, zoned=zoned) for zoned in (True, False)}
+SHAPES = {device.has_write_pointer: MediumShape(2, 4, PAGE, device) for device in (ZONED, FILE)}
 
 
 def tree_of(read: Callable[[SimulatedMedium], Any], *, zoned: bool = True, sharing: bool = True) -> AnswerTree[Any]:
@@ -62,7 +64,7 @@ def test_a_read_past_the_end_is_told_from_one_within() -> None:
     def is_there(medium: SimulatedMedium) -> bool:
         try:
             medium.read(0, 0, 2)
-        except MediumMisuseError:
+        except DeviceMisuseError:
             return False
         return True
 
@@ -74,7 +76,7 @@ def test_writing_at_the_pointer_asks_where_it_is() -> None:
     def is_empty(medium: SimulatedMedium) -> bool:
         try:
             medium.write(0, 0, b"new!")
-        except MediumMisuseError:
+        except DeviceMisuseError:
             return False
         return True
 
@@ -146,7 +148,7 @@ def test_results_are_those_of_running_on_each_image(zoned: bool, monkeypatch: py
                     seen.append(bytes([medium.write_pointer(extent)]))
                 else:
                     seen.append(medium.read(extent, page, 1 + choose.randrange(2)))
-            except MediumMisuseError as error:
+            except DeviceMisuseError as error:
                 seen.append(error.kind.encode())
         return tuple(seen)
 

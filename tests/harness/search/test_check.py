@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from toy_store import BUGS, CONFORMANCE_BUGS, SPEC, toy_spec
 
-from harness.choices.sources import RandomSource
+from harness.choices.random_policy import random_tape, scenario_seed
 from harness.scenario.runner import record_scenario, run_plan
-from harness.scenario.verdict import Answer, Counters, Mode
-from harness.search.check import check, scenario_seed
+from harness.scenario.verdict import Answer, Counters
+from harness.search.check import check
 from harness.spec.plan import SpecError, compile_plan
-from harness.spec.spec import Background, Crash
+from harness.spec.spec import Background, Crash, Mode
 
 CONFIGURATION_NAMES = [configuration.name for configuration in SPEC.configurations]
 # The rarest of the bugs, "group in pieces", shows in about one of 70 scenarios: 1,500 miss it once in 10**9.
@@ -30,7 +30,7 @@ def test_nothing_is_found_in_the_clean_store(mode: Mode, configuration: str) -> 
     assert verdict.answer is Answer.NONE_FOUND
     assert verdict.run is None
     assert verdict.counters.scenarios == 400
-    assert verdict.counters.crashes_interesting > 20 or mode is Mode.CONFORMANCE
+    assert verdict.counters.crashes_lossy > 20 or mode is Mode.CONFORMANCE
 
 
 @pytest.mark.parametrize(
@@ -53,11 +53,11 @@ def test_each_planted_bug_is_found(bug: str, configuration: str) -> None:
         )
         assert verdict.answer is Answer.VIOLATED, f"only {properties}"
         assert verdict.run is not None
-        assert verdict.run.failure is not None
+        assert verdict.run.violation is not None
         assert verdict.run.program.steps
         assert verdict.run.history
         assert verdict.scenario is not None
-        properties.add(verdict.run.failure.property)
+        properties.add(verdict.run.violation.property)
         first = verdict.scenario + 1
 
 
@@ -65,7 +65,7 @@ def test_a_failing_scenario_can_be_recorded_from_its_seed() -> None:
     spec = toy_spec("barrier left out")
     verdict = check(spec, Mode.CRASH, scenarios=500, seed=7)
     assert verdict.scenario is not None
-    again = record_scenario(spec, spec.configurations[0], Mode.CRASH, scenario_seed(7, verdict.scenario))
+    again = record_scenario(compile_plan(spec, spec.configurations[0], Mode.CRASH), scenario_seed(7, verdict.scenario))
     assert again == verdict.run
 
 
@@ -84,12 +84,12 @@ def test_seeds_of_neighbours_share_nothing() -> None:
     assert all(0 <= seed < 2**64 for seed in seeds)
 
 
-def test_no_interesting_crash_is_unknown() -> None:
+def test_no_lossy_crash_is_unknown() -> None:
     flushed = replace(SPEC, operations=[Crash()])
     verdict = check(flushed, Mode.CRASH, scenarios=20)
     assert verdict.answer is Answer.UNKNOWN
     assert verdict.counters.crashes > 0
-    assert "interesting" in verdict.reason
+    assert "lossy" in verdict.reason
 
 
 def test_a_spec_without_crashes_cannot_be_crash_checked() -> None:
@@ -142,15 +142,16 @@ HISTORIES = """
 import sys
 sys.path.insert(0, "tests/toys")
 from toy_store import toy_spec
-from harness.search.check import scenario_seed
 from harness.choices.program import format_program
+from harness.choices.random_policy import scenario_seed
 from harness.scenario.runner import record_scenario
-from harness.scenario.verdict import Mode
+from harness.spec.plan import compile_plan
+from harness.spec.spec import Mode
 spec = toy_spec("group in pieces")
 for scenario in range(25):
     for configuration in spec.configurations:
-        run = record_scenario(spec, configuration, Mode.CRASH, scenario_seed(0, scenario))
-        print(format_program(run.program), *run.history, run.failure, run.counters, sep="\\n")
+        run = record_scenario(compile_plan(spec, configuration, Mode.CRASH), scenario_seed(0, scenario))
+        print(format_program(run.program), *run.history, run.violation, run.counters, sep="\\n")
 """
 
 
@@ -173,9 +174,9 @@ def test_runs_do_not_depend_on_the_hash_seed() -> None:
 def test_running_many_leaves_nothing_behind_in_the_plan() -> None:
     plan = compile_plan(SPEC, SPEC.configurations[0], Mode.CRASH)
     alone = Counters()
-    run_plan(plan, RandomSource(5), alone)
+    run_plan(plan, random_tape(5), alone)
     for seed in range(20):
-        run_plan(plan, RandomSource(seed), Counters())
+        run_plan(plan, random_tape(seed), Counters())
     again = Counters()
-    run_plan(plan, RandomSource(5), again)
+    run_plan(plan, random_tape(5), again)
     assert again == alone

@@ -14,11 +14,12 @@ from toy_store import CONFIGURATIONS, CRASH_BUGS, ToyStore, toy_spec
 
 from harness.cli.main import main
 from harness.scenario.runner import replay_program
-from harness.scenario.verdict import Mode
 from harness.search.exhaust import alphabet, exhaust
+from harness.spec.device import MediumShape
 from harness.spec.generators import sampled
-from harness.spec.plan import SpecError
-from harness.spec.spec import Background, Bounds, MediumShape, Operation, Spec
+from harness.spec.plan import SpecError, compile_plan
+from harness.spec.spec import Background, Bounds, Mode, Operation, Spec
+from harness.world import devices
 from harness.world.legal_images import LegalImages
 from harness.world.medium import SimulatedMedium
 
@@ -81,10 +82,10 @@ def test_a_bug_is_found_and_its_program_fails_when_replayed(bug: str) -> None:
     spec = bounded_toy(bug)
     done = exhaust(spec, FILE, start, operations_max)
     assert done.run is not None, done
-    assert done.run.failure is not None
-    assert done.run.failure.property == CRASH_BUGS[bug]
-    again = replay_program(spec.bounded(), FILE, Mode.CRASH, done.run.program, strict=True)
-    assert again.failure == done.run.failure
+    assert done.run.violation is not None
+    assert done.run.violation.property == CRASH_BUGS[bug]
+    again = replay_program(compile_plan(spec.bounded(), FILE, Mode.CRASH), done.run.program, strict=True)
+    assert again.violation == done.run.violation
 
 
 @pytest.mark.parametrize("bug", ["", "torn record is an error", "group in pieces"])
@@ -94,7 +95,7 @@ def test_merging_schedules_loses_no_state(start: str, bug: str) -> None:
     assert merged.run == unmerged.run or (merged.run is not None and unmerged.run is not None)
     if merged.run is None:
         assert merged.tally.states == unmerged.tally.states
-        assert merged.tally.moments == unmerged.tally.moments
+        assert merged.tally.crash_points == unmerged.tally.crash_points
         assert merged.tally.schedules < unmerged.tally.schedules
 
 
@@ -147,7 +148,7 @@ def test_what_is_kept_must_not_change_under_the_images() -> None:
 
 
 def test_the_images_of_a_zoned_extent_are_the_prefixes_of_what_is_open() -> None:
-    medium = SimulatedMedium(MediumShape(2, 4, 8, zoned=True))
+    medium = SimulatedMedium(MediumShape(2, 4, 8, device=devices.ZONED))
     medium.write(0, 0, b"a" * 8)
     medium.barrier()
     medium.write(0, 1, b"b" * 8 + b"c" * 8)
@@ -157,7 +158,7 @@ def test_the_images_of_a_zoned_extent_are_the_prefixes_of_what_is_open() -> None
 
 
 def test_the_images_of_a_file_are_the_subsets_of_its_sectors() -> None:
-    medium = SimulatedMedium(MediumShape(1, 2, 8, zoned=False, sector_size_bytes=4))
+    medium = SimulatedMedium(MediumShape(1, 2, 8, device=devices.FILE, sector_size_bytes=4))
     medium.write(0, 0, b"aaaabbbb")
     medium.write(0, 1, b"ccccdddd")
     images = LegalImages()
@@ -214,5 +215,5 @@ def test_what_is_only_in_memory_is_not_merged_away() -> None:
     spec = replace(bounded_toy(in_memory=None, flushes=()), system=Forgetful)
     done = exhaust(spec, ZONED, "empty", 2)
     assert done.run is not None
-    assert done.run.failure is not None
-    assert done.run.failure.property == "forward progress"
+    assert done.run.violation is not None
+    assert done.run.violation.property == "forward progress"

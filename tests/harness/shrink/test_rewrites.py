@@ -5,12 +5,12 @@ from __future__ import annotations
 from toy_store import CONFIGURATIONS, toy_spec
 
 from harness.choices.program import parse_program
-from harness.scenario.verdict import Mode
 from harness.shrink.rewrites import calmed, enclosed, joined, moved, refitted, swapped
 from harness.spec.plan import Plan, compile_plan
+from harness.spec.spec import Mode
 
 PLAN = compile_plan(toy_spec(), CONFIGURATIONS[0], Mode.CRASH)
-KINDS = [PLAN.menu.names[index] for index in PLAN.menu.ordinary]
+KINDS = [PLAN.mix.names[index] for index in PLAN.mix.ordinary]
 
 
 def place_among_interruptible(plan: Plan, name: str) -> int:

@@ -7,13 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_store import CONFIGURATIONS, toy_spec
 
-from harness.choices.program import Program, Step, parse_program
-from harness.choices.sources import ENDING, OPENING, VARIATIONS, VaryingSource
-from harness.scenario.runner import replay_program, run_scenario
-from harness.scenario.verdict import Failure, Mode
+from harness.choices.program import ENDING, OPENING, Program, Step, cost, operation_count, parse_program
+from harness.choices.replay_policy import VARIATIONS, varying_tape
+from harness.scenario.runner import replay_program, run_recorded
+from harness.scenario.violation import Violation
 from harness.search.check import check
-from harness.shrink.passes import CANDIDATES_MAX, Search, cost, ddmin, minimise, neighbours, operation_count
+from harness.shrink.passes import CANDIDATES_MAX, Search, ddmin, minimise, neighbours
 from harness.shrink.shrink import NotReproducedError, Reproducer, ShrinkResult, shrink, swapped_failures
+from harness.spec.plan import compile_plan
+from harness.spec.spec import Mode
 
 ZONED = CONFIGURATIONS[0]
 
@@ -131,14 +133,14 @@ def test_a_suggestion_is_kept_only_if_what_comes_of_it_is_simpler() -> None:
     assert search.passes["again"].improved == 2
 
 
-def shrink_bug(bug: str, mode: Mode, seed: int) -> tuple[ShrinkResult, Failure]:
+def shrink_bug(bug: str, mode: Mode, seed: int) -> tuple[ShrinkResult, Violation]:
     spec = toy_spec(bug)
     verdict = check(spec, mode, configuration=ZONED.name, scenarios=3_000, seed=seed)
     assert verdict.run is not None
-    assert verdict.run.failure is not None
-    result = shrink(spec, ZONED, mode, verdict.run.program, verdict.run.failure)
-    assert replay_program(spec, ZONED, mode, result.program, strict=True).failure == result.failure
-    return result, verdict.run.failure
+    assert verdict.run.violation is not None
+    result = shrink(compile_plan(spec, ZONED, mode), verdict.run.program, verdict.run.violation)
+    assert replay_program(compile_plan(spec, ZONED, mode), result.program, strict=True).violation == result.violation
+    return result, verdict.run.violation
 
 
 @pytest.mark.parametrize(
@@ -159,26 +161,26 @@ def test_known_minima_are_reached_and_certified_from_any_seed(bug: str, mode: Mo
         operations -= 1  # the shutdown at the end flushes
     assert operation_count(result.program) == operations
     assert result.certified
-    assert result.failure.signature == failure.signature
+    assert result.violation.signature == failure.signature
 
 
 def test_certified_means_what_it_says() -> None:
     result, failure = shrink_bug("barrier left out", Mode.CRASH, 3)
-    reproduce = Reproducer(toy_spec("barrier left out"), ZONED, Mode.CRASH, failure.signature)
+    reproduce = Reproducer(compile_plan(toy_spec("barrier left out"), ZONED, Mode.CRASH), failure.signature)
     assert result.certified
     assert reproduce(result.program) is not None
     assert all(reproduce(neighbour) is None for neighbour in neighbours(result.program))
 
 
-def failing_crash_program(bug: str) -> tuple[Program, Failure]:
+def failing_crash_program(bug: str) -> tuple[Program, Violation]:
     verdict = check(toy_spec(bug), Mode.CRASH, configuration=ZONED.name, scenarios=3_000, seed=1)
     assert verdict.run is not None
-    assert verdict.run.failure is not None
-    return verdict.run.program, verdict.run.failure
+    assert verdict.run.violation is not None
+    return verdict.run.program, verdict.run.violation
 
 
 def varied(program: Program, seed: int) -> Program:
-    return run_scenario(toy_spec(), ZONED, Mode.CRASH, VaryingSource(program, seed), record=True).program
+    return run_recorded(compile_plan(toy_spec(), ZONED, Mode.CRASH), varying_tape(program, seed)).program
 
 
 def test_varying_draws_the_choices_of_crashes_anew_and_of_others_at_every_third_seed() -> None:
@@ -199,18 +201,18 @@ def test_what_two_steps_do_may_be_done_by_one_of_another_kind() -> None:
     """Flush and compaction, or a reboot, bring the oldest record back."""
     spec = toy_spec("oldest record wins")
     program = parse_program("1 put\n2 put payload.0=1\n3 flush\n4 reboot")
-    failure = replay_program(spec, ZONED, Mode.CONFORMANCE, program, strict=True).failure
+    failure = replay_program(compile_plan(spec, ZONED, Mode.CONFORMANCE), program, strict=True).violation
     assert failure is not None
-    found = list(swapped_failures(spec, ZONED, Mode.CONFORMANCE, failure.signature, program))
+    found = list(swapped_failures(compile_plan(spec, ZONED, Mode.CONFORMANCE), failure.signature, program))
     assert found
     assert all(operation_count(each) == 3 for each in found)
     for each in found[:20]:
-        again = replay_program(spec, ZONED, Mode.CONFORMANCE, each, strict=True).failure
+        again = replay_program(compile_plan(spec, ZONED, Mode.CONFORMANCE), each, strict=True).violation
         assert again is not None
         assert again.signature == failure.signature
 
 
 def test_a_program_that_does_not_fail_cannot_be_shrunk() -> None:
-    failure = Failure("conformance", 1, "put", "put", "", "")
+    failure = Violation("conformance", "put", "", "", 1, "put")
     with pytest.raises(NotReproducedError, match="does not break conformance at put"):
-        shrink(toy_spec(), ZONED, Mode.CRASH, program_of(1), failure)
+        shrink(compile_plan(toy_spec(), ZONED, Mode.CRASH), program_of(1), failure)

@@ -8,7 +8,7 @@ import unittest
 import pytest
 from toy_store import toy_spec
 
-from harness.scenario.verdict import Mode
+from harness.spec.spec import Mode
 from harness.testing.state_machine import as_test
 
 TestToyStore = toy_spec().as_test(max_examples=5, steps_max=15)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.choices.sources import RandomSource
+from harness.choices.random_policy import random_tape
 from harness.torture.file_log import SECTOR_SIZE_BYTES, Entry, FileLog, FileLogError, Kind, ProcessDied
 from harness.torture.power_cut import Image, crash_image, describe_loss, draw_losses
 
@@ -173,7 +173,7 @@ def allowed(entries: Sequence[Entry], position: int) -> list[set[bytes]]:
 def test_an_image_holds_what_was_synced_and_any_of_the_later_sectors(steps: list[object], at: int, seed: int) -> None:
     entries = log_of(steps)
     position = 4 + min(at, len(steps))
-    image = crash_image(None, entries, position, RandomSource(seed).choose)
+    image = crash_image(None, entries, position, random_tape(seed).choose)
     options = allowed(entries, position)
     assert all(letter in option for letter, option in zip(sectors(image), options, strict=True))
     if all(len(option) == 1 for option in options) and entries[position - 1].kind is Kind.SYNC:
@@ -183,7 +183,7 @@ def test_an_image_holds_what_was_synced_and_any_of_the_later_sectors(steps: list
 def test_every_legal_state_of_a_small_log_is_built() -> None:
     """Two writes that overlap on one of three sectors: 2 * 3 * 2 states."""
     entries = log_of([(0, 2), (1, 2)])
-    built = {tuple(sectors(crash_image(None, entries, 6, RandomSource(seed).choose))[:3]) for seed in range(400)}
+    built = {tuple(sectors(crash_image(None, entries, 6, random_tape(seed).choose))[:3]) for seed in range(400)}
     assert built == {
         (first, second, third) for first in (b"\0", b"a") for second in (b"\0", b"a", b"b") for third in (b"\0", b"b")
     }
@@ -192,9 +192,7 @@ def test_every_legal_state_of_a_small_log_is_built() -> None:
 def test_a_file_whose_name_is_not_synced_may_be_missing_and_one_that_is_may_not() -> None:
     entries = [Entry(Kind.CREATE), Entry(Kind.WRITE, 0, b"a"), Entry(Kind.SYNC), Entry(Kind.NAME)]
     for position, expected in ((0, {True}), (3, {True, False}), (4, {False})):
-        missing = {
-            crash_image(None, entries, position, RandomSource(seed).choose).content is None for seed in range(50)
-        }
+        missing = {crash_image(None, entries, position, random_tape(seed).choose).content is None for seed in range(50)}
         assert missing == expected
 
 
@@ -206,7 +204,7 @@ def test_a_size_that_is_not_synced_may_be_lost_and_what_is_written_behind_the_en
         Entry(Kind.SIZE, 2048),
         Entry(Kind.WRITE, 512, b"a"),
     ]
-    images = [crash_image(None, entries, 5, RandomSource(seed).choose) for seed in range(100)]
+    images = [crash_image(None, entries, 5, random_tape(seed).choose) for seed in range(100)]
     assert {image.content for image in images} == {
         b"",
         bytes(512) + b"a",
@@ -218,14 +216,14 @@ def test_a_size_that_is_not_synced_may_be_lost_and_what_is_written_behind_the_en
 def test_a_write_across_a_sectors_end_tears_there() -> None:
     base = b"-" * 1024
     entries = [Entry(Kind.WRITE, 500, b"x" * 24)]
-    images = {crash_image(base, entries, 1, RandomSource(seed).choose).content for seed in range(200)}
+    images = {crash_image(base, entries, 1, random_tape(seed).choose).content for seed in range(200)}
     halves = {b"-" * 500 + left * 12 + right * 12 + b"-" * 500 for left in (b"-", b"x") for right in (b"-", b"x")}
     assert images == halves
 
 
 def test_losses_are_told() -> None:
     entries = log_of([(0, 3)])
-    images = [crash_image(None, entries, 5, RandomSource(seed).choose) for seed in range(50)]
+    images = [crash_image(None, entries, 5, random_tape(seed).choose) for seed in range(50)]
     told = {describe_loss(loss, entries[loss.entry]) for image in images for loss in image.losses}
     assert "entry 4, write of 1536 bytes at 0 (3 sectors): all lost" in told
     assert "entry 4, write of 1536 bytes at 0 (3 sectors): sectors 0 2 lost" in told
@@ -234,6 +232,6 @@ def test_losses_are_told() -> None:
 @settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.integers(0, 20), max_size=8), st.integers(0, 1 << 32))
 def test_losses_are_of_units_that_there_are(counts: list[int], seed: int) -> None:
-    losses = draw_losses(counts, RandomSource(seed).choose)
+    losses = draw_losses(counts, random_tape(seed).choose)
     assert len(losses) == len(counts)
     assert all(0 <= lost < 1 << count for lost, count in zip(losses, counts, strict=True))

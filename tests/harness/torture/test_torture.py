@@ -13,15 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy_on_file import BUGS, IMAGE_BUGS, KILL_BUGS, toy_spec
+from toy_on_file import BUGS, IMAGE_BUGS, KILL_BUGS, KeyMissingError, toy_spec
 
-from harness.cli.main import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, EXIT_VIOLATED, main
+from harness.cli.exit_status import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, EXIT_VIOLATED
+from harness.cli.main import main
 from harness.scenario.ledger import PERSISTENT
 from harness.scenario.verdict import Answer
+from harness.scenario.violation import Violated
 from harness.spec.plan import Plan, SpecError
 from harness.spec.spec import Background, Operation
 from harness.torture import kills
-from harness.torture.account import Account, Broken, Event, What, describe_event
+from harness.torture.account import Account, Event, What, describe_event
 from harness.torture.crash_images import judge_images
 from harness.torture.file_worker import Worker
 from harness.torture.halves import Budget, HalfResult, parts, run_part, torture, torture_plan
@@ -66,7 +68,7 @@ def test_images_find_each_planted_bug(bug: str) -> None:
     half = only_half(bug, images=800)
     assert half.answer is Answer.VIOLATED
     assert half.bad is not None
-    assert half.bad.finding[0] == IMAGE_BUGS[bug]
+    assert half.bad.violation.property == IMAGE_BUGS[bug]
 
 
 @pytest.mark.parametrize("bug", KILL_BUGS)
@@ -74,7 +76,7 @@ def test_kills_find_each_planted_bug(bug: str) -> None:
     half = only_half(bug, kills=150)
     assert half.answer is Answer.VIOLATED
     assert half.bad is not None
-    assert half.bad.finding[0] == KILL_BUGS[bug]
+    assert half.bad.violation.property == KILL_BUGS[bug]
 
 
 def test_what_only_a_power_cut_loses_no_kill_shows() -> None:
@@ -229,13 +231,13 @@ def test_what_a_journal_allows(
     for event in journal(is_done=is_done, is_acknowledged=is_acknowledged):
         account.follow(event)
     if not is_allowed:
-        with pytest.raises(Broken):
+        with pytest.raises(Violated):
             account.judge(Dictionary(found))
         return
     account.judge(Dictionary(found))
     assert account.model.entries == found
     assert account.acknowledged_checked == 1 + 2 * is_acknowledged
-    with pytest.raises(Broken):  # what was found is settled, and has to stay
+    with pytest.raises(Violated):  # what was found is settled, and has to stay
         account.judge(Dictionary(AFTER if found == BEFORE else BEFORE))
 
 
@@ -246,21 +248,21 @@ def test_a_journal_is_told_line_by_line() -> None:
 
 def test_a_dependency_that_fails_is_a_finding() -> None:
     account = Account(plan_of())
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(Violated) as caught:
         account.follow(Event(What.STATE, 1, "put", "failed"))
-    assert caught.value.finding[0] == "forward progress"
+    assert caught.value.violation.property == "forward progress"
 
 
 def test_typed_errors_are_results_and_must_be_the_models() -> None:
     call = Event(What.CALL, 1, "get", {"key": b"a"})
     account = Account(plan_of())
     account.follow(call)
-    account.follow(Event(What.ERROR, 1, "get", "KeyMissingError"))
+    account.follow(Event(What.ERROR, 1, "get", KeyMissingError))
     account.model.entries[b"a"] = b"there"
     account.follow(call)
-    with pytest.raises(Broken) as caught:
-        account.follow(Event(What.ERROR, 1, "get", "KeyMissingError"))
-    assert caught.value.finding[0] == "conformance"
+    with pytest.raises(Violated) as caught:
+        account.follow(Event(What.ERROR, 1, "get", KeyMissingError))
+    assert caught.value.violation.property == "conformance"
 
 
 def test_a_refused_call_has_changed_nothing() -> None:
@@ -268,7 +270,7 @@ def test_a_refused_call_has_changed_nothing() -> None:
     account.follow(Event(What.CALL, 1, "put", {"key": b"a", "payload": b"1"}))
     account.follow(Event(What.REFUSED, 1, "put"))
     account.follow(Event(What.OPEN))
-    with pytest.raises(Broken):
+    with pytest.raises(Violated):
         account.judge(Dictionary({b"a": b"1"}))
 
 
@@ -353,10 +355,10 @@ def test_the_command_keeps_what_breaks_and_says_how_to_open_it(
     assert main(arguments) == EXIT_VIOLATED
     out = capsys.readouterr().out
     (kept,) = Path("torture_failures").iterdir()
-    failure = json.loads(Path("figures").read_text())["specs"][0]["halves"][0]["failure"]
+    failure = json.loads(Path("figures").read_text())["specs"][0]["halves"][0]["violation"]
     assert failure["property"] == "persistence"
     assert failure["kept"] == str(kept)
-    for said in (failure["where"], failure["read"], failure["allowed"], str(kept)):
+    for said in (failure["where"], failure["answered"], failure["allowed"], str(kept)):
         assert said in out
         assert said in (kept / "story.txt").read_text() or said == str(kept)
     command = shlex.split(out.partition("to open it: ")[2])

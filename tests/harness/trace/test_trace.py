@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 
 from harness.choices.program import Program
-from harness.choices.sources import ReplaySource
-from harness.spec.spec import Configuration, MediumShape
+from harness.choices.replay_policy import replay_tape
+from harness.spec.device import MediumShape
+from harness.spec.spec import Configuration
+from harness.spec.tracing import Origin
 from harness.trace.closure import Closure, numbers
-from harness.trace.trace import Edge, Origin, Trace
-from harness.trace.tracer import NO_TRIAL, Tracer, Trial
+from harness.trace.trace import Edge, Trace
+from harness.trace.tracer import NO_TRIAL, LifeTracer, Trial
 from harness.trace.witness import breaches
+from harness.world.devices import ZONED
 from harness.world.world import World
 
-SHAPE = MediumShape(4, 8, 16, zoned=True)
+SHAPE = MediumShape(4, 8, 16, device=ZONED)
 PAGE = b"x" * 16
 WRITER, READER = Origin("writer", "pages"), Origin("other", "pages", "about")
 
@@ -34,7 +37,7 @@ NOTHING = Waiting()
 
 
 def make_world(*shapes: MediumShape) -> World:
-    return World(Configuration("only", shapes or (SHAPE,)), ReplaySource(Program(), strict=False))
+    return World(Configuration("only", shapes or (SHAPE,)), replay_tape(Program(), strict=False))
 
 
 @pytest.fixture
@@ -42,13 +45,13 @@ def world() -> World:
     return make_world()
 
 
-def make_tracer(world: World, trial: Trial = NO_TRIAL) -> Tracer:
-    tracer = Tracer(world, trial)
+def make_tracer(world: World, trial: Trial = NO_TRIAL) -> LifeTracer:
+    tracer = LifeTracer(world, trial)
     tracer.settled(NOTHING)
     return tracer
 
 
-def write(tracer: Tracer, extent: int = 0, page: int = 0, after: Any = NOTHING, origin: Origin = WRITER) -> Waiting:
+def write(tracer: LifeTracer, extent: int = 0, page: int = 0, after: Any = NOTHING, origin: Origin = WRITER) -> Waiting:
     node = Waiting()
     tracer.submitted(node, 0, extent, page, 1, origin, after)
     return node
@@ -211,7 +214,7 @@ def test_what_is_called_persistent_before_a_barrier_has_passed_it_is_a_breach(wo
 def test_without_a_tracer_a_medium_looks_at_nothing(world: World) -> None:
     medium = world.media[0]
     assert not medium._watched
-    Tracer(world)
+    LifeTracer(world)
     assert medium._watched
     medium.watch(False)
     assert medium._watched

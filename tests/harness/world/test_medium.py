@@ -7,19 +7,23 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
+from enumerating import EnumeratingPolicy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.choices.mix import Menu
-from harness.choices.sources import EnumeratingSource
-from harness.spec.spec import MediumShape
-from harness.world.medium import DeadMedium, MediumMisuseError, SimulatedMedium
+from harness.choices.mix import Mix
+from harness.choices.tape import Tape
+from harness.spec.device import DeviceMisuseError, MediumShape
+from harness.world import devices
+from harness.world.medium import SimulatedMedium
+from harness.world.power import DeadMedium
 
 PAGE = 4
 EXTENT_PAGES = 3
 EXTENT_COUNT = 2
-ZONED = MediumShape(EXTENT_COUNT, EXTENT_PAGES, PAGE, zoned=True)
-FILE = MediumShape(EXTENT_COUNT, EXTENT_PAGES, PAGE, zoned=False, sector_size_bytes=2)
+ZONED = MediumShape(EXTENT_COUNT, EXTENT_PAGES, PAGE, device=devices.ZONED)
+FILE = MediumShape(EXTENT_COUNT, EXTENT_PAGES, PAGE, device=devices.FILE, sector_size_bytes=2)
+BLOCK = MediumShape(EXTENT_COUNT, EXTENT_PAGES, PAGE, device=devices.BLOCK, sector_size_bytes=2)
 
 # (kind, extent, page, page count); what does not fit the device is left out when it is run
 Call = tuple[str, int, int, int]
@@ -82,7 +86,28 @@ def file_states(base: bytes, issued: Sequence[tuple[str, int, int, bytes]], exte
     return {b"".join(state) for state in itertools.product(*options)}
 
 
-STATES: dict[bool, Callable[[bytes, Any, int], set[bytes]]] = {True: zoned_states, False: file_states}
+def block_states(base: bytes, issued: Sequence[tuple[str, int, int, bytes]], extent: int) -> set[bytes]:
+    """Of each write its first so many sectors, of each reset all or nothing, in the order in which they were issued."""
+    states = {base}
+    for kind, where, page, data in issued:
+        if where == extent and kind == "reset":
+            states |= {bytes(len(base))}
+        elif where == extent:
+            start = page * PAGE
+            states = {
+                state[:start] + data[:kept] + state[start + kept :]
+                for state in states
+                for kept in range(0, len(data) + 1, 2)
+            }
+    return states
+
+
+STATES: dict[str, Callable[[bytes, Any, int], set[bytes]]] = {
+    "zoned": zoned_states,
+    "file": file_states,
+    "block": block_states,
+}
+SHAPES = pytest.mark.parametrize("shape", [ZONED, FILE, BLOCK], ids=lambda shape: shape.device.name)
 
 
 def replayed(shape: MediumShape, sequence: Sequence[Call]) -> tuple[SimulatedMedium, list[bytes], list[Any]]:
@@ -94,17 +119,35 @@ def replayed(shape: MediumShape, sequence: Sequence[Call]) -> tuple[SimulatedMed
     return medium, [content(before, extent) for extent in range(EXTENT_COUNT)], issue(medium, sequence)
 
 
-@pytest.mark.parametrize("shape", [ZONED, FILE], ids=["zoned", "file"])
+@SHAPES
 @given(sequence=calls, data=st.data())
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 def test_every_crash_image_is_legal(shape: MediumShape, sequence: list[Call], data: st.DataObject) -> None:
     medium, base, issued = replayed(shape, sequence)
     image = medium.crash_image(lambda name, count: data.draw(st.integers(0, count - 1), label=name))
     for extent in range(EXTENT_COUNT):
-        assert content(image, extent) in STATES[shape.zoned](base[extent], issued, extent)
+        assert content(image, extent) in STATES[shape.device.name](base[extent], issued, extent)
 
 
-@pytest.mark.parametrize("shape", [ZONED, FILE], ids=["zoned", "file"])
+def test_every_state_of_a_block_device_is_reached() -> None:
+    """A write of two pages of two sectors, a reset, and a write of one page over it."""
+
+    def make() -> SimulatedMedium:
+        medium = SimulatedMedium(BLOCK)
+        issue(
+            medium,
+            [("write", 0, 0, 1), ("barrier", 0, 0, 1), ("write", 0, 0, 2), ("reset", 0, 0, 1), ("write", 0, 1, 1)],
+        )
+        return medium
+
+    medium = make()
+    issued = [("reset" if entry.data is None else "write", 0, entry.page, entry.data or b"") for entry in medium.log]
+    images = enumerate_images(make)
+    assert len(images) == medium.legal_states_count() == 5 * 2 * 3
+    assert set(images) == block_states(medium.log[0].before, issued, 0)
+
+
+@SHAPES
 @given(sequence=calls)
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 def test_everything_survives_if_all_choices_are_zero(shape: MediumShape, sequence: list[Call]) -> None:
@@ -115,7 +158,7 @@ def test_everything_survives_if_all_choices_are_zero(shape: MediumShape, sequenc
     assert not image.losses
 
 
-@pytest.mark.parametrize("shape", [ZONED, FILE], ids=["zoned", "file"])
+@SHAPES
 @given(sequence=calls)
 @settings(max_examples=25, deadline=None, derandomize=True, database=None)
 def test_coarse_tier_takes_all_or_nothing_of_an_extent(shape: MediumShape, sequence: list[Call]) -> None:
@@ -135,12 +178,13 @@ def test_coarse_tier_takes_all_or_nothing_of_an_extent(shape: MediumShape, seque
 
 
 def enumerate_images(make: Callable[[], SimulatedMedium], extent: int = 0) -> list[bytes]:
-    source = EnumeratingSource(0)
+    policy = EnumeratingPolicy(0)
+    tape = Tape(policy)
     images = []
     while True:
-        source.begin(Menu([], []))
-        images.append(content(make().crash_image(source.choose_at), extent))
-        if not source.advance():
+        tape.begin(Mix([], []))
+        images.append(content(make().crash_image(tape.choose_at), extent))
+        if not policy.advance():
             return images
 
 
@@ -174,7 +218,7 @@ def test_every_file_survivor_is_reached() -> None:
 
 
 def test_tears_of_more_than_eight_sectors_are_chosen_by_groups() -> None:
-    medium = SimulatedMedium(MediumShape(1, 1, 20, zoned=False, sector_size_bytes=2))
+    medium = SimulatedMedium(MediumShape(1, 1, 20, device=devices.FILE, sector_size_bytes=2))
     medium.write(0, 0, b"\x01" * 20)
     asked: dict[str, int] = {}
 
@@ -216,7 +260,7 @@ def test_a_lost_page_takes_all_later_entries_of_its_extent_and_no_other() -> Non
     ],
 )
 def test_misuse_has_a_name(shape: MediumShape, kind: str, misuse: Callable[[SimulatedMedium], object]) -> None:
-    with pytest.raises(MediumMisuseError) as caught:
+    with pytest.raises(DeviceMisuseError) as caught:
         misuse(SimulatedMedium(shape))
     assert caught.value.kind == kind
 
@@ -268,7 +312,7 @@ def test_a_buffer_the_store_uses_again_does_not_change_the_medium() -> None:
 
 def test_pages_must_be_whole_sectors() -> None:
     with pytest.raises(ValueError, match="sectors"):
-        SimulatedMedium(MediumShape(1, 1, 4, zoned=False, sector_size_bytes=3))
+        SimulatedMedium(MediumShape(1, 1, 4, device=devices.FILE, sector_size_bytes=3))
 
 
 @pytest.mark.parametrize("zoned", [True, False], ids=["zoned", "file"])
@@ -276,7 +320,7 @@ def test_a_state_tells_what_is_there_if_all_that_is_open_is_lost(zoned: bool) ->
     """A reset extent looks the same whatever was on it, and so does a page written over; a crash may bring it back."""
     states = set()
     for before in (b"a", b"b"):
-        medium = SimulatedMedium(MediumShape(1, 2, 8, zoned=zoned))
+        medium = SimulatedMedium(MediumShape(1, 2, 8, devices.ZONED if zoned else devices.FILE))
         medium.write(0, 0, before * 8)
         medium.barrier()
         if zoned:

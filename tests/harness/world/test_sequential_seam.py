@@ -6,27 +6,32 @@ from collections.abc import Callable
 from itertools import count
 
 import pytest
+from enumerating import simplest_tape
 
-from harness.choices.mix import Menu
+from harness.choices.mix import Mix
 from harness.choices.program import Program, Step
-from harness.choices.sources import EnumeratingSource, RandomSource, ReplaySource, Source
-from harness.spec.spec import Configuration, MediumShape
+from harness.choices.random_policy import random_tape
+from harness.choices.replay_policy import replay_tape
+from harness.choices.tape import Tape
+from harness.spec.device import MediumShape
+from harness.spec.spec import Configuration
 from harness.world import sequential_seam
-from harness.world.medium import DeadMedium
+from harness.world.devices import ZONED
+from harness.world.power import DeadMedium, NoProgress
 from harness.world.sequential_seam import Deadlock, LockMisuse, Monitor, SequentialSeam
 from harness.world.world import World
 
 COLLISIONS = (b"\x00\x00", b"\xff\xff\xff")
-CONFIGURATION = Configuration("one", (MediumShape(2, 2, 4, zoned=True),))
+CONFIGURATION = Configuration("one", (MediumShape(2, 2, 4, device=ZONED),))
 
 
-def begun(source: Source) -> Source:
-    source.begin(Menu(["nothing"], [1]))
-    return source
+def begun(tape: Tape) -> Tape:
+    tape.begin(Mix(["nothing"], [1]))
+    return tape
 
 
-def new_seam(source: Source | None = None) -> SequentialSeam:
-    return SequentialSeam(source or begun(EnumeratingSource(0)), count(1), COLLISIONS)
+def new_seam(tape: Tape | None = None) -> SequentialSeam:
+    return SequentialSeam(tape or begun(simplest_tape()), count(1), COLLISIONS)
 
 
 @pytest.mark.parametrize(
@@ -100,17 +105,17 @@ def test_a_wait_that_nothing_ends_is_a_deadlock() -> None:
         monitor.wait_until(lambda: False, lambda: False)
 
 
-def test_a_wait_without_end_is_a_livelock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_without_end_makes_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequential_seam, "WAIT_STEPS_MAX", 50)
     monitor = new_seam().monitor("store")
-    with pytest.raises(Deadlock, match="livelock"), monitor:
+    with pytest.raises(NoProgress, match="more than 50 steps"), monitor:
         monitor.wait_until(lambda: False, lambda: True)
 
 
 def test_identifiers_never_repeat_whatever_their_endings() -> None:
     shares = set()
     for seed in range(40):
-        seam = new_seam(begun(RandomSource(seed)))
+        seam = new_seam(begun(random_tape(seed)))
         identifiers = [seam.unique_id() for _ in range(300)]
         assert len(set(identifiers)) == len(identifiers)
         assert {len(identifier) for identifier in identifiers} == {16}
@@ -125,7 +130,7 @@ def test_plain_identifiers_look_like_noise() -> None:
 
 def test_the_entropy_lane_names_the_ending() -> None:
     program = Program((Step(0, "open", {"entropy.1": 1, "entropy.2": 2}),))
-    seam = new_seam(begun(ReplaySource(program, strict=True)))
+    seam = new_seam(begun(replay_tape(program, strict=True)))
     plain, zeros, ones = (seam.unique_id() for _ in range(3))
     assert not plain.endswith(COLLISIONS)
     assert zeros.endswith(COLLISIONS[0])
@@ -134,18 +139,18 @@ def test_the_entropy_lane_names_the_ending() -> None:
 
 def test_an_ending_must_leave_room_for_the_serial() -> None:
     with pytest.raises(ValueError, match="half"):
-        SequentialSeam(EnumeratingSource(0), count(1), [b"123456789"])
+        SequentialSeam(simplest_tape(), count(1), [b"123456789"])
 
 
 def test_the_device_lane_is_asked_for_open_decisions() -> None:
     program = Program((Step(0, "open", {"device.1": 2}),))
-    seam = new_seam(begun(ReplaySource(program, strict=True)))
+    seam = new_seam(begun(replay_tape(program, strict=True)))
     assert [seam.choose(3) for _ in range(3)] == [0, 2, 0]
 
 
 @pytest.mark.parametrize("end", [World.crash, World.reboot])
 def test_a_world_left_behind_is_dead(end: Callable[[World], object]) -> None:
-    world = World(CONFIGURATION, begun(EnumeratingSource(0)))
+    world = World(CONFIGURATION, begun(simplest_tape()))
     seam, medium = world.seam, world.media[0]
     free, held = seam.monitor("free"), seam.monitor("held")
     held.acquire()
@@ -166,19 +171,19 @@ def test_a_world_left_behind_is_dead(end: Callable[[World], object]) -> None:
 
 
 def test_identifiers_go_on_over_a_crash() -> None:
-    world = World(CONFIGURATION, begun(EnumeratingSource(0)))
+    world = World(CONFIGURATION, begun(simplest_tape()))
     before = world.seam.unique_id()
     world.crash()
     assert world.seam.unique_id() != before
 
 
 def test_entries_are_counted_over_all_media_of_a_step() -> None:
-    shape = MediumShape(2, 2, 4, zoned=True)
-    world = World(Configuration("two", (shape, shape)), begun(EnumeratingSource(0)))
-    world.begin_step(7)
+    shape = MediumShape(2, 2, 4, device=ZONED)
+    world = World(Configuration("two", (shape, shape)), begun(simplest_tape()))
+    world.position.step, world.position.issued_count = 7, 0
     for medium in world.media:
         medium.write(0, 0, b"page")
-    world.begin_step(8)
+    world.position.step, world.position.issued_count = 8, 0
     world.media[1].write(0, 1, b"page")
     named = [(entry.step, entry.number, entry.medium) for medium in world.media for entry in medium.log]
     assert named == [(7, 0, 0), (7, 1, 1), (8, 0, 1)]

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from harness import (
-    Configuration,
-    Crash,
-    Durability,
-    MediumShape,
-    Operation,
-    Reboot,
-    Spec,
-    WriteBack,
-    keys,
-    payloads,
-)
+from harness import Configuration, Crash, Durability, MediumShape, Operation, Reboot, Spec, WriteBack, keys, payloads
+from harness.world.devices import ZONED
 from samplestore.store import NoSpaceError, SampleStore
 
 
@@ -61,8 +51,8 @@ SPEC = Spec(
         Crash(),
     ],
     configurations=[
-        Configuration("small", (MediumShape(8, 16, 64, zoned=True),)),
-        Configuration("tiny", (MediumShape(2, 4, 64, zoned=True),)),
+        Configuration("small", (MediumShape(8, 16, 64, device=ZONED),)),
+        Configuration("tiny", (MediumShape(2, 4, 64, device=ZONED),)),
     ],
     contents=contents,
     durability=Durability(read, settle),

@@ -7,15 +7,13 @@ every history that may have left that image: by outcomes first, which settle the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from harness.choices.program import Program
-from harness.choices.sources import ReplaySource
-from harness.scenario.failures import Finding, finding_of_system
-from harness.scenario.history import describe, describe_difference
-from harness.scenario.ledger import Ledger, UnreadableKeyError
+from harness.choices.replay_policy import replay_tape
+from harness.scenario.violation import Violation, violation_of_system
+from harness.spec.models import is_unchanging
 from harness.spec.plan import Plan, SpecError
 from harness.spec.spec import Key
 from harness.world.legal_images import Image
@@ -23,19 +21,18 @@ from harness.world.medium import SimulatedMedium
 from harness.world.world import NewMedium, World
 
 _IDENTIFIERS_BEFORE: Final = 1 << 40  # more than any program or recovery gives out: none on the image is given again
-_PLAIN = (bool, int, str, bytes, type(None))
 
 
 class Observation:
-    """``finding`` is why it could not be recovered at all, or used afterwards.
+    """``violation`` is why it could not be recovered at all, or used afterwards.
 
     ``left`` is what was on the media once it had been shut down: None if it was not, or there is nothing to compare.
     """
 
-    __slots__ = ("_errors", "contents", "finding", "left", "outcomes")
+    __slots__ = ("_errors", "contents", "left", "outcomes", "violation")
 
     def __init__(self) -> None:
-        self.finding: Finding | None = None
+        self.violation: Violation | None = None
         self.outcomes: dict[Key, Any] = {}
         self._errors: dict[Key, Exception] = {}
         self.contents: Any = None
@@ -57,10 +54,10 @@ class Observation:
 
 
 class Reopened(NamedTuple):
-    """What is there after a shutdown; ``finding`` is why it cannot be opened."""
+    """What is there after a shutdown; ``violation`` is why it cannot be opened."""
 
     contents: Any
-    finding: Finding | None
+    violation: Violation | None
 
 
 def observe(
@@ -80,8 +77,8 @@ def observe(
                 property_name = "recovery"
                 observation.left = _shut_down(plan, world, system)
     except BaseException as error:
-        observation.finding = finding_of_system(error, "crash", property_name)
-        if observation.finding is None:
+        observation.violation = violation_of_system(error, "crash", property_name)
+        if observation.violation is None:
             raise
     return observation
 
@@ -101,18 +98,18 @@ def reopen(plan: Plan, image: Image, kept: Mapping[str, Any], new_medium: NewMed
         world = world_on(plan, image, kept, new_medium, lives=2)
         return Reopened(plan.spec.contents(plan.spec.system(world)), None)
     except BaseException as error:
-        finding = finding_of_system(error, "crash", "recovery")
-        if finding is None:
+        violation = violation_of_system(error, "crash", "recovery")
+        if violation is None:
             raise
-        return Reopened(None, finding)
+        return Reopened(None, violation)
 
 
 def compare_reopened(observation: Observation, reopened: Reopened) -> None:
-    """Opening once more must change nothing: else that is the observation's finding."""
-    if reopened.finding is not None:
-        observation.finding = reopened.finding
+    """Opening once more must change nothing: else that is the observation's violation."""
+    if reopened.violation is not None:
+        observation.violation = reopened.violation
     elif reopened.contents != observation.contents:
-        observation.finding = ("persistence", "contents", str(reopened.contents), str(observation.contents))
+        observation.violation = Violation("persistence", "contents", str(reopened.contents), str(observation.contents))
 
 
 def world_on(
@@ -124,51 +121,15 @@ def world_on(
     lives: int = 1,
 ) -> World:
     """A world that has the image on its media and chooses nothing; ``lives`` worlds have been on it before."""
-    source = ReplaySource(Program(), strict=False)
-    source.begin(plan.menu)
-    world = World(plan.configuration, source, new_medium)
+    tape = replay_tape(Program(), strict=False)
+    tape.begin(plan.mix)
+    world = World(plan.configuration, tape, new_medium)
     world.resume(image, kept, lives * _IDENTIFIERS_BEFORE)
     return world
-
-
-def model_after_crash(plan: Plan, model: Any) -> Any:
-    """A copy, nothing settled yet."""
-    copy = deepcopy(model)
-    if plan.model_reopens:
-        copy.reopened()
-    return copy
-
-
-def compare_outcomes(plan: Plan, ledger: Ledger, states: Sequence[str], subject: Any, model: Any) -> Finding | None:
-    """What reading the keys says of the subject, a system or an `Observation`; the model takes it over."""
-    assert plan.settle is not None
-    try:
-        judgement = ledger.judge(subject, states)
-    except UnreadableKeyError as unreadable:
-        cause = unreadable.__cause__ or unreadable
-        finding = finding_of_system(cause, "crash", "persistence")
-        if finding is None:
-            raise cause from None
-        property_name, place, answered, _ = finding
-        return property_name, place, answered, describe({unreadable.key: unreadable.allowed})
-    mismatch = judgement.mismatch
-    if mismatch is not None:
-        return "persistence", mismatch.place, describe(mismatch.answered), describe(mismatch.allowed)
-    for key, outcome in judgement.observed.items():
-        plan.settle(model, key, outcome)
-    return None
-
-
-def compare_contents(plan: Plan, answered: Any, model: Any) -> Finding | None:
-    """The same of whole contents; the model must be settled."""
-    if plan.spec.contents is None:
-        return None
-    allowed = plan.spec.contents(model)
-    return None if answered == allowed else ("persistence", "contents", *describe_difference(answered, allowed))
 
 
 def check_kept(kept: Mapping[str, Any]) -> None:
     """What is kept across crashes must be plain: an image is recovered many times, each time with the same."""
     for name, value in kept.items():
-        if not isinstance(value, _PLAIN):
+        if not is_unchanging(value):
             raise SpecError(f"cannot be exhausted: world.kept[{name!r}] is {type(value).__name__}, which may change")

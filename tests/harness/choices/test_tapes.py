@@ -1,4 +1,4 @@
-"""Sources of choices, alone and under the toy store."""
+"""Tapes and their policies, alone and under the toy store."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from enumerating import EnumeratingPolicy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_store import CONFIGURATIONS, SPEC, toy_spec
 
-from harness.choices.mix import Menu, place_crashes
+from harness.choices.mix import Mix, place_crashes
 from harness.choices.program import Program, Step, format_program, parse_program
-from harness.choices.sources import (
+from harness.choices.random_policy import (
     COLLISION_CHANCES,
     CRASH_STYLES,
     CrashStyle,
-    EnumeratingSource,
-    RandomSource,
-    RecordingSource,
-    ReplaySource,
+    random_tape,
 )
-from harness.scenario.runner import NoLongerApplies, record_scenario, replay_program, run_plan, run_scenario
-from harness.scenario.verdict import Counters, Mode
+from harness.choices.replay_policy import replay_tape
+from harness.choices.script import NoLongerApplies
+from harness.choices.tape import Tape
+from harness.scenario.runner import record_scenario, replay_program, run_plan, run_recorded
+from harness.scenario.verdict import Counters
 from harness.spec.generators import sampled
 from harness.spec.plan import compile_plan
-from harness.spec.spec import Background, Crash, Operation
+from harness.spec.spec import Background, Crash, Mode, Operation
 
 ZONED, FILE = CONFIGURATIONS
-MENU = Menu(["read", "write", "crash"], [1, 3, 1], crashes=[2], ordinary=[0, 1], writers=[1], steps_mean=10)
+MIX = Mix(["read", "write", "crash"], [1, 3, 1], crashes=[2], ordinary=[0, 1], writers=[1], steps_mean=10)
 
 ARGUMENTS = ("key", "payload", "group", "steps", "flush")
 
@@ -44,17 +45,17 @@ few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 def test_a_recorded_run_takes_the_same_stream(seed: int, configuration: object, mode: Mode) -> None:
     plan = compile_plan(SPEC, configuration, mode)  # type: ignore[arg-type]
     counters = Counters()
-    run_plan(plan, RandomSource(seed), counters)
-    assert record_scenario(SPEC, configuration, mode, seed).counters == counters  # type: ignore[arg-type]
+    run_plan(plan, random_tape(seed), counters)
+    assert record_scenario(compile_plan(SPEC, configuration, mode), seed).counters == counters  # type: ignore[arg-type]
 
 
 @given(seed=seeds, configuration=st.sampled_from(CONFIGURATIONS), bug=st.sampled_from(["", "barrier left out"]))
 @few
 def test_replay_gives_the_same_history(seed: int, configuration: object, bug: str) -> None:
     spec = toy_spec(bug)
-    recorded = record_scenario(spec, configuration, Mode.CRASH, seed)  # type: ignore[arg-type]
+    recorded = record_scenario(compile_plan(spec, configuration, Mode.CRASH), seed)  # type: ignore[arg-type]
     program = parse_program(format_program(recorded.program))
-    replayed = replay_program(spec, configuration, Mode.CRASH, program, strict=True)  # type: ignore[arg-type]
+    replayed = replay_program(compile_plan(spec, configuration, Mode.CRASH), program, strict=True)  # type: ignore[arg-type]
     assert replayed == recorded
 
 
@@ -69,13 +70,13 @@ def is_of_step(name: str, identity: int) -> bool:
 @given(seed=seeds, data=st.data())
 @few
 def test_removing_a_step_moves_no_other_choice(seed: int, data: st.DataObject) -> None:
-    recorded = record_scenario(SPEC, ZONED, Mode.CRASH, seed)
+    recorded = record_scenario(compile_plan(SPEC, ZONED, Mode.CRASH), seed)
     for step in recorded.program.steps:
         if step.operation in ("open", "end") or data.draw(st.booleans()):
             continue
         shorter = recorded.program.without([step.identity])
-        replayed = replay_program(SPEC, ZONED, Mode.CRASH, shorter, strict=False)
-        assert replayed.failure is None
+        replayed = replay_program(compile_plan(SPEC, ZONED, Mode.CRASH), shorter, strict=False)
+        assert replayed.violation is None
         kept = {each.identity: each for each in replayed.program.steps}
         for each in shorter.steps:
             # Draws for arguments depend on nothing but their step. What the device is asked does depend on what is
@@ -87,28 +88,28 @@ def test_removing_a_step_moves_no_other_choice(seed: int, data: st.DataObject) -
 
 
 def test_what_is_missing_reads_zero() -> None:
-    source = ReplaySource(Program((Step(4, "write", {"key.1": 2}),)), strict=True)
-    source.begin(MENU)
-    assert source.choose("device", 9) == 0
-    assert source.next_step() == 1
-    assert source.step == 4
-    assert [source.choose("key", 3) for _ in range(3)] == [0, 2, 0]
-    assert source.choose_at("survivor.1.0", 3) == 0
-    assert source.next_step() == -1
-    assert source.step == 5
-    source.close()
+    tape = replay_tape(Program((Step(4, "write", {"key.1": 2}),)), strict=True)
+    tape.begin(MIX)
+    assert tape.choose("device", 9) == 0
+    assert tape.next_step() == 1
+    assert tape.step == 4
+    assert [tape.choose("key", 3) for _ in range(3)] == [0, 2, 0]
+    assert tape.choose_at("survivor.1.0", 3) == 0
+    assert tape.next_step() == -1
+    assert tape.step == 5
+    tape.close()
 
 
 def test_opening_and_end_have_their_own_choices() -> None:
     program = Program((Step(0, "open", {"device.0": 1}), Step(3, "read"), Step(9, "end", {"device.0": 2})))
-    source = ReplaySource(program, strict=True)
-    source.begin(MENU)
-    assert (source.step, source.choose("device", 3)) == (0, 1)
-    assert source.next_step() == 0
-    assert source.choose("device", 3) == 0
-    assert source.next_step() == -1
-    assert (source.step, source.choose("device", 3)) == (9, 2)
-    source.close()
+    tape = replay_tape(program, strict=True)
+    tape.begin(MIX)
+    assert (tape.step, tape.choose("device", 3)) == (0, 1)
+    assert tape.next_step() == 0
+    assert tape.choose("device", 3) == 0
+    assert tape.next_step() == -1
+    assert (tape.step, tape.choose("device", 3)) == (9, 2)
+    tape.close()
 
 
 @pytest.mark.parametrize(
@@ -122,11 +123,11 @@ def test_opening_and_end_have_their_own_choices() -> None:
 )
 def test_strict_replay_says_where_and_why_it_no_longer_applies(step: Step, reason: str) -> None:
     def run(*, strict: bool) -> None:
-        source = ReplaySource(Program((Step(2, "read"), step)), strict=strict)
-        source.begin(MENU)
-        while source.next_step() >= 0:
-            source.choose("key", 3)
-        source.close()
+        tape = replay_tape(Program((Step(2, "read"), step)), strict=strict)
+        tape.begin(MIX)
+        while tape.next_step() >= 0:
+            tape.choose("key", 3)
+        tape.close()
 
     with pytest.raises(NoLongerApplies, match=reason) as caught:
         run(strict=True)
@@ -135,22 +136,22 @@ def test_strict_replay_says_where_and_why_it_no_longer_applies(step: Step, reaso
 
 
 def test_lenient_replay_clamps() -> None:
-    source = ReplaySource(Program((Step(1, "read", {"key.0": 9}),)), strict=False)
-    source.begin(MENU)
-    source.next_step()
-    assert source.choose("key", 3) == 2
+    tape = replay_tape(Program((Step(1, "read", {"key.0": 9}),)), strict=False)
+    tape.begin(MIX)
+    tape.next_step()
+    assert tape.choose("key", 3) == 2
 
 
 def test_a_mode_without_crashes_does_not_know_them() -> None:
     program = Program((Step(1, "crash"),))
     with pytest.raises(NoLongerApplies):
-        replay_program(SPEC, ZONED, Mode.CONFORMANCE, program, strict=True)
-    assert replay_program(SPEC, ZONED, Mode.CONFORMANCE, program, strict=False).counters.crashes == 0
+        replay_program(compile_plan(SPEC, ZONED, Mode.CONFORMANCE), program, strict=True)
+    assert replay_program(compile_plan(SPEC, ZONED, Mode.CONFORMANCE), program, strict=False).counters.crashes == 0
 
 
 def test_a_step_that_refers_to_another_names_it() -> None:
-    recording = RecordingSource(ReplaySource(Program((Step(5, "read", {"of.0": 3}),)), strict=True))
-    recording.begin(MENU)
+    recording = replay_tape(Program((Step(5, "read", {"of.0": 3}),)), strict=True)
+    recording.begin(MIX)
     recording.next_step()
     assert recording.choose_step("of", [1, 3]) == 3
     assert recording.choose_step("of", []) == 0
@@ -158,18 +159,18 @@ def test_a_step_that_refers_to_another_names_it() -> None:
 
 
 def test_a_reference_to_a_step_that_is_gone_is_none() -> None:
-    source = ReplaySource(Program((Step(5, "read", {"of.0": 3}),)), strict=True)
-    source.begin(MENU)
-    source.next_step()
-    assert source.choose_step("of", [1, 2]) == 0
+    tape = replay_tape(Program((Step(5, "read", {"of.0": 3}),)), strict=True)
+    tape.begin(MIX)
+    tape.next_step()
+    assert tape.choose_step("of", [1, 2]) == 0
 
 
 def test_random_steps_are_about_as_many_as_wanted_with_about_one_crash() -> None:
     steps = crashes = 0
     for seed in range(600):
-        source = RandomSource(seed)
-        source.begin(MENU)
-        while (index := source.next_step()) >= 0:
+        tape = random_tape(seed)
+        tape.begin(MIX)
+        while (index := tape.next_step()) >= 0:
             steps += 1
             crashes += index == 2
     assert 8 < steps / 600 < 12
@@ -177,39 +178,39 @@ def test_random_steps_are_about_as_many_as_wanted_with_about_one_crash() -> None
 
 
 def test_most_crashes_come_right_after_a_write() -> None:
-    menu = Menu(["read", "write", "crash"], [9, 1, 1], crashes=[2], ordinary=[0, 1], writers=[1])
+    mix = Mix(["read", "write", "crash"], [9, 1, 1], crashes=[2], ordinary=[0, 1], writers=[1])
     before = []
     for seed in range(400):
-        source = RandomSource(seed)
-        source.begin(menu)
-        steps = list(iter(source.next_step, -1))
+        tape = random_tape(seed)
+        tape.begin(mix)
+        steps = list(iter(tape.next_step, -1))
         before += [steps[at - 1] for at in range(1, len(steps)) if steps[at] == 2]
     # four leads of five have a write; without them it would be one in ten
     assert before.count(1) > 0.7 * len(before) > 100
 
 
-def begun(seed: int) -> RandomSource:
-    source = RandomSource(seed)
-    source.begin(MENU)
-    return source
+def begun(seed: int) -> Tape:
+    tape = random_tape(seed)
+    tape.begin(MIX)
+    return tape
 
 
 def test_rare_choices_are_rare_and_all_come_up() -> None:
-    source = begun(3)
-    drawn = [source.choose_rare("again", 4) for _ in range(8_000)]
+    tape = begun(3)
+    drawn = [tape.choose("again", 4) for _ in range(8_000)]
     assert set(drawn) == {0, 1, 2, 3}
     assert 0.9 < drawn.count(0) / len(drawn) < 0.97
-    assert {source.choose_rare("again", 1) for _ in range(100)} == {0}
+    assert {tape.choose("again", 1) for _ in range(100)} == {0}
 
 
 def test_identifiers_collide_never_rarely_often_or_always_in_a_scenario() -> None:
     collided: Counter[float] = Counter()
     for seed in range(400):
-        source = begun(seed)
-        drawn = [source.choose_rare("entropy", 3) for _ in range(200)]
+        tape = begun(seed)
+        drawn = [tape.choose("entropy", 3) for _ in range(200)]
         collided[min(COLLISION_CHANCES, key=lambda chance: abs(chance - sum(map(bool, drawn)) / 200))] += 1
         assert set(drawn) in ({0}, {0, 1, 2}, {1, 2}) or drawn.count(0) > 150
-        assert {source.choose_rare("entropy", 1) for _ in range(20)} == {0}
+        assert {tape.choose("entropy", 1) for _ in range(20)} == {0}
     # a quarter each, of 400: a standard deviation of 9
     assert all(60 < collided[chance] < 140 for chance in COLLISION_CHANCES)
 
@@ -217,22 +218,22 @@ def test_identifiers_collide_never_rarely_often_or_always_in_a_scenario() -> Non
 def test_half_of_the_scenarios_draw_a_write_back_short_and_all_may_draw_anything() -> None:
     short = 0
     for seed in range(200):
-        source = begun(seed)
-        drawn = [source.choose("steps", 8) for _ in range(400)]
+        tape = begun(seed)
+        drawn = [tape.choose("steps", 8) for _ in range(400)]
         assert set(drawn) == set(range(8))
         short += drawn.count(0) > 100  # of 400: 150 or more, against 50
-        assert {source.choose("inside", 2) for _ in range(50)} == {0, 1}  # the table has more
-        assert {source.choose("steps", 1) for _ in range(50)} == {0}
+        assert {tape.choose("inside", 2) for _ in range(50)} == {0, 1}  # the table has more
+        assert {tape.choose("steps", 1) for _ in range(50)} == {0}
     assert 70 < short < 130
 
 
 def test_a_write_loses_its_last_unit_alone_in_half_of_the_scenarios() -> None:
     last_alone = 0
     for seed in range(200):
-        source = begun(seed)
-        lost = [value for value in (source.choose_at("survivor.1.0", 20) for _ in range(2_000)) if value]
+        tape = begun(seed)
+        lost = [value for value in (tape.choose_at("survivor.1.0", 20) for _ in range(2_000)) if value]
         last_alone += lost.count(1) > 0.2 * len(lost)  # 0.3 and more, against 0.05
-        assert {source.choose_at("survivor.1.0", 1) for _ in range(50)} == {0}
+        assert {tape.choose_at("survivor.1.0", 1) for _ in range(50)} == {0}
     assert 70 < last_alone < 130
 
 
@@ -243,7 +244,7 @@ def test_crashes_come_within_their_span_and_every_style_says_what_asked_for_it(s
     seen: set[int] = set()
     for _ in range(2_000):
         operations = [0] * 41  # 40 steps, the first of which is number 1
-        place_crashes(operations, MENU, style.span, random)
+        place_crashes(operations, MIX, style.span, random)
         seen.update(step for step, index in enumerate(operations) if index == 2)
     assert seen == set(range(1 + int(40 * style.span.earliest), 1 + int(40 * style.span.latest)))
 
@@ -253,34 +254,36 @@ def test_crashes_come_within_their_span_and_every_style_says_what_asked_for_it(s
 def test_crashes_have_a_place_in_the_shortest_scenarios(steps: int, seed: int) -> None:
     for style in CRASH_STYLES:
         operations = [0] * (steps + 1)
-        place_crashes(operations, MENU, style.span, Random(seed).random)
+        place_crashes(operations, MIX, style.span, Random(seed).random)
         assert len(operations) == steps + 1
         assert operations[0] == 0
 
 
 def test_the_enumerator_tries_everything_once() -> None:
-    source = EnumeratingSource(2)
+    policy = EnumeratingPolicy(2)
+    tape = Tape(policy)
     seen: list[tuple[tuple[int, int], ...]] = []
     while True:
-        source.begin(MENU)
+        tape.begin(MIX)
         steps = []
-        while (index := source.next_step()) >= 0:
-            steps.append((index, source.choose("key", 2 + index) if index else 0))
-            assert source.choose_rare("entropy", 5) == 0
+        while (index := tape.next_step()) >= 0:
+            steps.append((index, tape.choose("key", 2 + index) if index else 0))
+            assert tape.choose("entropy", 5) == 0
         seen.append(tuple(steps))
-        if not source.advance():
+        if not policy.advance():
             break
     one_step = [(0, 0), *((1, key) for key in range(3)), *((2, key) for key in range(4))]
     assert seen == sorted(itertools.product(one_step, repeat=2))
 
 
 def test_the_enumerator_leaves_entropy_open_if_told() -> None:
-    source = EnumeratingSource(0, pinned=())
+    policy = EnumeratingPolicy(0, pinned=())
+    tape = Tape(policy)
     drawn = []
     while True:
-        source.begin(MENU)
-        drawn.append(source.choose_rare("entropy", 3))
-        if not source.advance():
+        tape.begin(MIX)
+        drawn.append(tape.choose("entropy", 3))
+        if not policy.advance():
             break
     assert drawn == [0, 1, 2]
 
@@ -295,14 +298,15 @@ def enumerate_failures(bug: str) -> tuple[int, set[tuple[str, str]]]:
             Crash(),
         ],
     )
-    source = EnumeratingSource(3, pinned=("entropy", "inside", "recovery", "death", "again"))
+    policy = EnumeratingPolicy(3, pinned=("entropy", "inside", "recovery", "death", "again"))
+    plan = compile_plan(spec, FILE, Mode.CRASH)
     count, failures = 0, set()
     while True:
-        run = run_scenario(spec, FILE, Mode.CRASH, source)
+        run = run_recorded(plan, Tape(policy))
         count += 1
-        if run.failure is not None:
-            failures.add(run.failure.signature)
-        if not source.advance():
+        if run.violation is not None:
+            failures.add(run.violation.signature)
+        if not policy.advance():
             return count, failures
 
 
@@ -316,8 +320,8 @@ def test_exhaustion_finds_a_planted_bug_and_nothing_else() -> None:
 
 def test_swarm_tables_differ_and_all_can_write() -> None:
     plan = compile_plan(SPEC, ZONED, Mode.CRASH)
-    tables = {plan.menu.swarm_table(number) for number in range(64)}
+    tables = {plan.mix.swarm_table(number) for number in range(64)}
     assert len(tables) > 30
     for table in tables:
-        assert set(table) & set(plan.menu.writers)
-        assert not set(table) & set(plan.menu.crashes)
+        assert set(table) & set(plan.mix.writers)
+        assert not set(table) & set(plan.mix.crashes)

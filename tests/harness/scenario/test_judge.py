@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from toy_store import CONFIGURATIONS, SPEC, ToyModel, read_entry
 
+from harness.scenario.judge import Judge, model_after_crash
 from harness.scenario.ledger import PENDING, PERSISTENT, Ledger
-from harness.scenario.observation import compare_contents, compare_outcomes, model_after_crash
-from harness.scenario.verdict import Mode
 from harness.spec.plan import compile_plan
+from harness.spec.spec import Mode
 
 PLAN = compile_plan(SPEC, CONFIGURATIONS[0], Mode.CRASH)
+JUDGE = Judge(PLAN)
 
 
 def model_of(**entries: bytes) -> ToyModel:
@@ -44,35 +46,37 @@ def unreadable(error: Exception) -> Any:
 def test_the_model_takes_over_what_is_allowed(recovered: ToyModel) -> None:
     ledger, model = ledger_of_one_put()
     settled = model_after_crash(PLAN, model)
-    assert compare_outcomes(PLAN, ledger, [PENDING], recovered, settled) is None
+    assert JUDGE.outcomes(ledger, [PENDING], JUDGE.read_of(recovered), settled).violation is None
     assert settled.entries == recovered.entries
     assert model.entries == {b"a": b"new"}  # was copied
-    assert compare_contents(PLAN, recovered.entries, settled) is None
-    finding = compare_contents(PLAN, {**recovered.entries, b"z": b""}, settled)
-    assert finding is not None
-    assert finding[:2] == ("persistence", "contents")
+    assert JUDGE.observed_contents(recovered.entries, settled) is None
+    violation = JUDGE.observed_contents({**recovered.entries, b"z": b""}, settled)
+    assert violation is not None
+    assert violation.signature == ("persistence", "contents")
 
 
 def test_what_was_persistent_must_be_there() -> None:
     ledger, model = ledger_of_one_put()
-    finding = compare_outcomes(PLAN, ledger, [PERSISTENT], model_of(), model)
-    assert finding is not None
-    assert finding[:2] == ("persistence", "outcome")
+    violation = JUDGE.outcomes(ledger, [PERSISTENT], JUDGE.read_of(model_of()), model).violation
+    assert violation is not None
+    assert violation.signature == ("persistence", "outcome")
 
 
-def test_a_key_that_cannot_be_read_is_a_finding_that_says_what_it_may_read_as() -> None:
-    ledger, model = ledger_of_one_put(unreadable(OSError("gone")))
-    finding = compare_outcomes(PLAN, ledger, [PERSISTENT], object(), model)
-    assert finding is not None
-    assert finding[0] == "persistence"
-    assert "gone" in finding[2]
-    assert "new" in finding[3]
+def test_a_key_that_cannot_be_read_is_a_violation_that_says_what_it_may_read_as() -> None:
+    read = unreadable(OSError("gone"))
+    ledger, model = ledger_of_one_put(read)
+    violation = JUDGE.outcomes(ledger, [PERSISTENT], partial(read, object()), model).violation
+    assert violation is not None
+    assert violation.property == "persistence"
+    assert "gone" in violation.answered
+    assert "new" in violation.allowed
 
 
 def test_want_of_memory_is_not_the_systems() -> None:
-    ledger, model = ledger_of_one_put(unreadable(MemoryError()))
+    read = unreadable(MemoryError())
+    ledger, model = ledger_of_one_put(read)
     with pytest.raises(MemoryError):
-        compare_outcomes(PLAN, ledger, [PERSISTENT], object(), model)
+        JUDGE.outcomes(ledger, [PERSISTENT], partial(read, object()), model)
 
 
 class ReopeningModel(ToyModel):

@@ -1,0 +1,67 @@
+"""Exploring: a program as it was up to some step, and behind that every combination of device choices, depth first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from harness.choices.mix import Mix
+from harness.choices.program import Program
+from harness.choices.replay_policy import ReplayPolicy
+from harness.choices.script import Script
+from harness.choices.tape import Tape, Turn
+from harness.choices.trail import Trail
+
+
+class Pick(NamedTuple):
+    """A device choice: of which step, and what."""
+
+    step: int
+    value: int
+
+
+class ExploringPolicy(ReplayPolicy):
+    """Device choices after step ``first`` are ``fixed``, and behind these each way that the trail takes in turn.
+
+    ``before_pick`` is called before each choice of the trail's, and told whether no run before has come there. Once
+    ``is_over`` is set, choices are the script's again.
+    """
+
+    __slots__ = ("_first", "_fixed", "_trail", "before_pick", "is_over", "picks")
+
+    def __init__(self, first: int, trail: Trail, fixed: Sequence[Pick] = ()) -> None:
+        self._first = first
+        self._fixed = fixed
+        self._trail = trail
+        self.before_pick: Callable[[bool], None] | None = None
+        self.is_over = False
+        self.picks: list[Pick] = []
+
+    def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
+        self._trail.rewind()
+        self.picks = []
+        return super().begin(tape, mix)
+
+    def pick(self, lane: str, count: int) -> int:
+        tape = self._tape
+        if lane != "device" or tape.step <= self._first or self.is_over:
+            return tape.scripted(count)
+        if len(self.picks) < len(self._fixed):
+            value = self._fixed[len(self.picks)].value
+        else:
+            if self.before_pick is not None:
+                self.before_pick(self._trail.is_at_end())
+                if self.is_over:
+                    return 0
+            value = self._trail.pick(count)
+        self.picks.append(Pick(tape.step, value))
+        return value
+
+    @property
+    def is_on_new_ground(self) -> bool:
+        """Whether no run before has made all the picks made so far."""
+        return len(self.picks) >= len(self._fixed) and self._trail.is_at_end()
+
+
+def exploring_tape(program: Program, policy: ExploringPolicy) -> Tape:
+    return Tape(policy, script=Script(program, strict=False), recording=False)

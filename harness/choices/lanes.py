@@ -1,0 +1,99 @@
+"""Lanes: every kind of choice that a run leaves open, one row each.
+
+A choice has the name ``<lane>.<n>``, for the n-th draw of that lane in its step. What an operation is called with has
+the argument's name for its lane, and no row here. A new kind of choice is one new row: who records, replays, redraws,
+pins or shrinks choices asks the row, never a list of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class Whose(Enum):
+    """Who makes a choice."""
+
+    CALLER = "caller"  # whoever calls the system: which operation, with what, and whether the power fails within it
+    SURROUNDINGS = "surroundings"  # the device, identifiers, and the moment and kind of a failure
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One kind of choice. ``simplest`` says what 0 means."""
+
+    name: str
+    whose: Whose
+    decides: str
+    simplest: str
+    is_rare: bool = False  # a random run mostly answers 0
+    is_pinned: bool = False  # `harness bugs --confirm` tries only what the case has of it, and 0
+    is_of_crash: bool = False  # drawn by a crash step for itself, not by an operation within it
+    is_lenient: bool = False  # a replay that finds no place for it goes on: a mended store may not ask
+
+
+_CALLER, _SURROUNDINGS = Whose.CALLER, Whose.SURROUNDINGS
+
+_ROWS: Final = (
+    Lane("steps", _CALLER, "how many device steps a write-back takes", "one"),
+    Lane("device", _SURROUNDINGS, "what the system leaves open: which write is issued, when a barrier comes", "first"),
+    Lane("entropy", _SURROUNDINGS, "how an identifier ends", "plain", is_rare=True, is_pinned=True),
+    Lane("flush", _SURROUNDINGS, "whether a component is flushed just before the crash", "not", is_of_crash=True),
+    Lane("inside", _CALLER, "whether the crash comes within one more operation", "after the last", is_of_crash=True),
+    Lane("during", _CALLER, "within which operation", "the spec's first", is_of_crash=True),
+    Lane("strike", _SURROUNDINGS, "what is counted until power fails", "events", is_pinned=True, is_of_crash=True),
+    Lane("cut", _SURROUNDINGS, "how many of these happen before it fails", "none", is_of_crash=True),
+    Lane("far", _SURROUNDINGS, "how many times 16 more", "none", is_rare=True, is_pinned=True, is_of_crash=True),
+    Lane("death", _SURROUNDINGS, "whether only the process dies", "power fails", is_pinned=True, is_of_crash=True),
+    Lane("survivor", _SURROUNDINGS, "what a crash takes of one write", "nothing", is_of_crash=True, is_lenient=True),
+    Lane(
+        "recovery",
+        _SURROUNDINGS,
+        "after how many events recovery is cut short",
+        "it is not",
+        is_rare=True,
+        is_pinned=True,
+        is_of_crash=True,
+    ),
+    Lane(
+        "again",
+        _SURROUNDINGS,
+        "whether power fails once more right after recovery",
+        "it does not",
+        is_rare=True,
+        is_pinned=True,
+        is_of_crash=True,
+    ),
+    Lane(
+        "outage",
+        _SURROUNDINGS,
+        "the same where the process had died, so that the device still has all it was given",
+        "it does not",
+        is_pinned=True,
+        is_of_crash=True,
+    ),
+)
+
+LANES: Final[Mapping[str, Lane]] = {lane.name: lane for lane in _ROWS}
+
+
+def lanes_where(is_so: Callable[[Lane], bool]) -> frozenset[str]:
+    """Names of the lanes of which this is so."""
+    return frozenset(lane.name for lane in _ROWS if is_so(lane))
+
+
+RARE: Final = lanes_where(lambda lane: lane.is_rare)
+PINNED: Final = lanes_where(lambda lane: lane.is_pinned)
+OF_CRASH: Final = lanes_where(lambda lane: lane.is_of_crash)
+LENIENT: Final = lanes_where(lambda lane: lane.is_lenient)
+OF_SURROUNDINGS: Final = lanes_where(lambda lane: lane.whose is Whose.SURROUNDINGS)
+
+SURVIVOR: Final = "survivor"
+INTERRUPTS: Final = "inside.0"  # a crash with this choice comes in the middle of one more operation
+
+
+def lane_of(choice: str) -> str:
+    """The lane of a choice's full name; an argument's name for what an operation is called with."""
+    return choice.split(".", 1)[0]

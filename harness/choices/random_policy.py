@@ -1,0 +1,131 @@
+"""Random runs: a policy that decides everything from a seed.
+
+All steps are picked at the beginning of a scenario: their number, a swarm table, where crashes come. So are the chances
+and the `CrashStyle` that hold for the whole scenario. Every table is data, and says which bug asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from harness.choices.lanes import RARE, SURVIVOR
+from harness.choices.mix import SWARM_TABLE_COUNT, CrashSpan, Mix, place_crashes
+from harness.choices.tape import Tape, Turn
+
+RARE_CHANCE = 1 / 16  # of a choice of a rare lane that is not 0
+# The same for identifiers, one of these for each scenario: a collision takes part in bug 10 together with much else.
+COLLISION_CHANCES = (0.0, 1 / 16, 0.5, 1.0)
+# Chance that an issued write is left whole without a further draw, one of these for each scenario. With plain draws
+# alone, a crash after many writes would hardly ever keep any.
+SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
+EVENLY: Final = -1  # in a table of draws: any value, as without a table
+
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class CrashStyle:
+    """How a scenario crashes. ``draws`` are tables to draw the choices of these lanes from, their excess clamped."""
+
+    name: str
+    draws: Mapping[str, Sequence[int]]
+    last_unit_chance: float  # that of a write that does not survive whole its last unit is lost, no more
+    span: CrashSpan
+    asked_by: str
+
+
+# One of these for each scenario.
+CRASH_STYLES = (
+    CrashStyle("any", {}, 0.0, CrashSpan(1 / 3, 1), "everything that needs a long run-up, or one in an even mix"),
+    CrashStyle(
+        "torn",
+        {"flush": (0, 1, 1, 1), "inside": (0, 1, 1, 1, 2), "steps": (0, 0, 0, 1, 1, EVENLY, EVENLY)},
+        0.3,
+        CrashSpan(1 / 4, 3 / 4),
+        "a write is open for few steps, and what its tear has done shows after several more (10)",
+    ),
+)
+
+
+def scenario_seed(seed: int, scenario: int) -> int:
+    """SplitMix64 of the seed and the scenario's index: 64 bits that neighbours do not share."""
+    mixed = (seed * 0xD1342543DE82EF95 + (scenario + 1) * 0x9E3779B97F4A7C15) & _MASK
+    mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+    mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK
+    return mixed ^ mixed >> 31
+
+
+def random_tape(seed: int, *, recording: bool = False) -> Tape:
+    """A tape of random choices; recording or not, they are the same."""
+    return Tape(RandomPolicy(seed), recording=recording)
+
+
+class RandomPolicy:
+    """See the module. Python promises the stream of `Random.random` alone, so nothing else is drawn."""
+
+    __slots__ = ("_collision_chance", "_last_unit_chance", "_random", "_special", "_survival_chance")
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed).random
+        self._survival_chance = self._last_unit_chance = 0.0
+        self._collision_chance = RARE_CHANCE
+        self._set_style({})
+
+    def _set_style(self, draws: Mapping[str, Sequence[int]]) -> None:
+        """Lanes that are not drawn evenly, each with how it is; a look-up that the hot path pays for anyway."""
+        self._special: dict[str, Callable[[int], int]] = {
+            SURVIVOR: self._survivor,
+            **dict.fromkeys(RARE, self._rare),
+            "entropy": self._collision,
+            **{lane: self._from_table(table) for lane, table in draws.items()},
+        }
+
+    def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
+        random = self._random
+        self._survival_chance = SURVIVAL_CHANCES[int(random() * len(SURVIVAL_CHANCES))]
+        self._collision_chance = COLLISION_CHANCES[int(random() * len(COLLISION_CHANCES))]
+        style = CRASH_STYLES[int(random() * len(CRASH_STYLES))]
+        self._last_unit_chance = style.last_unit_chance
+        self._set_style(style.draws)
+        table = mix.swarm_table(int(random() * SWARM_TABLE_COUNT))
+        size = len(table)
+        steps_count = 1 + int(random() * (2 * mix.steps_mean - 1))
+        operations = [table[int(random() * size)] for _ in range(steps_count + 1)]  # the first is never reached
+        if mix.crashes:
+            place_crashes(operations, mix, style.span, random)
+        operations.append(-1)
+        return enumerate(operations[1:], start=1)
+
+    def pick(self, lane: str, count: int) -> int:
+        special = self._special.get(lane)
+        return int(self._random() * count) if special is None else special(count)
+
+    def _rare(self, count: int) -> int:
+        return self._seldom(RARE_CHANCE, count)
+
+    def _collision(self, count: int) -> int:
+        return self._seldom(self._collision_chance, count)
+
+    def _seldom(self, chance: float, count: int) -> int:
+        draw = self._random()
+        return 1 + int(draw / chance * (count - 1)) if draw < chance and count > 1 else 0
+
+    def _survivor(self, count: int) -> int:
+        random = self._random
+        if random() < self._survival_chance:
+            return 0
+        if random() < self._last_unit_chance:
+            return min(1, count - 1)
+        return int(random() * count)
+
+    def _from_table(self, table: Sequence[int]) -> Callable[[int], int]:
+        random = self._random
+
+        def draw(count: int) -> int:
+            value = table[int(random() * len(table))]
+            return int(random() * count) if value == EVENLY else min(value, count - 1)
+
+        return draw

@@ -1,0 +1,84 @@
+"""Replay: a program's choices again; and near programs, with some of these choices drawn anew.
+
+ReplayPolicy      each choice as the script has it
+RedrawingPolicy   choices of some lanes are kept or drawn evenly: the same steps under other surroundings
+VaryingPolicy     choices are kept or drawn as random runs draw them: a near program, for shrinking
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Final
+
+from harness.choices.mix import Mix
+from harness.choices.program import Program
+from harness.choices.random_policy import RandomPolicy
+from harness.choices.script import Script
+from harness.choices.tape import Tape, Turn
+
+REDRAW_CHANCE: Final = 0.5
+
+# How likely a choice of a crash, and any other, is drawn anew, by turns.
+VARIATIONS: Final = ((1.0, 0.0), (0.25, 0.0), (0.25, 0.25))
+
+
+def replay_tape(program: Program, *, strict: bool) -> Tape:
+    """A tape that gives a program's choices again; see `Script` for what ``strict`` refuses."""
+    return Tape(ReplayPolicy(), script=Script(program, strict=strict))
+
+
+def redrawing_tape(program: Program, seed: int, lanes: frozenset[str]) -> Tape:
+    """The program with other choices of ``lanes``, a function of ``seed``; the other choices are held to strictly."""
+    return Tape(RedrawingPolicy(seed, lanes), script=Script(program, strict=True, lenient_lanes=lanes))
+
+
+def varying_tape(program: Program, seed: int) -> Tape:
+    """The steps of a program; by turns all choices of its crashes, some of these, or some of all are drawn anew."""
+    return Tape(VaryingPolicy(seed), script=Script(program, strict=False))
+
+
+class ReplayPolicy:
+    __slots__ = ("_tape",)
+
+    def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
+        self._tape = tape
+        return tape.script.turns(mix)
+
+    def pick(self, lane: str, count: int) -> int:
+        return self._tape.scripted(count)
+
+
+class RedrawingPolicy(ReplayPolicy):
+    __slots__ = ("_lanes", "_random")
+
+    def __init__(self, seed: int, lanes: frozenset[str]) -> None:
+        self._random = Random(seed).random
+        self._lanes = lanes
+
+    def pick(self, lane: str, count: int) -> int:
+        if lane in self._lanes and self._random() < REDRAW_CHANCE:
+            return int(self._random() * count)
+        return self._tape.scripted(count)
+
+
+class VaryingPolicy(ReplayPolicy):
+    __slots__ = ("_chances", "_crashes", "_fresh", "_random")
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed).random
+        self._fresh = RandomPolicy(seed)
+        self._chances = VARIATIONS[seed % len(VARIATIONS)]
+
+    def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
+        self._fresh.begin(tape, mix)
+        self._crashes = frozenset(mix.names[index] for index in mix.crashes)
+        if not any(step.operation in self._crashes for step in tape.script.program.steps):
+            self._chances = VARIATIONS[-1]
+        return super().begin(tape, mix)
+
+    def pick(self, lane: str, count: int) -> int:
+        recorded = self._tape.scripted(count)
+        is_of_crash = self._tape.operation in self._crashes
+        is_varied = self._random() < self._chances[0 if is_of_crash else 1]
+        return self._fresh.pick(lane, count) if is_varied else recorded

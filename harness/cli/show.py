@@ -1,0 +1,23 @@
+"""``harness show``: print a saved failure step by step, as it runs today."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.cli.cases import describe_replay, read_named, sequence_of
+from harness.cli.exit_status import exit_status_of_replays
+from harness.cli.report import make_console
+from harness.corpus.replay import replay
+
+
+def show_case(name: str) -> int:
+    """Print a case as it runs today; the saved text where it no longer runs or no longer fails."""
+    case = read_named(name)
+    console = make_console()
+    replayed = replay(case)
+    if replayed.run is not None and replayed.run.violation is not None:
+        console.print(sequence_of(case, replayed.run, Path(name)), soft_wrap=True)
+    else:
+        console.print(Path(name).read_text(encoding="utf-8"), soft_wrap=True)
+    console.print(f"today: {describe_replay(replayed)}", soft_wrap=True)
+    return exit_status_of_replays([replayed.answer])

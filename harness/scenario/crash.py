@@ -1,0 +1,184 @@
+"""A crash, as a step of a scenario: what is flushed before, what it interrupts, what it takes, how recovery goes.
+
+    flush each component, or not
+      -> one more operation, in whose middle the power fails, or none          "inside", "during", "strike", "cut"
+      -> all dependencies are polled: what they say is what is required
+      -> the device stops and loses what its model allows, or the process dies   "death", "survivor"
+      -> a new system recovers on what is left; the next crash may cut that short "recovery"
+      -> keys and contents are judged
+      -> perhaps power fails again, with nothing written: nothing may read otherwise   "again", "outage"
+
+A crash of the coarse tier is between operations, and each component is kept or dropped as a whole.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from harness.scenario import history as events
+from harness.scenario.ledger import PENDING
+from harness.scenario.side_by_side import SideBySide
+from harness.scenario.verdict import SHARE_CRASHES_MAX, SHARE_STATES_MAX
+from harness.spec.plan import OPERATION, Action
+from harness.world.power import PowerCut, Strike
+
+# How far into an operation, or a recovery, the power may fail.
+CUT_EVENTS_MAX: Final = 16
+CUT_FAR_MAX: Final = 8  # rarely, so many times as far
+CUT_BARRIERS_MAX: Final = 4  # and resets
+RECOVERY_EVENTS_MAX: Final = 4
+RECOVERIES_CUT_MAX: Final = 2
+DEATH_ODDS: Final = 6  # of so many crashes, one only kills the process
+
+_STRIKES = tuple(Strike)
+
+
+class CrashStep:
+    """One crash of one scenario."""
+
+    __slots__ = ("_action", "_choose", "_is_fine", "_polled_at_cut", "_scenario")
+
+    def __init__(self, scenario: SideBySide, action: Action) -> None:
+        self._scenario = scenario
+        self._action = action
+        self._choose = scenario.tape.choose
+        self._is_fine = action.tier == "fine"
+        self._polled_at_cut: list[str] = []
+
+    def perform(self) -> None:
+        scenario, action = self._scenario, self._action
+        for name in action.flushes:
+            if self._choose("flush", 2):
+                scenario.background(scenario.plan.action_of[name])
+        inner = self._choose_inner() if self._is_fine else None
+        if inner is not None:
+            self._interrupt(inner)
+        states = self._poll()
+        died = self._dies()
+        any_loss = self._stop(died)
+        self._recover()
+        any_persistent, any_lost = scenario.judge_outcomes(action.name, states)
+        scenario.counters.crashes_lossy += int(any_persistent and (any_lost or any_loss))
+        scenario.compare_contents(action.name, "persistence")
+        if self._is_fine and self._choose("outage" if died else "again", 2):
+            self._stop(died=False)
+            scenario.open_system(action.name)
+            scenario.compare_contents(action.name, "persistence")
+
+    # --- before -------------------------------------------------------------------------------------
+
+    def _choose_inner(self) -> Action | None:
+        """The operation that the crash comes in the middle of; write-back has most events, so it is one of three."""
+        plan, choose = self._scenario.plan, self._choose
+        kinds = [each for each in ((plan.write_back,) if plan.write_back else (), plan.interruptible) if each]
+        inside = choose("inside", 1 + len(kinds))
+        if not inside:
+            return None
+        candidates = kinds[inside - 1]
+        return candidates[choose("during", len(candidates))]
+
+    def _interrupt(self, inner: Action) -> None:
+        """Perform one more operation; the power fails in its middle, or after it if it has fewer events."""
+        scenario, choose = self._scenario, self._choose
+        strike = _STRIKES[choose("strike", len(_STRIKES))]
+        count = choose("cut", CUT_EVENTS_MAX if strike is Strike.EVENT else CUT_BARRIERS_MAX)
+        count += CUT_EVENTS_MAX * choose("far", CUT_FAR_MAX)
+        scenario.arguments = None
+        scenario.world.fail_power_after(strike, count if strike is Strike.EVENT else count + 1, self._poll_at_cut)
+        try:
+            scenario.act(inner)
+        except PowerCut:
+            scenario.counters.operations_cut += 1
+            scenario.note(events.PowerFailed, inner.name, strike, count)
+            self._note_unfinished(inner)
+        scenario.world.keep_power()
+
+    def _poll_at_cut(self) -> None:
+        """What is persistent when the power fails; what the system does while it falls down says nothing of that."""
+        with self._scenario.world.seam.held_monitors_aside():
+            self._polled_at_cut = self._scenario.ledger.poll()
+
+    def _note_unfinished(self, action: Action) -> None:
+        """What an interrupted operation was to change may read either way."""
+        scenario = self._scenario
+        arguments, ledger, model = scenario.arguments, scenario.ledger, scenario.model
+        if arguments is None or action.kind != OPERATION:
+            return
+        result = None
+        if action.adopts:
+            if action.partial is None:
+                return  # it has not given back what the model would have to adopt
+            result = action.partial(scenario.system)
+        groups = action.groups_written(arguments, result)
+        ledger.expect_groups(model, groups)
+        try:
+            method = getattr(model, action.name)
+            method(result, **arguments) if action.adopts else method(**arguments)
+        except scenario.plan.spec.errors:
+            return  # refused, so it would have changed nothing
+        except BaseException as error:
+            scenario.fail_on_model(error, action.name)
+        for group in groups:
+            ledger.note_group(model, group, None, scenario.position.step, action.name)
+
+    def _poll(self) -> list[str]:
+        """The state of each write of the ledger when the power failed."""
+        scenario = self._scenario
+        try:
+            states = self._polled_at_cut or scenario.ledger.poll()
+        except BaseException as error:
+            scenario.fail_on(error, self._action.name)
+        writes = scenario.ledger.writes
+        states += [PENDING] * (len(writes) - len(states))  # what the interrupted call was to change
+        scenario.note(events.Began, self._action.name)
+        if scenario.history is not None:
+            for write, state in zip(writes, states, strict=True):
+                scenario.note(events.Polled, write.step, write.operation, write.key, state)
+        return states
+
+    # --- the crash itself, and after ----------------------------------------------------------------
+
+    def _dies(self) -> bool:
+        """Whether it is the process's death alone."""
+        return self._is_fine and self._choose("death", DEATH_ODDS) == 1
+
+    def _stop(self, died: bool) -> bool:
+        """The device stops, or only the process dies and leaves the device's log as it is. Was anything lost?"""
+        scenario = self._scenario
+        counters, world = scenario.counters, scenario.world
+        counters.crashes += 1
+        if died:
+            world.reboot()
+            scenario.note(events.ProcessDied)
+            return False
+        if self._is_fine:
+            self._count_share()
+        losses = world.crash(self._action.tier)
+        counters.crash_states.add(*world.contents())
+        scenario.note(events.Lost, tuple(losses))
+        return bool(losses)
+
+    def _count_share(self) -> None:
+        counters = self._scenario.counters
+        if counters.share_crashes < SHARE_CRASHES_MAX:
+            legal = self._scenario.world.legal_states_count()
+            if legal <= SHARE_STATES_MAX:
+                counters.share_crashes += 1
+                counters.share_tried += 1
+                counters.share_legal += legal
+
+    def _recover(self) -> None:
+        """Open again, after recoveries that the next crash cut short."""
+        scenario = self._scenario
+        for _ in range(RECOVERIES_CUT_MAX if self._is_fine else 0):
+            cut = self._choose("recovery", 1 + RECOVERY_EVENTS_MAX)
+            if not cut:
+                break
+            scenario.counters.recoveries_cut += 1
+            scenario.world.fail_power_after(Strike.EVENT, cut - 1)
+            scenario.note(events.RecoveryCut, cut - 1)
+            with suppress(PowerCut):
+                scenario.build_system(self._action.name)
+            self._stop(self._dies())
+        scenario.open_system(self._action.name)

@@ -1,0 +1,339 @@
+"""System and model side by side: each step but a crash made on both, and compared.
+
+    act -- operation      a call on both sides, compared (`results.py`)
+      |--- background     a call on the system
+      |--- write-back     device steps
+      `--- reboot         clean shutdown, opening, whole contents
+
+What comes out of the system is either a result, an error that the spec names, or a violation, which is raised as
+`Violated`. Errors of the spec itself (generators) and of the harness pass through unchanged, and so do `MemoryError`
+and whatever derives from `BaseException`, other than the stop signals of medium and seam.
+
+Who watches is an observer: a history is given each event, a `Watcher` each life of the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
+
+from harness.choices.program import OPENING
+from harness.choices.tape import Tape
+from harness.scenario import history as events
+from harness.scenario.arguments import ArgumentDrawer, split_answer
+from harness.scenario.describe import describe
+from harness.scenario.history import Event
+from harness.scenario.judge import Judge, unfinished
+from harness.scenario.ledger import FAILED, Ledger, poll
+from harness.scenario.results import compare_error, compare_result
+from harness.scenario.verdict import Counters
+from harness.scenario.violation import Violated, Violation, violation_of_model, violation_of_system
+from harness.spec.plan import BACKGROUND, OPERATION, WRITE_BACK, Action, Plan
+from harness.spec.spec import Dependency
+from harness.world.power import PowerCut
+from harness.world.world import World
+
+
+class Watcher(Protocol):
+    """Watches the lives of a scenario's system; a life lasts from an opening to the next crash or shutdown."""
+
+    def life_ends(self) -> None:
+        """The system is about to be opened, and whatever there was of it before is over."""
+
+    def life_begins(self) -> None:
+        """The system was opened."""
+
+    def step_ends(self) -> None:
+        """A step was performed, and nothing was violated."""
+
+
+class SideBySide:
+    """See the module. ``counters`` are added to, and may be shared by many scenarios.
+
+    ``history`` is a list that events are added to, or None where nobody wants them.
+    """
+
+    __slots__ = (
+        "_dependency_types",
+        "_errors",
+        "_excuses",
+        "arguments",
+        "counters",
+        "drawer",
+        "history",
+        "judge",
+        "ledger",
+        "model",
+        "operation",
+        "plan",
+        "position",
+        "system",
+        "tape",
+        "watcher",
+        "world",
+    )
+
+    def __init__(self, plan: Plan, tape: Tape, counters: Counters, history: list[Event] | None = None) -> None:
+        spec = plan.spec
+        self.plan = plan
+        self.tape = tape
+        self.counters = counters
+        self.history = history
+        self.watcher: Watcher | None = None
+        self._dependency_types = plan.dependency_types
+        self._errors = spec.errors
+        self._excuses = spec.excuses
+        self.judge = Judge(plan)
+        self.ledger = Ledger(plan.read)
+        self.drawer = ArgumentDrawer(tape)
+        self.operation = OPENING  # of the step under way
+        self.arguments: dict[str, Any] | None = None  # of the call under way
+        self.world = World(plan.configuration, tape)
+        self.position = self.world.position
+        self.model = spec.model()
+        self.system: Any = None
+
+    # -- steps
+
+    def begin_step(self) -> None:
+        """The tape has gone to another step."""
+        position = self.position
+        position.step = self.tape.step
+        position.issued_count = 0
+
+    def act(self, action: Action) -> None:
+        """Any step but a crash."""
+        kind = action.kind
+        if kind == OPERATION:
+            self._operation(action)
+        elif kind == BACKGROUND:
+            self.background(action)
+        elif kind == WRITE_BACK:
+            self._write_back(action)
+        else:
+            self.counters.reboots += 1
+            self.reboot(action.name)
+
+    def _operation(self, action: Action) -> None:
+        arguments = self._draw_arguments(action)
+        if arguments is None:
+            return
+        try:
+            answer = self._call(action.name, arguments)
+        except self._excuses as excuse:
+            self._excuse(excuse)
+            return
+        except self._errors as error:
+            self._note_error(error, is_excused=False)
+            self._take(compare_error(self.plan, self.model, action, arguments, error))
+            return
+        except BaseException as error:
+            self.fail_on(error, action.name)
+        result, dependency = split_answer(answer, self._dependency_types)
+        if action.key_argument is None and action.groups_of is None:
+            self._compare(action, arguments, result, dependency)
+            if dependency is not None:
+                self.ledger.note_other(dependency, self.position.step, action.name)
+        else:
+            self._compare_write(action, arguments, result, dependency)
+        if action.remembered:
+            self.drawer.remember(action.name, self.position.step, result)
+
+    def _compare_write(
+        self, action: Action, arguments: Mapping[str, Any], result: object, dependency: Dependency | None
+    ) -> None:
+        """The ledger looks at each key before the model has changed it, and after."""
+        ledger, model, step = self.ledger, self.model, self.position.step
+        if action.key_argument is not None:
+            key = arguments[action.key_argument]
+            ledger.expect(model, key)
+            self._compare(action, arguments, result, dependency)
+            ledger.note(model, key, dependency, step, action.name)
+            return
+        groups = action.groups_written(arguments, result)
+        ledger.expect_groups(model, groups)
+        self._compare(action, arguments, result, dependency)
+        for group in groups:
+            ledger.note_group(model, group, dependency, step, action.name)
+
+    def background(self, action: Action) -> None:
+        arguments = self._draw_arguments(action)
+        if arguments is None:
+            return
+        try:
+            answer = self._call(action.name, arguments)
+        except self._excuses as excuse:
+            self._excuse(excuse)
+            return
+        except BaseException as error:
+            self.fail_on(error, action.name)
+        result, dependency = split_answer(answer, self._dependency_types)
+        self._note_result(result, dependency)
+        if dependency is not None:
+            self.ledger.note_other(dependency, self.position.step, action.name)
+        if action.model_sees:
+            self._call_model(action.name, result, arguments)
+        if action.remembered:
+            self.drawer.remember(action.name, self.position.step, result)
+
+    def _write_back(self, action: Action) -> None:
+        steps = 1 + self.tape.choose("steps", action.steps_max)
+        self.arguments = {"steps": steps}
+        self.note(events.Called, action.name, self.arguments)
+        self.write_back_steps(action, steps)
+
+    def write_back_steps(self, action: Action, steps: int) -> None:
+        try:
+            self._call(action.name, {"steps": steps})
+        except self._excuses as excuse:
+            self._excuse(excuse)
+        except BaseException as error:
+            self.fail_on(error, action.name)
+
+    def reboot(self, operation: str) -> None:
+        """Clean shutdown, after which every dependency must be settled; then opened again."""
+        self.note(events.Began, operation)
+        self.arguments = {}
+        try:
+            self._call("shutdown", {})
+            states = self.ledger.poll()
+            violation = unfinished(self.ledger)
+        except self._excuses as excuse:
+            self._excuse(excuse)
+            self.compare_contents(operation, "conformance")
+            return
+        except BaseException as error:
+            self.fail_on(error, operation)
+        self._take(violation)
+        self.world.reboot()
+        self.open_system(operation)
+        if FAILED in states and self.plan.settle is not None:
+            self.judge_outcomes(operation, states)
+        self.ledger.clear()
+        self.compare_contents(operation, "conformance")
+
+    # -- the system
+
+    def open_system(self, operation: str) -> None:
+        """Open, or recover, what the world's media hold."""
+        self.build_system(operation)
+        if operation != OPENING and self.plan.model_reopens:
+            try:
+                self.model.reopened()
+            except BaseException as error:
+                self.fail_on_model(error, "reopened")
+
+    def build_system(self, operation: str) -> None:
+        """Raises `PowerCut` if the power failed meanwhile."""
+        if self.watcher is not None:
+            self.watcher.life_ends()
+        try:
+            self.system = self.plan.spec.system(self.world)
+        except BaseException as error:
+            if self.world.is_power_cut:
+                raise PowerCut from None
+            self.fail_on(error, operation, "recovery")
+        if self.watcher is not None:
+            self.watcher.life_begins()
+
+    def _call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Call the system. Raises `PowerCut` if the power has failed meanwhile, whatever the system made of it."""
+        try:
+            answer = getattr(self.system, name)(**arguments)
+        except BaseException:
+            if self.position.is_cut:
+                raise PowerCut from None
+            raise
+        if self.position.is_cut:
+            raise PowerCut
+        return answer
+
+    def _draw_arguments(self, action: Action) -> dict[str, Any] | None:
+        self.arguments = arguments = self.drawer.draw(action)
+        if arguments is None:
+            self.counters.skipped += 1
+            self.note(events.Skipped, action.name)
+        elif self.history is not None:
+            self.note(events.Called, action.name, arguments)
+        return arguments
+
+    def _compare(
+        self, action: Action, arguments: Mapping[str, Any], result: object, dependency: Dependency | None
+    ) -> None:
+        """Call the model alike; its answer must be equal, or it adopts the result."""
+        if self.history is not None:
+            self._note_result(result, dependency)
+        if action.adopts:
+            self._call_model(action.name, result, arguments)
+        else:
+            self._take(compare_result(self.plan, self.model, action, arguments, result))
+
+    def _call_model(self, operation: str, result: object, arguments: Mapping[str, Any]) -> None:
+        """Tell the model what the system returned."""
+        try:
+            getattr(self.model, operation)(result, **arguments)
+        except BaseException as error:
+            self.fail_on_model(error, operation)
+
+    # -- judging
+
+    def judge_outcomes(self, operation: str, states: Sequence[str]) -> tuple[bool, bool]:
+        """Judge and settle the keys; says whether anything was persistent, and whether anything was lost."""
+        judgement = self.judge.outcomes(self.ledger, states, self.judge.read_of(self.system), self.model, operation)
+        reading = judgement.reading
+        if reading is not None and self.history is not None:
+            for key, outcome in reading.observed.items():
+                self.note(events.Recovered, key, outcome, reading.allowed[key])
+        if judgement.violation is None:
+            self.ledger.clear()
+        self._take(judgement.violation)
+        assert reading is not None
+        return reading.any_persistent, reading.any_lost
+
+    def compare_contents(self, operation: str, property_name: str) -> None:
+        if self.plan.spec.contents is not None:
+            self._take(self.judge.contents(self.system, self.model, property_name, operation))
+            self.note(events.ContentsEqual)
+
+    def check_invariants(self) -> None:
+        self._take(self.judge.invariants(self.system, self.model, self.operation))
+
+    # -- what happens
+
+    def note(self, event: Callable[..., Event], *parts: object) -> None:
+        if self.history is not None:
+            self.history.append(event(self.position.step, *parts))
+
+    def _note_result(self, result: object, dependency: Dependency | None) -> None:
+        if self.history is not None:
+            self.note(events.Returned, result, "" if dependency is None else poll(dependency))
+
+    def _note_error(self, error: Exception, *, is_excused: bool) -> None:
+        if self.history is not None:
+            self.note(events.Raised, describe(error), is_excused)
+
+    def _excuse(self, error: Exception) -> None:
+        self.counters.excused += 1
+        self._note_error(error, is_excused=True)
+
+    def fail_on(self, error: BaseException, operation: str, property_name: str = "unexpected error") -> NoReturn:
+        """Turn what came out of the system into a violation, or let it pass if it is not the system's."""
+        if isinstance(error, PowerCut):
+            raise error  # it was to fail
+        self._stop(violation_of_system(error, operation, property_name), error)
+
+    def fail_on_model(self, error: BaseException, operation: str) -> NoReturn:
+        self._stop(violation_of_model(error, operation), error)
+
+    def _stop(self, violation: Violation | None, error: BaseException) -> NoReturn:
+        if violation is None:
+            raise error
+        self._take(violation)
+        raise AssertionError("a violation ends the scenario")
+
+    def _take(self, violation: Violation | None) -> None:
+        """Raise `Violated` if there is one."""
+        if violation is not None:
+            found = violation.at(self.position.step, self.operation)
+            self.note(events.Broke, found)
+            raise Violated(found)

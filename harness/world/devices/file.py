@@ -1,0 +1,73 @@
+"""A file: written anywhere, and a crash leaves any subset of the sectors, whatever the order.
+
+A reset does nothing: the file keeps its bytes until they are written over.
+
+    ``survivor.<step>.<n>``          1 all lost; 2 torn (more than one sector only), and then
+    ``survivor.<step>.<n>.<group>``  bit mask of the sectors lost in that group of eight
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from harness.spec.device import ChooseSurvivor, Entry, Loss, MediumShape
+
+SECTOR_GROUP_SIZE: Final = 8
+
+_LOST, _TORN = 1, 2
+
+
+class File:
+    name = "file"
+    has_write_pointer = False
+    survives_in_order = False
+    tears_in_order = False
+    unit = "sector"
+
+    def unit_size_bytes(self, shape: MediumShape) -> int:
+        return shape.sector_size_bytes or shape.page_size_bytes
+
+    def fresh(self, extent_size_bytes: int) -> bytes:
+        return bytes(extent_size_bytes)
+
+    def written(self, content: bytes, start: int, data: bytes) -> bytes:
+        return content[:start] + data + content[start + len(data) :]
+
+    def emptied(self, content: bytes) -> bytes | None:
+        return None
+
+    def survivors(
+        self, entries: Sequence[Entry], content: bytes, shape: MediumShape, choose: ChooseSurvivor, losses: list[Loss]
+    ) -> bytes:
+        size = self.unit_size_bytes(shape)
+        left = entries[0].before
+        for entry in entries:
+            data = entry.data or b""
+            start = entry.page * shape.page_size_bytes
+            lost = _lost_sectors(entry.survivor, len(data) // size, choose)
+            if lost:
+                losses.append(Loss(entry, lost, self.unit, len(data) // size))
+            for sector in lost:
+                at = sector * size
+                data = data[:at] + left[start + at : start + at + size] + data[at + size :]
+            left = left[:start] + data + left[start + len(data) :]
+        return left
+
+    def legal_states_count(self, unit_counts: Sequence[int]) -> int:
+        return 1 << sum(unit_counts)
+
+
+FILE: Final = File()
+
+
+def _lost_sectors(name: str, sector_count: int, choose: ChooseSurvivor) -> Sequence[int]:
+    fate = choose(name, 2 if sector_count == 1 else 3)
+    if fate != _TORN:
+        return range(sector_count) if fate == _LOST else ()
+    lost: list[int] = []
+    for group, first in enumerate(range(0, sector_count, SECTOR_GROUP_SIZE)):
+        size = min(SECTOR_GROUP_SIZE, sector_count - first)
+        mask = choose(f"{name}.{group}", 1 << size)
+        lost += [first + bit for bit in range(size) if mask >> bit & 1]
+    return lost
