@@ -9,6 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+# Rooms of the harness, top floor first; a room imports from its own floor and those below.
+FLOORS = [
+    ("cli",),
+    ("audit", "planted"),
+    ("shrink", "search"),
+    ("trace", "torture", "testing", "corpus"),
+    ("scenario",),
+    ("world",),
+    ("spec",),
+    ("choices", "fleet"),
+]
+FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+
 # Each layer of the store may import those to its right, and itself.
 STORE_LAYERS = [
     ("node",),
@@ -41,11 +54,10 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _imports(path: Path, *, late: bool = True) -> list[str]:
-    """Modules, and what is taken from them; ``late``: those inside functions, which are late on purpose, too."""
-    tree = ast.parse(path.read_text())
+def _imports(path: Path) -> list[str]:
+    """Modules, and what is taken from them; those inside functions, or for type checkers alone, too."""
     found = []
-    for node in ast.walk(tree) if late else tree.body:
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -83,12 +95,42 @@ def test_harness_knows_no_store(path: Path) -> None:
     assert not {_top(name) for name in _imports(path)} & {"shardstore", "refmodel", "tests"}
 
 
-@pytest.mark.parametrize("package", ["harness.audit", "harness.torture"])
-def test_nothing_of_the_harness_needs_what_only_one_subcommand_does(package: str) -> None:
-    """Late imports aside: those of the command line."""
-    for path in _modules("harness"):
-        if not _name(path).startswith((package, "harness.cli")):
-            assert not [name for name in _imports(path, late=False) if name.startswith(package)], path.name
+def _upward(root: Path) -> list[str]:
+    """Imports within the harness that go up, or to its front; late ones and those for type checkers count."""
+    found = []
+    for path in sorted((root / "harness").rglob("*.py")):
+        room = path.relative_to(root / "harness").parts[0]
+        if room in FLOOR_OF:
+            for name in _imports(path):
+                parts = name.split(".")
+                is_front = parts[0] == "harness" and (len(parts) == 1 or parts[1] not in FLOOR_OF)
+                if parts[0] == "harness" and (is_front or FLOOR_OF[parts[1]] < FLOOR_OF[room]):
+                    found.append(f"{path.relative_to(root)} imports {name}")
+    return found
+
+
+def test_every_room_of_the_harness_has_its_floor() -> None:
+    rooms = {path.parent.relative_to(ROOT / "harness").parts[:1] for path in _modules("harness")} - {()}
+    assert {room for (room,) in rooms} == FLOOR_OF.keys()
+
+
+def test_imports_of_the_harness_run_downward_only() -> None:
+    assert _upward(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from harness.cli.main import main",
+        "def late():\n    import harness.search.check",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from harness.scenario.scenario import Scenario",
+        "from harness import Spec",
+    ],
+)
+def test_an_import_that_goes_up_is_seen(planted: str, tmp_path: Path) -> None:
+    (tmp_path / "harness" / "world").mkdir(parents=True)
+    (tmp_path / "harness" / "world" / "planted.py").write_text(planted)
+    assert len({line.split(" imports ")[0] for line in _upward(tmp_path)}) == 1
 
 
 @pytest.mark.parametrize("path", _modules("refmodel"), ids=lambda path: path.stem)
@@ -114,21 +156,34 @@ def test_the_seam_is_the_only_way_out(path: Path) -> None:
         assert "os" not in {_top(name) for name in _imports(path)}
 
 
-def _graph() -> dict[str, set[str]]:
-    paths = {_name(path): path for package in ("shardstore", "refmodel", "harness") for path in _modules(package)}
-    return {name: {each for each in _imports(path, late=False) if each in paths} for name, path in paths.items()}
+def _graph(paths: dict[str, Path]) -> dict[str, set[str]]:
+    return {name: {each for each in _imports(path) if each in paths} - {name} for name, path in paths.items()}
 
 
-def test_imports_have_no_cycle() -> None:
-    graph = _graph()
+def _circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import one another in a circle, if there are any."""
     done: set[str] = set()
 
-    def visit(module: str, above: tuple[str, ...]) -> None:
-        assert module not in above, " -> ".join((*above, module))
-        if module not in done:
-            for target in sorted(graph.get(module, ())):
-                visit(target, (*above, module))
-            done.add(module)
+    def visit(module: str, above: list[str]) -> list[str]:
+        if module in above:
+            return [*above[above.index(module) :], module]
+        if module in done:
+            return []
+        for target in sorted(graph.get(module, ())):
+            if circle := visit(target, [*above, module]):
+                return circle
+        done.add(module)
+        return []
 
-    for module in sorted(graph):
-        visit(module, ())
+    return next((circle for module in sorted(graph) if (circle := visit(module, []))), [])
+
+
+def test_imports_have_no_circle() -> None:
+    paths = {_name(path): path for package in ("shardstore", "refmodel", "harness") for path in _modules(package)}
+    assert _circle(_graph(paths)) == []
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("def late():\n    import b")
+    (tmp_path / "b.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import x")
+    assert _circle(_graph({"a": tmp_path / "a.py", "b": tmp_path / "b.py"})) == ["a", "b", "a"]

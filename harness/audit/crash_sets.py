@@ -1,6 +1,6 @@
-"""The crash states of one life: what the device may leave at each moment, by its own model.
+"""The crash states of one life: what the device may leave at each tick, by its own model.
 
-At a moment all is there that a barrier has passed, and of what was issued since
+At a tick all is there that a barrier has passed, and of what was issued since
 
     survives in order   of each extent a prefix of what was written, resets being part of that order; else each write
                         by itself
@@ -26,18 +26,18 @@ _Part = Sequence[int] | None  # the units that are there; None: all of the write
 
 
 class CrashState(NamedTuple):
-    moment: int
+    tick: int
     state: State
 
 
 def crash_states(trace: Trace, shapes: Sequence[MediumShape], since: int, limits: Limits) -> Iterator[CrashState]:
-    """Each state that was not legal before some moment after ``since``: the newest write is there, in part at least."""
+    """Each state that was not legal before some tick after ``since``: the newest write is there, in part at least."""
     for event in trace.events:
-        if event.moment > since and event.node is not None:
+        if event.tick > since and event.node is not None:
             newest = trace.nodes[event.node]
-            states = _states_with(trace, shapes, newest, event.moment, limits)
+            states = _states_with(trace, shapes, newest, event.tick, limits)
             for state in islice(states, STATES_A_MOMENT_MAX):
-                yield CrashState(event.moment, state)
+                yield CrashState(event.tick, state)
             if next(states, None) is not None:
                 limits.reached = True
     if not since:
@@ -45,14 +45,14 @@ def crash_states(trace: Trace, shapes: Sequence[MediumShape], since: int, limits
 
 
 def _states_with(
-    trace: Trace, shapes: Sequence[MediumShape], newest: Node, moment: int, limits: Limits
+    trace: Trace, shapes: Sequence[MediumShape], newest: Node, tick: int, limits: Limits
 ) -> Iterator[State]:
     passed = 0
     open_writes: list[Node] = []
     for node in trace.nodes:
-        if node.passed is not None and node.passed < moment:
+        if node.passed is not None and node.passed < tick:
             passed |= 1 << node.number
-        elif node.issued is not None and node.issued <= moment:
+        elif node.issued is not None and node.issued <= tick:
             open_writes.append(node)
     open_writes.sort(key=lambda node: node.issued or 0)
     places: dict[tuple[int, int], list[Node]] = {}

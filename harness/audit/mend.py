@@ -31,7 +31,7 @@ from harness.trace.closure import Closure, numbers
 from harness.trace.trace import Acknowledgement, Trace
 from harness.trace.traced_run import Life
 from harness.trace.tracer import Trial
-from harness.trace.witness import Breach, breaches
+from harness.trace.witness import order_violations
 
 SETS_TRIED_MAX: Final = 20
 EDGES_MAX: Final = 4
@@ -44,7 +44,7 @@ class Candidate:
 
     after: str
     before: str
-    distance: int  # in moments
+    distance: int  # in ticks
 
 
 Candidates = Mapping[Kind, Candidate]
@@ -69,7 +69,7 @@ class Mend:
     before: Tried | None = None
     after: Tried | None = None
     sets_tried: int = 0
-    breaches: Sequence[Breach] = field(default=())
+    order_violations: Sequence[Violation] = field(default=())
 
 
 def find_mend(plan: Plan, program: Program, failed_step: int, limits: Limits) -> Mend:
@@ -77,13 +77,15 @@ def find_mend(plan: Plan, program: Program, failed_step: int, limits: Limits) ->
     span = last_life(plan, program, failed_step)
     if span is None:
         return Mend(reason="the case fails before any crash")
-    broken: list[Breach] = []
+    broken: list[Violation] = []
     try:
         tried = _try(plan, program, span, limits, (), broken)
     except Violated as stop:
         return Mend(reason=f"with another schedule it fails before the crash: {stop.violation.property}")
     if broken:
-        return Mend(reason="the device saw writes out of order: no edge is lacking", before=tried, breaches=broken)
+        return Mend(
+            reason="the device saw writes out of order: no edge is lacking", before=tried, order_violations=broken
+        )
     if not tried.failing:
         return Mend(reason="no crash state of the case fails by the edges that the system asks for", before=tried)
     loose = [violation for violation, candidates in tried.failing if not candidates]
@@ -116,7 +118,7 @@ def _first_that_holds(plan: Plan, program: Program, span: Span, limits: Limits, 
 
 
 def _try(
-    plan: Plan, program: Program, span: Span, limits: Limits, added: Sequence[Kind], broken: list[Breach]
+    plan: Plan, program: Program, span: Span, limits: Limits, added: Sequence[Kind], broken: list[Violation]
 ) -> Tried:
     shapes = plan.configuration.media
     schedules = states = 0
@@ -124,7 +126,7 @@ def _try(
     for explored in explore(plan, program, span, limits, Trial(added=frozenset(added))):
         life = explored.life
         schedules += 1
-        broken += [] if broken else breaches(life.trace)
+        broken += [] if broken else order_violations(life.trace)
         closure = Closure(life.trace, [shape.device.survives_in_order for shape in shapes])
         judge = StateJudge(plan, life, closure)
         is_persistent = partial(_is_persistent, life.trace, added)

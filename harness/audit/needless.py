@@ -36,7 +36,7 @@ from harness.trace.closure import Closure, in_issue_order
 from harness.trace.trace import Edge, Trace
 from harness.trace.traced_run import Life, run_traced
 from harness.trace.tracer import Trial
-from harness.trace.witness import breaches
+from harness.trace.witness import order_violations
 
 LEGAL_STATES_A_LIFE = 2
 
@@ -143,9 +143,9 @@ def _numbers(scenarios: int | None, seconds: float | None) -> Iterator[int]:
 
 def _audit_life(plan: Plan, life: Life, scenario: int, audit: Audit) -> None:
     audit.lives += 1
-    broken = breaches(life.trace)
+    broken = order_violations(life.trace)
     if broken:
-        audit.wrong = f"scenario {scenario}: {broken[0].rule}: {broken[0].detail}"
+        audit.wrong = f"scenario {scenario}: {broken[0].place}: {broken[0].answered}"
         return
     shapes = plan.configuration.media
     zoned = [shape.device.survives_in_order for shape in shapes]
@@ -172,7 +172,7 @@ def _audit_life(plan: Plan, life: Life, scenario: int, audit: Audit) -> None:
 
 
 def _legal_states(closure: Closure, random: Random) -> Iterator[State]:
-    """All that was issued up to some moment, less some write and what needs it."""
+    """All that was issued up to some tick, less some write and what needs it."""
     order = in_issue_order(closure.trace)
     for _ in range(LEGAL_STATES_A_LIFE if order else 0):
         upto = order[: 1 + int(random.random() * len(order))]

@@ -71,7 +71,7 @@ class _Schedule:
     def _before_pick(self, is_new: bool) -> None:
         assert self._recorder.tracer is not None
         if not is_new:
-            self._known = self._recorder.tracer.moment  # the last choice that may differ from the schedule before
+            self._known = self._recorder.tracer.tick  # the last choice that may differ from the schedule before
         elif self._plan.action_of[self._scenario.operation].kind != OPERATION:
             self._leave_if_seen()
 

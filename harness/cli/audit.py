@@ -84,8 +84,8 @@ def _print_mend(console: Console, name: str, mend: Mend) -> None:
     for kind, example in mend.edges:
         console.print(f"  {kind.after}  must wait for\n  {kind.before}", soft_wrap=True)
         console.print(f"    as: {example.after}\n    for: {example.before}", soft_wrap=True)
-    for breach in mend.breaches[:1]:
-        console.print(f"  {breach.rule}: {breach.detail}", soft_wrap=True)
+    for violation in mend.order_violations[:1]:
+        console.print(f"  {violation.place}: {violation.answered}", soft_wrap=True)
     for said, tried in (("as it is", mend.before), ("with the mend", mend.after)):
         if tried is not None:
             console.print(f"  {said}: {_tried(tried)}", soft_wrap=True)
@@ -102,7 +102,7 @@ def _mend_figures(name: str, mend: Mend) -> dict[str, Any]:
         "reason": mend.reason,
         "edges": [{**_names(kind), "example": asdict(example)} for kind, example in mend.edges],
         "sets_tried": mend.sets_tried,
-        "breaches": [breach._asdict() for breach in mend.breaches],
+        "order_violations": [asdict(violation) for violation in mend.order_violations],
         **{said: _tried_figures(tried) for said, tried in (("before", mend.before), ("after", mend.after))},
     }
 

@@ -52,8 +52,9 @@ def _copy(value: Any) -> Any:
         return kind(*parts) if hasattr(value, "_fields") else tuple(parts)
     if hasattr(value, "copy"):
         return value.copy()
+    attributes = _attributes(value)
     copied = object.__new__(kind)
-    for name, each in _attributes(value):
+    for name, each in attributes:
         object.__setattr__(copied, name, _copy(each))
     return copied
 

@@ -51,7 +51,9 @@ class Session(NamedTuple):
     part: float = 0.0  # of the last one
 
 
-class Moment(NamedTuple):
+class Stamped(NamedTuple):
+    """An event of the journal, and when it happened."""
+
     position: int  # entries of the log that were done by then
     event: Event
 
@@ -62,14 +64,14 @@ class Life:
 
     base: bytes | None  # what was in it before; None: there was none
     entries: list[Entry] = field(default_factory=list)
-    journal: list[Moment] = field(default_factory=list)
+    journal: list[Stamped] = field(default_factory=list)
     violation: Violation | None = None
     is_refused: bool = False  # what was opened had never been whole
     acknowledged_checked: int = 0
 
     def before(self, position: int) -> list[Event]:
         """What had happened once so many entries were done, and before the next."""
-        return [moment.event for moment in self.journal if moment.position <= position]
+        return [stamped.event for stamped in self.journal if stamped.position <= position]
 
     def spans(self) -> list[range]:
         """Positions within creations and recoveries."""
@@ -133,7 +135,7 @@ def record_life(
     path.unlink(missing_ok=True)
     if base is not None:
         path.write_bytes(base)
-    life = Life(base, journal=[Moment(0, event) for event in before])
+    life = Life(base, journal=[Stamped(0, event) for event in before])
     account = Account(plan)
     for event in before:
         account.follow(event)
@@ -155,10 +157,10 @@ def _live(plan: Plan, path: Path, life: Life, account: Account, log: FileLog, se
     """One process, until it has done its steps or dies."""
 
     def report(event: Event) -> None:
-        life.journal.append(Moment(len(log.entries), event))
+        life.journal.append(Stamped(len(log.entries), event))
         account.follow(event)
 
-    steps = (moment.event.step for moment in reversed(life.journal) if moment.event.what is What.CALL)
+    steps = (stamped.event.step for stamped in reversed(life.journal) if stamped.event.what is What.CALL)
     worker = Worker(plan, path, report, first_step=next(steps, 0) + 1)
     if session.dies_after is not None:
         log.die_after(session.dies_after, session.part)
@@ -169,7 +171,7 @@ def _live(plan: Plan, path: Path, life: Life, account: Account, log: FileLog, se
             worker.system = open_crashed(plan, path, account, report)
             life.is_refused = worker.system is None
             if not life.is_refused:
-                life.journal.append(Moment(len(log.entries), Event(What.SETTLED, value=account.judge(worker.system))))
+                life.journal.append(Stamped(len(log.entries), Event(What.SETTLED, value=account.judge(worker.system))))
         if not life.is_refused:
             _work(worker, session)
     except ProcessDied:
@@ -331,7 +333,7 @@ def story(life: Life, image: Image | None = None) -> tuple[str, ...]:
     """The life line by line, up to the image if one is given, and what it lost."""
     if image is None:
         return tuple(f"{position:6} {describe_event(event)}" for position, event in life.journal)
-    journal = [moment for moment in life.journal if moment.position <= image.position]
+    journal = [stamped for stamped in life.journal if stamped.position <= image.position]
     lines = [f"{position:6} {describe_event(event)}" for position, event in journal]
     lines.append(f"the power fails after {image.position} of {len(life.entries)} entries")
     lines += [f"  {describe_loss(loss, life.entries[loss.entry])}" for loss in image.losses]

@@ -71,8 +71,8 @@ class Closure:
         ahead[place] = (up_to if self._in_order[node.place.medium] else needed, up_to)
 
     def _implied(self, node: Node) -> int:
-        moments, masks = self._passed
-        at = bisect_left(moments, self._asked[node.number][0])
+        ticks, masks = self._passed
+        at = bisect_left(ticks, self._asked[node.number][0])
         return masks[at - 1] if at else 0
 
     def asked(self, number: int) -> tuple[int, int]:
@@ -117,13 +117,13 @@ def numbers(mask: int) -> Iterator[int]:
 
 
 def _passed_by_barriers(trace: Trace) -> tuple[list[int], list[int]]:
-    """Moments at which barriers were passed, and all that had been passed by then."""
+    """Ticks at which barriers were passed, and all that had been passed by then."""
     at: dict[int, int] = {}
     for node in trace.nodes:
         if node.passed is not None:
             at[node.passed] = at.get(node.passed, 0) | 1 << node.number
-    moments = sorted(at)
+    ticks = sorted(at)
     masks: list[int] = []
-    for moment in moments:
-        masks.append((masks[-1] if masks else 0) | at[moment])
-    return moments, masks
+    for tick in ticks:
+        masks.append((masks[-1] if masks else 0) | at[tick])
+    return ticks, masks

@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Moments are those of the trace: a count of what was asked for and of what the device did."""
+    """Ticks are those of the trace: a count of what was asked for and of what the device did."""
 
     number: int
     step: int
@@ -81,7 +81,7 @@ class Acknowledgement:
 class Event(NamedTuple):
     """What a device did: issued a node, or, where that is None, passed a barrier."""
 
-    moment: int
+    tick: int
     step: int
     medium: int
     node: int | None
@@ -90,7 +90,7 @@ class Event(NamedTuple):
 class Stray(NamedTuple):
     """A write or reset at the device that nobody asked for."""
 
-    moment: int
+    tick: int
     place: Place
 
 
@@ -106,7 +106,7 @@ class Trace:
     acknowledgements: tuple[Acknowledgement, ...]
     events: tuple[Event, ...]
     strays: tuple[Stray, ...]
-    called_persistent: tuple[tuple[int, int], ...]  # (moment, place of an acknowledgement), when it was polled
+    called_persistent: tuple[tuple[int, int], ...]  # (tick, place of an acknowledgement), when it was polled
 
     def write_of(self, number: int) -> int | None:
         """The number of the write that a node is, or that carries it; None as long as nothing does."""

@@ -94,7 +94,7 @@ class LifeTracer:
         self._position = world.position
         self._base = tuple(medium.contents() for medium in world.media)
         self._trial = trial
-        self._moment = 0
+        self._tick = 0
         self._nodes: dict[Any, _Growing] = {}
         self._numbered: list[_Growing] = []
         self._parts: dict[Any, tuple[Any, ...]] = {}  # of whatever is no node; empty as long as it shows none
@@ -170,7 +170,7 @@ class LifeTracer:
         return False
 
     def _new(self, node: Any, origin: Origin, place: Place | None, after: Any) -> _Growing:
-        growing = _Growing(len(self._nodes), self._position.step, origin, self._tick(), place, node)
+        growing = _Growing(len(self._nodes), self._position.step, origin, self._next_tick(), place, node)
         self._nodes[node] = growing
         self._numbered.append(growing)
         growing.waits_for.append(after)
@@ -178,49 +178,49 @@ class LifeTracer:
         return growing
 
     @property
-    def moment(self) -> int:
-        return self._moment
+    def tick(self) -> int:
+        return self._tick
 
-    def _tick(self) -> int:
-        self._moment += 1
-        return self._moment
+    def _next_tick(self) -> int:
+        self._tick += 1
+        return self._tick
 
     # -- for the run
 
     def acknowledged(self, dependency: Any, step: int, operation: str, key: Any = None) -> int:
         """An operation returned this. Given back: the number of the acknowledgement."""
-        self._acknowledged.append(_Promised(dependency, step, operation, key, self._tick()))
+        self._acknowledged.append(_Promised(dependency, step, operation, key, self._next_tick()))
         if dependency is not None:
             self.look_at(dependency)
         return len(self._acknowledged) - 1
 
     def called_persistent(self, number: int) -> None:
         """The n-th acknowledgement was polled, and is persistent."""
-        self._called_persistent.append((self._moment, number))
+        self._called_persistent.append((self._tick, number))
 
     def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
         """The medium is about to do this."""
         self._look_again()
-        moment = self._tick()
+        tick = self._next_tick()
         number = None
         if kind == Strike.BARRIER:
-            self._pass_all(medium.index, moment)
+            self._pass_all(medium.index, tick)
         else:
             place = Place(medium.index, extent, page, len(data) // medium.page_size_bytes)
             growing = self._take_from_queue(place)
             if growing is None:
-                self._strays.append(Stray(moment, place))
+                self._strays.append(Stray(tick, place))
                 return
-            growing.issued = moment
+            growing.issued = tick
             growing.data = None if kind == Strike.RESET else bytes(data)
             number = growing.number
-        self._events.append(Event(moment, self._position.step, medium.index, number))
+        self._events.append(Event(tick, self._position.step, medium.index, number))
 
-    def _pass_all(self, medium: int, moment: int) -> None:
+    def _pass_all(self, medium: int, tick: int) -> None:
         for each in self._nodes.values():
             is_there = each.issued is not None and each.place is not None and each.place.medium == medium
             if is_there and each.passed is None:
-                each.passed = moment
+                each.passed = tick
 
     def _take_from_queue(self, place: Place) -> _Growing | None:
         queue = self._queues.get((place.medium, place.extent), deque())
@@ -238,7 +238,7 @@ class LifeTracer:
             for each in self._nodes.values()
             if (each.issued is None if each.place is not None else not self._parts.get(each.dependency))
         )
-        return (self._moment, *waiting)
+        return (self._tick, *waiting)
 
     # -- taking dependencies apart
 

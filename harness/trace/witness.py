@@ -8,29 +8,25 @@ all that it waits for, and nothing may be called persistent before.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final
 
+from harness.scenario.violation import Violation
 from harness.trace.trace import Node, Trace
 
-
-class Breach(NamedTuple):
-    """One thing that the device saw and should not have. ``rule`` is a stable name."""
-
-    rule: str
-    detail: str
+ORDER: Final = "order"  # the property; a violation's place is the rule
 
 
-def breaches(trace: Trace) -> list[Breach]:
-    """All of them, in the order of the trace."""
+def order_violations(trace: Trace) -> list[Violation]:
+    """All that the device saw and should not have, in the order of the trace."""
     return [*_strays(trace), *_early(trace), *_unasked(trace), *_called(trace)]
 
 
-def _strays(trace: Trace) -> Iterator[Breach]:
+def _strays(trace: Trace) -> Iterator[Violation]:
     for stray in trace.strays:
-        yield Breach("not asked for", f"{stray.place} was written or reset, and nobody had asked for it")
+        yield _broken("not asked for", f"{stray.place} was written or reset, and nobody had asked for it")
 
 
-def _early(trace: Trace) -> Iterator[Breach]:
+def _early(trace: Trace) -> Iterator[Violation]:
     """Issued before what it waits for was persistent."""
     for edge in trace.edges:
         after, before = _write(trace, edge.after), _write(trace, edge.before)
@@ -38,28 +34,32 @@ def _early(trace: Trace) -> Iterator[Breach]:
             continue
         if before is None or before.passed is None or before.passed > after.issued:
             waits_for = trace.nodes[edge.before].describe()
-            yield Breach("issued early", f"{after.describe()}: before a barrier had passed {waits_for}")
+            yield _broken("issued early", f"{after.describe()}: before a barrier had passed {waits_for}")
 
 
-def _unasked(trace: Trace) -> Iterator[Breach]:
+def _unasked(trace: Trace) -> Iterator[Violation]:
     for number in sorted(trace.unbound):
         write = _write(trace, number)
         if write is not None and write.issued is not None:
-            yield Breach("issued early", f"{write.describe()}: waits for what was never asked for")
+            yield _broken("issued early", f"{write.describe()}: waits for what was never asked for")
 
 
-def _called(trace: Trace) -> Iterator[Breach]:
+def _called(trace: Trace) -> Iterator[Violation]:
     """Called persistent before it was."""
-    for moment, number in trace.called_persistent:
+    for tick, number in trace.called_persistent:
         acknowledgement = trace.acknowledgements[number]
         writes = [_write(trace, node) for node in acknowledgement.nodes]
-        late = [write for write in writes if write is None or write.passed is None or write.passed > moment]
+        late = [write for write in writes if write is None or write.passed is None or write.passed > tick]
         if late or not acknowledgement.is_complete:
             what = "what was never asked for" if not late or late[0] is None else late[0].describe()
             said = f"{acknowledgement.operation} of step {acknowledgement.step}"
-            yield Breach("called persistent early", f"{said}: before a barrier had passed {what}")
+            yield _broken("called persistent early", f"{said}: before a barrier had passed {what}")
 
 
 def _write(trace: Trace, number: int) -> Node | None:
     write = trace.write_of(number)
     return None if write is None else trace.nodes[write]
+
+
+def _broken(rule: str, detail: str) -> Violation:
+    return Violation(ORDER, rule, detail, "nothing before a barrier has passed what it waits for")

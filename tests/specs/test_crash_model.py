@@ -32,7 +32,7 @@ from harness.spec.spec import Background, Configuration, Crash, Durability, Mode
 from harness.trace.closure import Closure, in_issue_order
 from harness.trace.trace import Node, Trace
 from harness.trace.traced_run import run_traced
-from harness.trace.witness import breaches
+from harness.trace.witness import order_violations
 from harness.world.devices import BLOCK, FILE, ZONED
 from shardstore import extents_spec
 from shardstore.spec_trace import trace_scheduler
@@ -132,7 +132,7 @@ def test_in_no_traced_run_does_the_device_see_a_breach(spec: Spec) -> None:
             lives, failure = run_traced(plan, random_tape(seed))
             assert failure is None
             for life in lives:
-                assert breaches(life.trace) == []
+                assert order_violations(life.trace) == []
                 edges_count += len(life.trace.edges)
         assert edges_count > 100
 
@@ -155,7 +155,7 @@ def what_a_plant_shows() -> dict[str, object]:
     bound = _plan((Asked(0, 1, ()), Asked(1, 1, (0,))), device=ZONED)
     reached, trace = _reached(bound)
     return {
-        "rules": sorted({breach.rule for life in lives for breach in breaches(life.trace)}),
+        "rules": sorted({violation.place for life in lives for violation in order_violations(life.trace)}),
         "equal": reached == _closed(trace, bound.configuration.media[0]),
     }
 

@@ -122,7 +122,7 @@ def test_the_mend_is_the_edge_that_the_plant_removed(plant_id: str, tmp_path: Pa
 def test_where_the_scheduler_is_wrong_no_edge_is_lacking(tmp_path: Path) -> None:
     figures, said = _audit(_planted_with_case("scheduler-no-barrier", tmp_path), "found.case", status=3)
     assert not figures["edges"]
-    assert figures["breaches"][0]["rule"] == "issued early"
+    assert figures["order_violations"][0]["place"] == "issued early"
     assert "issued early" in said
 
 

@@ -14,7 +14,7 @@ from harness.spec.tracing import Origin
 from harness.trace.closure import Closure, numbers
 from harness.trace.trace import Edge, Trace
 from harness.trace.tracer import NO_TRIAL, LifeTracer, Trial
-from harness.trace.witness import breaches
+from harness.trace.witness import order_violations
 from harness.world.devices import ZONED
 from harness.world.world import World
 
@@ -179,7 +179,7 @@ def test_a_write_that_nobody_asked_for_is_a_breach(world: World) -> None:
     world.media[0].write(0, 0, PAGE + PAGE)  # longer than asked for
     trace = tracer.finish()
     assert [stray.place[1:] for stray in trace.strays] == [(1, 0, 1), (0, 0, 2)]
-    assert [breach.rule for breach in breaches(trace)] == ["not asked for"] * 2
+    assert [violation.place for violation in order_violations(trace)] == ["not asked for"] * 2
 
 
 @pytest.mark.parametrize("with_barrier", [True, False])
@@ -193,7 +193,7 @@ def test_what_is_issued_before_a_barrier_has_passed_its_prerequisite_is_a_breach
         world.media[0].barrier()
     world.media[0].write(1, 0, PAGE)
     trace = tracer.finish()
-    assert [breach.rule for breach in breaches(trace)] == ([] if with_barrier else ["issued early"])
+    assert [violation.place for violation in order_violations(trace)] == ([] if with_barrier else ["issued early"])
 
 
 def test_what_is_called_persistent_before_a_barrier_has_passed_it_is_a_breach(world: World) -> None:
@@ -201,14 +201,14 @@ def test_what_is_called_persistent_before_a_barrier_has_passed_it_is_a_breach(wo
     number = tracer.acknowledged(write(tracer, 0), 1, "put")
     world.media[0].write(0, 0, PAGE)
     tracer.called_persistent(number)
-    assert [breach.rule for breach in breaches(tracer.finish())] == ["called persistent early"]
+    assert [violation.place for violation in order_violations(tracer.finish())] == ["called persistent early"]
     world.media[0].barrier()
     late = make_tracer(world)
     number = late.acknowledged(write(late, 1), 1, "put")
     world.media[0].write(1, 0, PAGE)
     world.media[0].barrier()
     late.called_persistent(number)
-    assert breaches(late.finish()) == []
+    assert order_violations(late.finish()) == []
 
 
 def test_without_a_tracer_a_medium_looks_at_nothing(world: World) -> None:
