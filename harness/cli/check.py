@@ -20,9 +20,10 @@ from harness.cli.report import (
 )
 from harness.corpus.case_file import Case, file_name, format_case
 from harness.corpus.saving import save_case
+from harness.fleet.budget import Budget
 from harness.scenario.runner import replay_program
 from harness.scenario.verdict import Answer, Mode, Run, Verdict
-from harness.search.campaign import Budget, can_crash, plan_checks, run_checks
+from harness.search.campaign import Sample, can_crash, list_checks, run_checks
 from harness.shrink.passes import operation_count
 from harness.shrink.shrink import NotReproducedError, ShrinkResult, shrink
 from harness.spec.loader import find_configuration, find_spec_files, load_spec, load_specs
@@ -48,6 +49,7 @@ def check_specs(
     arguments: Sequence[str],
     mode: Mode | None,
     configuration: str | None,
+    sample: Sample,
     budget: Budget,
     json_path: Path | None,
     corpus: Path,
@@ -56,16 +58,16 @@ def check_specs(
     folder = Path.cwd()
     console = make_console()
     loaded = [each for path in find_spec_files(arguments, folder) for each in load_specs(path, folder)]
-    plans = plan_checks(loaded, lambda spec: _modes(spec, mode), configuration)
-    with Progress(console, plans) as progress:
-        verdicts = run_checks(plans, budget, folder, progress)
-    paths = [plan.path for plan in plans]
+    jobs = list_checks(loaded, lambda spec: _modes(spec, mode), configuration)
+    with Progress(console, jobs) as progress:
+        verdicts = run_checks(jobs, sample, budget, folder, progress)
+    paths = [job.path for job in jobs]
     found = [_save(path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
     print_verdicts(console, verdicts)  # all failures are saved by now, whoever reads this or stops reading
     for each in found:
         _explain(console, each)
     if json_path is not None:
-        json_path.write_text(json.dumps(_summary(verdicts, found, budget), indent=2) + "\n", encoding="utf-8")
+        json_path.write_text(json.dumps(_summary(verdicts, found, sample, budget), indent=2) + "\n", encoding="utf-8")
     return exit_status(verdicts)
 
 
@@ -153,9 +155,9 @@ def case_of(path: str, verdict: Verdict, run: Run) -> Case:
     )
 
 
-def _summary(verdicts: Sequence[Verdict], found: Sequence[Found], budget: Budget) -> dict[str, Any]:
+def _summary(verdicts: Sequence[Verdict], found: Sequence[Found], sample: Sample, budget: Budget) -> dict[str, Any]:
     return {
-        "budget": asdict(budget),
+        "budget": {**asdict(sample), "seconds": budget.seconds, "jobs": budget.workers},
         "checks": [figures(verdict) for verdict in verdicts],
         "failures": [_figures_of(each) for each in found],
     }

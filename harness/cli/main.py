@@ -116,19 +116,21 @@ def check(
 ) -> int:
     """Run random scenarios of every SPEC, a file or a folder of *_spec.py; all of the project's if none is given."""
     from harness.cli.check import check_specs
-    from harness.search.campaign import Budget
+    from harness.fleet.budget import Budget
+    from harness.search.campaign import Sample
 
     if scenarios is not None and seconds is not None:
         raise Unusable("give --scenarios or --seconds, not both")
     if scenarios is None:
         seconds = seconds or DEFAULT_SECONDS
-    budget = Budget(scenarios, seconds, seed, jobs or _core_count())
+    sample, budget = Sample(scenarios, seed), Budget(seconds, jobs or _core_count())
     _check_writable(json_path)
     _check_folder(corpus)
     if seconds is not None and not seconds < float("inf"):
         raise Unusable("--seconds takes a number")
     with _one_line_errors():
-        return check_specs(specs, None if mode == _ALL else Mode(mode), configuration, budget, json_path, corpus)
+        chosen = None if mode == _ALL else Mode(mode)
+        return check_specs(specs, chosen, configuration, sample, budget, json_path, corpus)
 
 
 @harness.command()

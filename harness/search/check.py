@@ -43,9 +43,11 @@ def check(
     seed: int = 0,
     first_scenario: int = 0,
     progress: Callable[[Counters, float], None] | None = None,
+    begin: Callable[[int], None] | None = None,
 ) -> Verdict:
     """Run scenarios until one fails or the first of the budgets is used up.
 
+    ``progress`` is called now and then, ``begin`` with the number of every scenario before it runs.
     Without a ``configuration`` the spec's first is used; without a budget `SCENARIOS_DEFAULT` scenarios are run.
     """
     if not __debug__:
@@ -59,7 +61,7 @@ def check(
     if mode is Mode.CRASH and not plan.menu.crashes:
         reason = "the spec has no Crash operation"
         return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=seed)
-    scenario, failure = _run_until_failure(plan, counters, seed, first_scenario, scenarios, seconds, progress)
+    scenario, failure = _run_until_failure(plan, counters, seed, first_scenario, scenarios, seconds, progress, begin)
     run = None if failure is None else record_scenario(spec, chosen, mode, scenario_seed(seed, scenario))
     answer, reason = _conclude(counters, mode, failure, run)
     return Verdict(
@@ -92,12 +94,15 @@ def _run_until_failure(
     scenarios: int | None,
     seconds: float | None,
     progress: Callable[[Counters, float], None] | None,
+    begin: Callable[[int], None] | None,
 ) -> tuple[int, Failure | None]:
     """The last scenario that ran, and how it failed."""
     started = now = perf_counter()
     next_report = started + PROGRESS_INTERVAL_SECONDS
     scenario = first_scenario
     while (scenarios is None or scenario < first_scenario + scenarios) and (seconds is None or now - started < seconds):
+        if begin is not None:
+            begin(scenario)
         failure = run_plan(plan, RandomSource(scenario_seed(seed, scenario)), counters)
         if failure is not None:
             return scenario, failure

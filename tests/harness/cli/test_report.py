@@ -23,7 +23,7 @@ from harness.cli.report import (
     rate,
 )
 from harness.scenario.verdict import Answer, Counters, Failure, Mode, Run, Verdict
-from harness.search.campaign import CheckPlan
+from harness.search.campaign import CheckJob
 
 FAILURE = Failure("persistence", 4, "crash", "outcome", "None", "b'a'")
 RUN = Run(
@@ -145,7 +145,7 @@ def test_no_time_is_no_rate() -> None:
 
 def test_progress_is_plain_and_rare_where_there_is_no_terminal() -> None:
     out = io.StringIO()
-    with Progress(Console(file=out, width=WIDTH_MAX), [CheckPlan("toy.py", "toy", Mode.CRASH, "zoned")]) as progress:
+    with Progress(Console(file=out, width=WIDTH_MAX), [CheckJob("toy.py", "toy", Mode.CRASH, "zoned")]) as progress:
         for _ in range(100):
             progress(0, Counters(scenarios=1), 0.1)
     assert out.getvalue() == ""
