@@ -160,11 +160,13 @@ def exhaust(
 ) -> int:
     """Try every program of K operations within the bounds of SPEC, and every legal crash state of each."""
     from harness.cli.exhaust import exhaust_spec
+    from harness.fleet.budget import Budget
 
     _check_writable(json_path)
     _check_folder(corpus)
     with _one_line_errors():
-        return exhaust_spec(spec, operations, configuration, starts, seconds, jobs or _core_count(), json_path, corpus)
+        budget = Budget(seconds, jobs or _core_count())
+        return exhaust_spec(spec, operations, configuration, starts, budget, json_path, corpus)
 
 
 @harness.command()
@@ -288,14 +290,14 @@ def audit(
 def torture(spec: str, images: int, kills: int, seed: int, keep: Path, jobs: int | None, json_path: Path | None) -> int:
     """Run SPEC on a real file: images of power cuts, and processes killed in the middle of their work."""
     from harness.cli.torture import run_torture
-    from harness.torture.halves import Budget
+    from harness.torture.halves import Dose
 
     if not images and not kills:
         raise Unusable("nothing to do: --images 0 and --kills 0")
     _check_writable(json_path)
     _check_folder(keep, "--keep")
     with _one_line_errors():
-        return run_torture(spec, Budget(images, kills, seed, jobs or _core_count()), json_path, keep)
+        return run_torture(spec, Dose(images, kills, seed), jobs or _core_count(), json_path, keep)
 
 
 @contextmanager

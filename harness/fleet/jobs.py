@@ -55,7 +55,7 @@ class Job(Generic[T]):
     arguments: tuple[Any, ...] = ()
     silence_seconds_max: float | None = None  # without report or step for so long, it hangs; None: never
     step_name: str = "step"
-    expected_errors: tuple[type[Exception], ...] = ()  # whose message says all
+    expected_errors: tuple[type[BaseException], ...] = ()  # whose message says all
 
 
 class Fate(StrEnum):
