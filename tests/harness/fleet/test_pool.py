@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -272,3 +273,12 @@ def test_workers_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     process.kill()
     process.communicate(timeout=WAIT_SECONDS)
     wait_until_gone(pids)
+
+
+# --- place ------------------------------------------------------------------------------------------
+
+
+def test_the_fleet_knows_nothing_of_the_rest() -> None:
+    for path in (ROOT / "harness" / "fleet").glob("*.py"):
+        imported = re.findall(r"^\s*(?:from|import) (harness\S*)", path.read_text(), re.MULTILINE)
+        assert all(name.startswith("harness.fleet.") for name in imported), path.name
