@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,15 @@ def test_a_job_that_hangs_the_interpreter_is_killed_and_what_it_was_at_is_known(
 def test_steps_are_signs_of_life() -> None:
     outcome, _ = one(fleet_jobs.step_often, 3.0, silence_seconds_max=2.0)
     assert outcome.value == "done"
+
+
+def test_whatever_a_callback_raises_no_worker_is_left() -> None:
+    def break_off(number: int, known: Any) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_jobs([Job("it", fleet_jobs.report_until_stopped)] * 2, 2, on_report=break_off)
+    assert active_children() == []
 
 
 # --- interrupts -------------------------------------------------------------------------------------

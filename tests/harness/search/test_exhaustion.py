@@ -14,6 +14,7 @@ from harness.scenario.verdict import Answer
 from harness.search.exhaust import Tally
 from harness.search.exhaustion import list_parts, run_parts
 from harness.spec.loader import LoadedSpec, load_specs
+from harness.spec.plan import SpecError
 
 SOURCE = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom test_exhaust import bounded_toy\n"
 
@@ -54,6 +55,29 @@ def test_a_part_that_kills_its_worker_is_unknown(tmp_path: Path) -> None:
     (result,) = run_parts(parts, 2, tmp_path)
     assert result.answer is Answer.UNKNOWN
     assert result.reason == "the worker was killed by signal 9, SIGKILL, as 2 before it"
+
+
+KEEPING = """
+from dataclasses import replace
+
+def keeping():
+    clean = bounded_toy()
+
+    def system(world):
+        world.kept.setdefault("list", []).append(1)
+        return clean.system(world)
+
+    return replace(clean, system=system)
+
+SPEC = keeping()
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_spec_that_shows_itself_unfit_is_refused(tmp_path: Path, workers: int) -> None:
+    parts = list_parts(toy_in(tmp_path, f"unfit{workers}", KEEPING), 1, "zoned", ["empty"], Budget())
+    with pytest.raises(SpecError, match="list"):
+        run_parts(parts, workers, tmp_path)
 
 
 def test_time_is_shared_among_the_parts(tmp_path: Path) -> None:
