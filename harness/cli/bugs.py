@@ -9,12 +9,12 @@ from typing import Any
 
 from harness.cli.exit_status import EXIT_OK, EXIT_UNKNOWN, EXIT_VIOLATED
 from harness.cli.report import make_console, print_plants
-from harness.planted.bugs import INTERRUPTED, PlantResult, run_plants
+from harness.planted.bugs import PlantResult, run_plants
 from harness.planted.plants import find_plants
 
 
 def run_bugs(path: Path, seeds: int, seconds: float, confirm_seconds: float, jobs: int, json_path: Path | None) -> int:
-    """Run the plants against the code in the current folder; 0 only if every one is caught, 3 if interrupted."""
+    """Run the plants against the code in the current folder; 0 only if every one is caught, 3 if any is unknown."""
     console = make_console()
 
     def report(result: PlantResult) -> None:
@@ -35,7 +35,7 @@ def run_bugs(path: Path, seeds: int, seconds: float, confirm_seconds: float, job
     if json_path is not None:
         summary = {"seeds": seeds, "seconds": seconds, "plants": [_figures(result) for result in results]}
         json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    if any(result.error == INTERRUPTED for result in results):
+    if any(result.is_unknown for result in results):
         return EXIT_UNKNOWN
     return EXIT_OK if all(result.is_caught for result in results) else EXIT_VIOLATED
 

@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.choices.program import operation_count
 from harness.cli.exit_status import exit_status_of
-from harness.cli.report import (
-    Progress,
-    figures,
-    make_console,
-    print_verdicts,
-    replay_command,
-)
+from harness.cli.report import Progress, figures, make_console, print_verdicts, replay_command
 from harness.corpus.case_file import Case, file_name, format_case
 from harness.corpus.saving import save_case
+from harness.fleet.budget import Budget
 from harness.scenario.failing_sequence import comments, failing_sequence
 from harness.scenario.runner import replay_program
 from harness.scenario.verdict import Run, Verdict
-from harness.search.campaign import Budget, plan_checks, run_checks
+from harness.search.campaign import Sample, list_checks, run_checks
 from harness.shrink.shrink import NotReproducedError, ShrinkResult, shrink
 from harness.spec.loader import find_configuration, find_spec_files, load_spec, load_specs
 from harness.spec.plan import compile_plan
@@ -48,6 +43,7 @@ def check_specs(
     arguments: Sequence[str],
     mode: Mode | None,
     configuration: str | None,
+    sample: Sample,
     budget: Budget,
     json_path: Path | None,
     corpus: Path,
@@ -56,16 +52,16 @@ def check_specs(
     folder = Path.cwd()
     console = make_console()
     loaded = [each for path in find_spec_files(arguments, folder) for each in load_specs(path, folder)]
-    plans = plan_checks(loaded, lambda spec: _modes(spec, mode), configuration)
-    with Progress(console, plans) as progress:
-        verdicts = run_checks(plans, budget, folder, progress)
-    paths = [plan.path for plan in plans]
+    jobs = list_checks(loaded, lambda spec: _modes(spec, mode), configuration)
+    with Progress(console, jobs) as progress:
+        verdicts = run_checks(jobs, sample, budget, folder, progress)
+    paths = [job.path for job in jobs]
     found = [_save(path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
     print_verdicts(console, verdicts)  # all failures are saved by now, whoever reads this or stops reading
     for each in found:
         _explain(console, each)
     if json_path is not None:
-        json_path.write_text(json.dumps(_summary(verdicts, found, budget), indent=2) + "\n", encoding="utf-8")
+        json_path.write_text(json.dumps(_summary(verdicts, found, sample, budget), indent=2) + "\n", encoding="utf-8")
     return exit_status_of([verdict.answer for verdict in verdicts])
 
 
@@ -142,9 +138,9 @@ def case_of(path: str, verdict: Verdict, run: Run) -> Case:
     )
 
 
-def _summary(verdicts: Sequence[Verdict], found: Sequence[Found], budget: Budget) -> dict[str, Any]:
+def _summary(verdicts: Sequence[Verdict], found: Sequence[Found], sample: Sample, budget: Budget) -> dict[str, Any]:
     return {
-        "budget": asdict(budget),
+        "budget": {**asdict(sample), "seconds": budget.seconds, "jobs": budget.workers},
         "checks": [figures(verdict) for verdict in verdicts],
         "failures": [_figures_of(each) for each in found],
     }

@@ -1,35 +1,27 @@
-"""``harness exhaust``: the parts of an exhaustion run side by side, merged, told and saved.
-
-The answer for a configuration and a start is *violated*, *holds* (every legal state was judged), *none found* (time ran
-out, and nothing failed until then) or *unknown* (nothing was judged, or a violation did not show again).
-"""
+"""``harness exhaust``: what is exhausted, told and saved."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.choices.lanes import INTERRUPTS
-from harness.choices.program import Program
 from harness.cli.exit_status import exit_status_of
 from harness.cli.report import make_console, plain_table, replay_command
 from harness.corpus.case_file import Case
 from harness.corpus.saving import save_case
+from harness.fleet.budget import Budget
+from harness.fleet.interrupts import listening
 from harness.scenario.failing_sequence import comments, failing_sequence
-from harness.scenario.verdict import Answer, Run
-from harness.search.exhaust import Exhausted, Tally, alphabet, exhaust, parse_start, recoveries_of
-from harness.search.recoveries import Recoveries
-from harness.spec.loader import LoadedSpec, find_configuration, find_spec_files, load_spec, load_specs
+from harness.scenario.verdict import Answer
+from harness.search.exhaust import Tally
+from harness.search.exhaustion import Result, list_parts, run_parts
+from harness.spec.loader import LoadedSpec, find_spec_files, load_specs
 from harness.spec.plan import SpecError
-from harness.spec.spec import Configuration, Mode
+from harness.spec.spec import Mode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,50 +29,12 @@ if TYPE_CHECKING:
 _NOTE_SECONDS = 10.0  # between lines that say how far it is
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The programs of one start that begin with one call; the start by itself if there is no call."""
-
-    path: str
-    spec: str
-    configuration: str
-    start: str
-    operations_max: int
-    first_call: int | None
-    seconds: float | None  # for it alone; None: as long as it takes
-
-    @property
-    def place(self) -> tuple[str, str]:
-        return self.configuration, self.start
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one start under one configuration."""
-
-    configuration: str
-    start: str
-    answer: Answer
-    tally: Tally
-    core_seconds: float
-    run: Run | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    part: Part
-    exhausted: Exhausted
-    seconds: float
-
-
 def exhaust_spec(
     argument: str,
     operations_max: int,
     configuration: str | None,
     starts: Sequence[str],
-    seconds: float | None,
-    jobs: int,
+    budget: Budget,
     json_path: Path | None,
     corpus: Path,
 ) -> int:
@@ -92,170 +46,17 @@ def exhaust_spec(
     if not bounded:
         raise SpecError(f"{argument}: no spec with bounds to exhaust")
     all_results: list[tuple[LoadedSpec, Result]] = []
-    for each in bounded:
-        parts = _parts(each, operations_max, configuration, starts, seconds, jobs)
-        results = _merge(run_parts(parts, jobs, folder, _note_progress(console, len(parts))))
-        print_results(console, each.spec.name, operations_max, results)
-        all_results += [(each, result) for result in results]
+    with listening():  # an interrupt ends the specs that follow, too
+        for each in bounded:
+            parts = list_parts(each, operations_max, configuration, starts, budget)
+            results = run_parts(parts, budget.workers, folder, _note_progress(console, len(parts)))
+            print_results(console, each.spec.name, operations_max, results)
+            all_results += [(each, result) for result in results]
     paths = [_save(console, each, result, corpus, folder) for each, result in all_results]
     if json_path is not None:
         rows = [_figures(each, result, path) for (each, result), path in zip(all_results, paths, strict=True)]
         json_path.write_text(json.dumps({"operations": operations_max, "results": rows}, indent=2) + "\n", "utf-8")
     return exit_status_of([result.answer for _, result in all_results])
-
-
-def _parts(
-    each: LoadedSpec,
-    operations_max: int,
-    configuration: str | None,
-    starts: Sequence[str],
-    seconds: float | None,
-    jobs: int,
-) -> list[Part]:
-    spec = each.spec
-    assert spec.bounds is not None
-    for start in starts:
-        if start not in spec.bounds.starts:
-            raise SpecError(f"spec {spec.name!r} has no start {start!r}; it has: {', '.join(spec.bounds.starts)}")
-    chosen = [find_configuration(spec, configuration)] if configuration else list(spec.configurations)
-    for start in starts or spec.bounds.starts:
-        parse_start(spec, start)
-    # The start by itself, and then by its first call what begins with one.
-    firsts = [(0, None), *((operations_max, call) for call in range(len(alphabet(spec, chosen[0]))) if operations_max)]
-    combinations = [
-        (setting.name, start, depth, first)
-        for setting in chosen
-        for start in starts or spec.bounds.starts
-        for depth, first in firsts
-    ]
-    share = None if seconds is None else seconds * jobs / len(combinations)
-    return [
-        Part(each.path, spec.name, setting, start, depth, first, share) for setting, start, depth, first in combinations
-    ]
-
-
-def run_parts(parts: Sequence[Part], jobs: int, folder: Path, note: Callable[[int, Tally], None]) -> list[Done]:
-    """All parts, in their order; of what is violated already, those not begun are left out.
-
-    So are, after Ctrl-C, all that were not begun, and what they are of is not complete.
-    """
-    if jobs <= 1:
-        return _run_here(parts, folder)
-    context = multiprocessing.get_context("spawn")
-    total = Tally()
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts) as pool:
-        futures = {pool.submit(run_part, part, folder): part for part in parts}
-        try:
-            for count, future in enumerate(as_completed(futures), start=1):
-                if not future.cancelled():
-                    done = future.result()
-                    total.add(done.exhausted.tally)
-                    if done.exhausted.run is not None:
-                        _cancel([each for each, part in futures.items() if part.place == done.part.place])
-                note(count, total)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return [_done(future, part) for future, part in futures.items()]
-
-
-def _run_here(parts: Sequence[Part], folder: Path) -> list[Done]:
-    violated: set[tuple[str, str]] = set()
-    found = []
-    for part in parts:
-        done = _left_out(part) if part.place in violated else run_part(part, folder)
-        if done.exhausted.run is not None:
-            violated.add(part.place)
-        found.append(done)
-    return found
-
-
-def _left_out(part: Part) -> Done:
-    return Done(part, Exhausted(Tally(is_complete=False)), 0.0)
-
-
-def _cancel(futures: Sequence[Future[Done]]) -> None:
-    for future in futures:
-        future.cancel()
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-
-
-def _done(future: Future[Done], part: Part) -> Done:
-    return _left_out(part) if future.cancelled() else future.result()
-
-
-def run_part(part: Part, folder: Path) -> Done:
-    """One part, in this process. A violation is looked for once more among shorter programs."""
-    each, setting, recoveries = _loaded(part.path, part.spec, part.configuration, part.start, folder)
-    started = time.perf_counter()
-    deadline = None if part.seconds is None else started + part.seconds
-    found = exhaust(
-        each.spec,
-        setting,
-        part.start,
-        part.operations_max,
-        first_call=part.first_call,
-        deadline=deadline,
-        recoveries=recoveries,
-    )
-    if found.run is not None:
-        found = Exhausted(found.tally, _shortest(each, setting, part, found.run, deadline))
-    return Done(part, found, time.perf_counter() - started)
-
-
-@lru_cache(maxsize=1)  # parts come in order: what other starts have left on the media is seldom seen again
-def _loaded(
-    path: str, name: str, configuration: str, start: str, folder: Path
-) -> tuple[LoadedSpec, Configuration, Recoveries]:
-    """What the parts of one place have in common, for those that this process is given."""
-    each = load_spec(path, name, folder)
-    setting = find_configuration(each.spec, configuration)
-    return each, setting, recoveries_of(each.spec, setting)
-
-
-def _shortest(each: LoadedSpec, setting: Configuration, part: Part, run: Run, deadline: float | None) -> Run:
-    """A failing run of the fewest operations after the start, if there is time to look for it."""
-    start = parse_start(each.spec, part.start)
-    first = start.steps[-1].identity if start.steps else 0
-    for operations_count in range(_operations_after(run.program, first)):
-        shorter = exhaust(each.spec, setting, part.start, operations_count, deadline=deadline)
-        if shorter.run is not None:
-            return shorter.run
-    return run
-
-
-def _operations_after(program: Program, first: int) -> int:
-    """Operations behind the start; the crash, and the draining it comes in, are none."""
-    return sum(
-        step.operation not in ("crash", "write_back") or step.choices.get(INTERRUPTS, 0) > 1
-        for step in program.steps
-        if step.identity > first
-    )
-
-
-def _merge(parts: Sequence[Done]) -> list[Result]:
-    places = dict.fromkeys(done.part.place for done in parts)
-    return [_result(*place, [done for done in parts if done.part.place == place]) for place in places]
-
-
-def _result(configuration: str, start: str, parts: Sequence[Done]) -> Result:
-    tally, core_seconds = Tally(), 0.0
-    for done in parts:
-        tally.add(done.exhausted.tally)
-        core_seconds += done.seconds
-    runs = [done.exhausted.run for done in parts if done.exhausted.run is not None]
-    troubles = [done.exhausted.trouble for done in parts if done.exhausted.trouble]
-    if runs:
-        shortest = min(runs, key=lambda run: len(run.program.steps))
-        return Result(configuration, start, Answer.VIOLATED, tally, core_seconds, shortest)
-    if troubles or not tally.states:
-        reason = troubles[0] if troubles else "nothing was judged"
-        return Result(configuration, start, Answer.UNKNOWN, tally, core_seconds, reason=reason)
-    is_exhausted = tally.is_complete and tally.states_judged == tally.states
-    answer = Answer.HOLDS if is_exhausted else Answer.NONE_FOUND
-    return Result(configuration, start, answer, tally, core_seconds)
 
 
 # --- telling ----------------------------------------------------------------------------------------

@@ -110,19 +110,21 @@ def check(
 ) -> int:
     """Run random scenarios of every SPEC, a file or a folder of *_spec.py; all of the project's if none is given."""
     from harness.cli.check import check_specs
-    from harness.search.campaign import Budget
+    from harness.fleet.budget import Budget
+    from harness.search.campaign import Sample
 
     if scenarios is not None and seconds is not None:
         raise Unusable("give --scenarios or --seconds, not both")
     if scenarios is None:
         seconds = seconds or DEFAULT_SECONDS
-    budget = Budget(scenarios, seconds, seed, jobs or _core_count())
+    sample, budget = Sample(scenarios, seed), Budget(seconds, jobs or _core_count())
     _check_writable(json_path)
     _check_folder(corpus)
     if seconds is not None and not seconds < float("inf"):
         raise Unusable("--seconds takes a number")
     with _one_line_errors():
-        return check_specs(specs, None if mode == _ALL else Mode(mode), configuration, budget, json_path, corpus)
+        chosen = None if mode == _ALL else Mode(mode)
+        return check_specs(specs, chosen, configuration, sample, budget, json_path, corpus)
 
 
 @harness.command()
@@ -152,11 +154,13 @@ def exhaust(
 ) -> int:
     """Try every program of K operations within the bounds of SPEC, and every legal crash state of each."""
     from harness.cli.exhaust import exhaust_spec
+    from harness.fleet.budget import Budget
 
     _check_writable(json_path)
     _check_folder(corpus)
     with _one_line_errors():
-        return exhaust_spec(spec, operations, configuration, starts, seconds, jobs or _core_count(), json_path, corpus)
+        budget = Budget(seconds, jobs or _core_count())
+        return exhaust_spec(spec, operations, configuration, starts, budget, json_path, corpus)
 
 
 @harness.command()
@@ -280,14 +284,14 @@ def audit(
 def torture(spec: str, images: int, kills: int, seed: int, keep: Path, jobs: int | None, json_path: Path | None) -> int:
     """Run SPEC on a real file: images of power cuts, and processes killed in the middle of their work."""
     from harness.cli.torture import run_torture
-    from harness.torture.halves import Budget
+    from harness.torture.halves import Dose
 
     if not images and not kills:
         raise Unusable("nothing to do: --images 0 and --kills 0")
     _check_writable(json_path)
     _check_folder(keep, "--keep")
     with _one_line_errors():
-        return run_torture(spec, Budget(images, kills, seed, jobs or _core_count()), json_path, keep)
+        return run_torture(spec, Dose(images, kills, seed), jobs or _core_count(), json_path, keep)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.planted.bugs import PlantResult
-    from harness.search.campaign import CheckPlan
+    from harness.search.campaign import CheckJob
 
 _PLAIN_SECONDS = 5.0  # between progress lines where there is no terminal
 _LIVE_SECONDS = 0.1
@@ -71,9 +71,9 @@ def figures(verdict: Verdict) -> dict[str, Any]:
 class Progress:
     """Shows how far a run of several checks is; a context, so that the terminal is always given back."""
 
-    def __init__(self, console: Console, plans: Sequence[CheckPlan]) -> None:
+    def __init__(self, console: Console, jobs: Sequence[CheckJob]) -> None:
         self._console = console
-        self._plans = plans
+        self._jobs = jobs
         self._latest: dict[int, tuple[Counters, float]] = {}
         self._shown_at = time.monotonic()
         self._live: Any = None
@@ -104,8 +104,8 @@ class Progress:
 
     def _table(self) -> Table:
         rows = [
-            (plan.spec, plan.mode, plan.configuration, *_work(*self._latest.get(index, (Counters(), 0.0))), "")
-            for index, plan in enumerate(self._plans)
+            (job.spec, job.mode, job.configuration, *_work(*self._latest.get(index, (Counters(), 0.0))), "")
+            for index, job in enumerate(self._jobs)
         ]
         return _check_table(rows)
 
@@ -114,7 +114,7 @@ class Progress:
         for counters, spent in self._latest.values():
             total.add(counters)
             seconds += spent
-        begun = f"{len(self._latest)} of {len(self._plans)} checks begun"
+        begun = f"{len(self._latest)} of {len(self._jobs)} checks begun"
         return f"{begun}, {total.scenarios:,} scenarios, {rate(total, seconds):,.0f} a second and core"
 
 

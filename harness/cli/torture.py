@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.exit_status import Unusable, exit_status_of
 from harness.cli.report import make_console
+from harness.fleet.interrupts import listening
 from harness.scenario.verdict import Answer
 from harness.spec.loader import LoadedSpec, SpecLoadError, find_spec_files, load_specs
 from harness.spec.plan import SpecError
 from harness.torture.crash_images import BadFile, ImageFigures
-from harness.torture.halves import IMAGES, Budget, HalfResult, Torture, torture, torture_in_processes, torture_plan
+from harness.torture.halves import IMAGES, Dose, HalfResult, Torture, torture, torture_in_processes, torture_plan
 from harness.torture.kills import KillFigures
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _PLAIN_SECONDS = 5.0  # between lines of progress
 _STORY_LINES_SHOWN = 24
 
 
-def run_torture(argument: str, budget: Budget, json_path: Path | None, keep: Path) -> int:
+def run_torture(argument: str, dose: Dose, workers: int, json_path: Path | None, keep: Path) -> int:
     """Torture each spec of a file that runs on a file; gives the exit status."""
     folder = Path.cwd()
     loaded = [each for path in find_spec_files([argument], folder) for each in load_specs(path, folder)]
@@ -37,47 +38,47 @@ def run_torture(argument: str, budget: Budget, json_path: Path | None, keep: Pat
     console = make_console()
     answers: list[Answer] = []
     rows: list[dict[str, Any]] = []
-    for each in chosen:
-        started = time.perf_counter()
-        result = _run(console, each, budget, folder)
-        seconds = time.perf_counter() - started
-        kept = {half.half: _keep(each, half, budget, keep) for half in result.halves if half.bad is not None}
-        _print(console, each, result, seconds)
-        for half in result.halves:
-            _explain(console, each, half, kept.get(half.half))
-        rows.append(_figures(each, result, kept, seconds))
-        answers += [half.answer for half in result.halves]
+    with listening():  # an interrupt ends the specs that follow, too
+        for each in chosen:
+            started = time.perf_counter()
+            result = _run(console, each, dose, workers, folder)
+            seconds = time.perf_counter() - started
+            kept = {half.half: _keep(each, half, dose, keep) for half in result.halves if half.bad is not None}
+            _print(console, each, result, seconds)
+            for half in result.halves:
+                _explain(console, each, half, kept.get(half.half))
+            rows.append(_figures(each, result, kept, seconds))
+            answers += [half.answer for half in result.halves]
     if json_path is not None:
-        json_path.write_text(json.dumps({"budget": asdict(budget), "specs": rows}, indent=2) + "\n", encoding="utf-8")
+        figures = {"budget": {**asdict(dose), "jobs": workers}, "specs": rows}
+        json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return exit_status_of(answers)
 
 
-def _run(console: Console, each: LoadedSpec, budget: Budget, folder: Path) -> Torture:
-    report = _Progress(console, budget)
+def _run(console: Console, each: LoadedSpec, dose: Dose, workers: int, folder: Path) -> Torture:
+    report = _Progress(console, dose)
     try:
         plan = torture_plan(each.spec)
     except SpecError as error:
         raise SpecLoadError(f"{each.path}: {error}") from error
-    if budget.jobs <= 1:
-        return torture(plan, budget, report)
-    return torture_in_processes(each.path, each.spec.name, folder, budget, report)
+    if workers <= 1:
+        return torture(plan, dose, report)
+    return torture_in_processes(each.path, each.spec.name, folder, dose, workers, report)
 
 
 class _Progress:
     """A line now and then."""
 
-    def __init__(self, console: Console, budget: Budget) -> None:
+    def __init__(self, console: Console, dose: Dose) -> None:
         self._console = console
-        self._budget = budget
+        self._dose = dose
         self._shown_at = time.monotonic()
 
     def __call__(self, images: ImageFigures, kills: KillFigures) -> None:
         now = time.monotonic()
         if now - self._shown_at >= _PLAIN_SECONDS:
             self._shown_at = now
-            line = (
-                f"{images.images:,} of {self._budget.images:,} images, {kills.kills:,} of {self._budget.kills:,} kills"
-            )
+            line = f"{images.images:,} of {self._dose.images:,} images, {kills.kills:,} of {self._dose.kills:,} kills"
             self._console.print(line, soft_wrap=True)
 
 
@@ -122,11 +123,11 @@ def _kills_shown(figures: KillFigures) -> Sequence[tuple[int, str]]:
 # --- what was found ---------------------------------------------------------------------------------
 
 
-def _keep(each: LoadedSpec, half: HalfResult, budget: Budget, keep: Path) -> Path:
+def _keep(each: LoadedSpec, half: HalfResult, dose: Dose, keep: Path) -> Path:
     """Write the file and its story into a folder of their own; gives the folder."""
     bad = half.bad
     assert bad is not None
-    name = re.sub(r"[^a-z0-9]+", "-", f"{each.spec.name} {half.half} {bad.where} seed {budget.seed}".lower())
+    name = re.sub(r"[^a-z0-9]+", "-", f"{each.spec.name} {half.half} {bad.where} seed {dose.seed}".lower())
     folder = keep / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "file").unlink(missing_ok=True)

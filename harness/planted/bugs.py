@@ -3,6 +3,9 @@
 A plant counts as *caught* only if every seed found it, by the property it names, shrank it to the minimum it
 states, certified, and the case still fails on the planted tree and is fixed on the clean one. Anything less
 is said in words.
+
+Each search, and each replay on the clean tree, has a fresh process with the copies first on its path. It is killed when
+it takes too long, when the run is interrupted, and on Linux with whoever started it. Planted trees are temporary.
 """
 
 from __future__ import annotations
@@ -11,19 +14,22 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
+from harness.fleet.interrupts import scratch_folder
+from harness.fleet.jobs import Fate, Job, Outcome, Reporter, why_incomplete
+from harness.fleet.pool import run_jobs
 from harness.planted.plants import Plant, PlantError, plant_tree
 
-INTERRUPTED = "interrupted"
-_MARGIN_SECONDS = 400  # for shrinking and start-up, beyond the time to search
+_MARGIN_SECONDS: Final = 400.0  # for shrinking and start-up, beyond the time to search
+_POLL_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,12 @@ class SeedResult:
 
 @dataclass(frozen=True, slots=True)
 class PlantResult:
-    """All seeds of one plant; ``error`` is why it could not be run at all."""
+    """All seeds of one plant; ``error`` is why it could not be run, or not to its end."""
 
     plant: Plant
     seeds: tuple[SeedResult, ...] = ()
     error: str = ""
+    is_unknown: bool = False  # interrupted, or its worker was lost
 
     def problems(self) -> list[str]:
         """Why the plant does not count as caught; nothing if it does."""
@@ -110,20 +117,12 @@ def _shrink_problems(found: Sequence[SeedResult], minimum_operations: int) -> li
     return problems
 
 
-@dataclass(slots=True)
-class _Trees:
-    """One planted tree a plant, made when first asked for and removed together."""
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What one seed may use, in seconds."""
 
-    source: Path
-    stack: ExitStack
-    made: dict[str, Path] = field(default_factory=dict)
-
-    def planted(self, plant: Plant) -> Path:
-        if plant.id not in self.made:
-            folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="planted-"))).resolve()
-            plant_tree(plant, self.source, folder)
-            self.made[plant.id] = folder
-        return self.made[plant.id]
+    seconds: float
+    confirm_seconds: float  # 0: the minimum is not confirmed
 
 
 def run_plants(
@@ -134,83 +133,81 @@ def run_plants(
     seconds: float = 60.0,
     confirm_seconds: float = 0.0,
     jobs: int = 1,
-    report: Callable[[PlantResult], None] | None = None,
+    report: Callable[[PlantResult], None] = lambda result: None,
 ) -> list[PlantResult]:
     """Run every plant against the code in ``source``; ``report`` is called with each plant as it is done.
 
     With ``confirm_seconds`` the minimum that the first seed of each plant found is confirmed, in so much time.
 
-    Ctrl-C ends the run but not this function: plants that were not done have the error `INTERRUPTED`.
+    An interrupt ends the run but not this function: plants that were not done have the error `INTERRUPTED`.
     """
-    with ExitStack() as stack:
-        trees = _Trees(source.resolve(), stack)
-        errors = {plant.id: _plant_error(trees, plant) for plant in plants}
-        with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-            waiting: dict[Future[SeedResult], Plant] = {}
-            for plant in plants:
-                if not errors[plant.id]:
-                    for place, seed in enumerate(plant.seeds or range(seeds)):
-                        budget = SeedBudget(seconds, 0.0 if place else confirm_seconds)
-                        future = pool.submit(run_seed, plant, seed, trees.planted(plant), trees.source, budget)
-                        waiting[future] = plant
-            try:
-                return _collect(plants, errors, waiting, report)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)  # nothing is left, unless this was interrupted
+    source = source.resolve()
+    runs: list[tuple[int, Job[SeedResult]]] = []  # with the position of the plant
+    with scratch_folder("planted-") as trees:
+        errors = [_plant_error(plant, source, trees / str(position)) for position, plant in enumerate(plants)]
+        for position, plant in enumerate(plants):
+            for place, seed in enumerate(plant.seeds or range(seeds) if not errors[position] else ()):
+                search = Search(seconds, 0.0 if place else confirm_seconds)
+                runs.append((position, _job(plant, seed, trees / str(position), source, search)))
+        results = _Results(plants, errors, [position for position, _ in runs], report)
+        run_jobs([job for _, job in runs], jobs, on_end=results.take)
+    return results.in_order()
 
 
-def _plant_error(trees: _Trees, plant: Plant) -> str:
+def _plant_error(plant: Plant, source: Path, folder: Path) -> str:
+    """Why the plant cannot be applied; nothing once it is."""
+    folder.mkdir()
     try:
-        trees.planted(plant)
+        plant_tree(plant, source, folder)
     except PlantError as error:
         return str(error)
     return ""
 
 
-def _collect(
-    plants: Sequence[Plant],
-    errors: dict[str, str],
-    waiting: dict[Future[SeedResult], Plant],
-    report: Callable[[PlantResult], None] | None,
-) -> list[PlantResult]:
-    done: dict[str, list[SeedResult]] = {plant.id: [] for plant in plants}
-    left = {plant.id: sum(other is plant for other in waiting.values()) for plant in plants}
-    results: dict[str, PlantResult] = {}
-
-    def finish(plant: Plant) -> None:
-        in_order = tuple(sorted(done[plant.id], key=lambda result: result.seed))
-        results[plant.id] = PlantResult(plant, in_order, errors[plant.id])
-        if report is not None:
-            report(results[plant.id])
-
-    for plant in plants:
-        if not left[plant.id]:
-            finish(plant)
-    try:
-        for future in as_completed(waiting):
-            plant = waiting[future]
-            left[plant.id] -= 1
-            try:
-                done[plant.id].append(future.result())
-            except PlantError as error:
-                errors[plant.id] = str(error)
-            if not left[plant.id]:
-                finish(plant)
-    except KeyboardInterrupt:
-        for plant in plants:
-            if plant.id not in results:
-                errors[plant.id] = INTERRUPTED
-                finish(plant)
-    return [results[plant.id] for plant in plants]
+def _job(plant: Plant, seed: int, planted: Path, clean: Path, search: Search) -> Job[SeedResult]:
+    arguments = (plant, seed, planted, clean, search)
+    return Job(f"{plant.id}, seed {seed}", run_seed, arguments, expected_errors=(PlantError,))
 
 
-@dataclass(frozen=True, slots=True)
-class SeedBudget:
-    search_seconds: float
-    confirm_seconds: float  # 0: the minimum is not confirmed
+class _Results:
+    """Puts a plant's seeds together as they end."""
+
+    def __init__(
+        self,
+        plants: Sequence[Plant],
+        errors: Sequence[str],
+        positions: Sequence[int],
+        report: Callable[[PlantResult], None],
+    ) -> None:
+        self._plants = plants
+        self._positions = positions  # of the plant of each job
+        self._report = report
+        self._outcomes: list[dict[int, Outcome[SeedResult]]] = [{} for _ in plants]
+        self._results: dict[int, PlantResult] = {}
+        for position, plant in enumerate(plants):
+            if position not in positions:
+                self._finish(position, PlantResult(plant, error=errors[position]))
+
+    def take(self, number: int, outcome: Outcome[SeedResult]) -> None:
+        position = self._positions[number]
+        mine = self._outcomes[position]
+        mine[number] = outcome
+        if len(mine) == self._positions.count(position):
+            seeds = [each.value for each in mine.values() if each.value is not None]
+            in_order = tuple(sorted(seeds, key=lambda result: result.seed))
+            is_unknown = any(each.fate not in (Fate.DONE, Fate.FAILED) for each in mine.values())
+            error = why_incomplete(mine.values())
+            self._finish(position, PlantResult(self._plants[position], in_order, error, is_unknown))
+
+    def _finish(self, position: int, result: PlantResult) -> None:
+        self._results[position] = result
+        self._report(result)
+
+    def in_order(self) -> list[PlantResult]:
+        return [self._results[position] for position in range(len(self._plants))]
 
 
-def run_seed(plant: Plant, seed: int, planted: Path, clean: Path, budget: SeedBudget) -> SeedResult:
+def run_seed(reporter: Reporter, plant: Plant, seed: int, planted: Path, clean: Path, search: Search) -> SeedResult:
     """Search one planted tree with one seed, and replay what it found on the clean one."""
     request = {
         "action": "find",
@@ -222,14 +219,15 @@ def run_seed(plant: Plant, seed: int, planted: Path, clean: Path, budget: SeedBu
         "configuration": plant.configuration,
         "replaced": [replacement.file for replacement in plant.replacements],
         "seed": seed,
-        "seconds": budget.search_seconds,
-        "confirm_seconds": budget.confirm_seconds,
+        "seconds": search.seconds,
+        "confirm_seconds": search.confirm_seconds,
     }
-    seconds = budget.search_seconds + budget.confirm_seconds
-    found = _in_fresh_process(plant, request, planted, seconds)
+    seconds = search.seconds + search.confirm_seconds
+    found = _in_fresh_process(reporter, plant, request, planted, seconds)
     if not found["found"]:
         return SeedResult(seed, False, found["scenarios"], found["seconds"], tuple(found["other"]))
-    clean_answer = _in_fresh_process(plant, {"action": "replay", "case": found["case"]}, clean, seconds)
+    clean_request = {"action": "replay", "case": found["case"]}
+    clean_answer = _in_fresh_process(reporter, plant, clean_request, clean, seconds)
     return SeedResult(
         seed,
         True,
@@ -248,30 +246,46 @@ def run_seed(plant: Plant, seed: int, planted: Path, clean: Path, budget: SeedBu
     )
 
 
-def _in_fresh_process(plant: Plant, request: dict[str, Any], folder: Path, seconds: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="planted-io-") as exchange:
+def _in_fresh_process(
+    reporter: Reporter, plant: Plant, request: dict[str, Any], folder: Path, seconds: float
+) -> dict[str, Any]:
+    with TemporaryDirectory(prefix="planted-io-") as exchange:
         request_path, answer_path = Path(exchange, "request.json"), Path(exchange, "answer.json")
-        request_path.write_text(json.dumps(request), encoding="utf-8")
+        request_path.write_text(json.dumps({**request, "parent_pid": os.getpid()}), encoding="utf-8")
         command = [sys.executable, "-m", "harness.planted.planted_run", str(request_path), str(answer_path)]
-        try:
-            ended = subprocess.run(
-                command,
-                cwd=folder,
-                env=_environment(folder),
-                timeout=seconds + _MARGIN_SECONDS,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise PlantError(f"plant {plant.id}: its process did not end in time") from None
-        if ended.returncode or not answer_path.is_file():
-            last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+        status, errors = _run(reporter, plant, command, folder, seconds + _MARGIN_SECONDS)
+        if status or not answer_path.is_file():
+            last = (errors.strip().splitlines() or [f"exit status {status}"])[-1]
             raise PlantError(f"plant {plant.id}: its process failed: {last}")
         answer: dict[str, Any] = json.loads(answer_path.read_text(encoding="utf-8"))
     if "error" in answer:
         raise PlantError(f"plant {plant.id}: {answer['error']}")
     return answer
+
+
+def _run(reporter: Reporter, plant: Plant, command: list[str], folder: Path, seconds: float) -> tuple[int, str]:
+    """The exit status, and what the process said on standard error."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=_environment(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal's interrupts are the parent's
+    )
+    ends_at = time.monotonic() + seconds
+    with process:
+        try:
+            while time.monotonic() < ends_at:
+                reporter.report(None)
+                with suppress(subprocess.TimeoutExpired):
+                    errors = process.communicate(timeout=_POLL_SECONDS)[1]
+                    return process.returncode, errors
+        finally:
+            process.kill()
+    raise PlantError(f"plant {plant.id}: its process did not end in time")
 
 
 def _environment(folder: Path) -> dict[str, str]:

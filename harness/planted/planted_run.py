@@ -17,6 +17,7 @@ from typing import Any
 from harness.choices.program import operation_count
 from harness.corpus.case_file import Case, format_case, parse_case
 from harness.corpus.replay import ReplayAnswer, replay
+from harness.fleet.worker import end_with_parent
 from harness.scenario.verdict import Answer, Verdict
 from harness.scenario.violation import Violation
 from harness.search.check import check
@@ -33,6 +34,7 @@ _SLICE_MAX = 20_000
 def main() -> None:
     request_path, answer_path = map(Path, sys.argv[1:3])
     request = json.loads(request_path.read_text(encoding="utf-8"))
+    end_with_parent(request["parent_pid"])
     try:
         answer = find(request) if request["action"] == "find" else _replay(request)
     except SpecLoadError as error:

@@ -35,9 +35,11 @@ def check(
     seed: int = 0,
     first_scenario: int = 0,
     progress: Callable[[Counters, float], None] | None = None,
+    begin: Callable[[int], None] | None = None,
 ) -> Verdict:
     """Run scenarios until one fails or the first of the budgets is used up.
 
+    ``progress`` is called now and then, ``begin`` with the number of every scenario before it runs.
     Without a ``configuration`` the spec's first is used; without a budget `SCENARIOS_DEFAULT` scenarios are run.
     """
     if not __debug__:
@@ -52,7 +54,9 @@ def check(
         reason = "the spec has no Crash operation"
         return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=seed)
     with Watchdog(counters, spec.step_seconds_max):
-        scenario, violation = _run_until_violation(plan, counters, seed, first_scenario, scenarios, seconds, progress)
+        scenario, violation = _run_until_violation(
+            plan, counters, seed, first_scenario, scenarios, seconds, progress, begin
+        )
     run = None if violation is None else record_scenario(plan, scenario_seed(seed, scenario))
     answer, reason = _conclude(counters, mode, violation, run)
     return Verdict(
@@ -85,12 +89,15 @@ def _run_until_violation(
     scenarios: int | None,
     seconds: float | None,
     progress: Callable[[Counters, float], None] | None,
+    begin: Callable[[int], None] | None,
 ) -> tuple[int, Violation | None]:
     """The last scenario that ran, and how it failed."""
     started = now = perf_counter()
     next_report = started + PROGRESS_INTERVAL_SECONDS
     scenario = first_scenario
     while (scenarios is None or scenario < first_scenario + scenarios) and (seconds is None or now - started < seconds):
+        if begin is not None:
+            begin(scenario)
         violation = run_plan(plan, random_tape(scenario_seed(seed, scenario)), counters)
         if violation is not None:
             return scenario, violation

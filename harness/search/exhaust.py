@@ -15,8 +15,8 @@ operations themselves do not ask for.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 
 from harness.choices.exploring_policy import Pick
@@ -35,6 +35,8 @@ from harness.search.recoveries import Recoveries
 from harness.spec.plan import BACKGROUND, CRASH, OPERATION, Action, Plan, SpecError, compile_plan
 from harness.spec.spec import DRAIN_STEPS_MAX, Configuration, Key, Mode, Spec
 from harness.world.legal_images import Image, Remains
+
+REPORT_INTERVAL_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -157,15 +159,17 @@ def exhaust(
     deadline: float | None = None,
     merging: bool = True,
     recoveries: Recoveries | None = None,
+    report: Callable[[Tally], None] | None = None,
 ) -> Exhausted:
     """Programs from one start; with ``first_call`` only those that begin with that call of the alphabet.
 
     ``deadline`` is a `time.perf_counter`; past it the tally is not complete. ``recoveries`` are those of other programs
-    from the same start, to be used and added to. Raises `SpecError` for a spec or a start that cannot be used.
+    from the same start, to be used and added to. ``report`` is called now and then with what was tried until then.
+    Raises `SpecError` for a spec or a start that cannot be used.
     """
     program = parse_start(spec, start)
     shared = recoveries if recoveries is not None else recoveries_of(spec, configuration)
-    return _Part(spec, configuration, program, operations_max, deadline, merging, shared).run(first_call)
+    return _Part(spec, configuration, program, operations_max, deadline, merging, shared, report).run(first_call)
 
 
 def recovered_state(plan: Plan, start: Program) -> Recovered | None:
@@ -196,6 +200,7 @@ class _Part:
         deadline: float | None,
         merging: bool,
         recoveries: Recoveries,
+        report: Callable[[Tally], None] | None,
     ) -> None:
         assert spec.bounds is not None
         self.tally = Tally()
@@ -208,6 +213,8 @@ class _Part:
         self._first = start.steps[-1].identity if start.steps else 0
         self._operations_max = operations_max
         self._deadline = deadline
+        self._report = report
+        self._next_report = time.perf_counter() + REPORT_INTERVAL_SECONDS
         self._extents: dict[bytes, int] = {}  # numbered, so that an image's name is short
         self._flushes = tuple(spec.bounds.flushes)
         self._recoveries = recoveries
@@ -225,9 +232,12 @@ class _Part:
                 trouble = "a violation that does not show when its program is replayed"
             else:
                 run = again
+        self._count_up()
+        return Exhausted(self.tally, run, trouble)
+
+    def _count_up(self) -> None:
         self.tally.schedules = self.explorer.schedules_count
         self.tally.recoveries = self._recoveries.run_count - self._recoveries_before_count
-        return Exhausted(self.tally, run, trouble)
 
     def _explore(self, first_call: int | None) -> None:
         if self._start.steps and self._plan.action_of[self._start.steps[-1].operation].kind == CRASH:
@@ -281,11 +291,19 @@ class _Part:
         flushes = [name for name, chosen in zip(self._flushes, flushed or (), strict=False) if chosen]
         ends = flushed is not None and not any(flushed)
         for schedule in self.explorer.schedules(program, self._first, fixed, visited, flushes=flushes, ends=ends):
-            if self._deadline is not None and time.perf_counter() > self._deadline:
-                raise _OutOfTime
+            self._look_at_clock()
             self.tally.is_complete = self.tally.is_complete and schedule.is_whole
             self._recoveries.keep(schedule.kept)
             yield schedule
+
+    def _look_at_clock(self) -> None:
+        now = time.perf_counter()
+        if self._deadline is not None and now > self._deadline:
+            raise _OutOfTime
+        if self._report is not None and now >= self._next_report:
+            self._next_report = now + REPORT_INTERVAL_SECONDS
+            self._count_up()
+            self._report(replace(self.tally, is_complete=False))
 
     # --- images -------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Torture of a system on a real file, ``harness torture``: images of power cuts, and killed processes.
 
 command        the subcommand, and what it prints
-halves         both halves, dealt out to processes
+halves         both halves, in parts on the fleet's workers
 crash_images   images of power cuts
 file_log         what was done to the file, as the operating system was asked
 power_cut        what a power cut may leave of it

@@ -8,20 +8,20 @@ A half that could not show a loss is *unknown*: images of which none had lost an
 show something acknowledged; kills of which none came within an operation.
 
 Lives and files are numbered, and dealt out to processes in parts. What an image is follows from seed and numbers alone,
-however many processes there are; each half stops at its first violation.
+however many processes there are; each half stops at its first violation. A half of which a part did not come to its end
+is *unknown* too; what the part had done by then is counted.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
+from harness.fleet.jobs import Job, Outcome, Reporter, why_incomplete
+from harness.fleet.pool import run_jobs
 from harness.scenario.verdict import Answer
 from harness.spec.loader import load_spec
 from harness.spec.plan import Plan, compile_plan
@@ -31,17 +31,18 @@ from harness.torture.crash_images import IMAGES_PER_LIFE, BadFile, ImageFigures,
 from harness.torture.file_log import FileLogError
 from harness.torture.kills import KILLS_PER_FILE, ChildError, KillFigures, kill_and_judge
 
-INTERRUPTED: Final = "interrupted"
+SILENCE_SECONDS_MAX: Final = 600.0  # for one life with its images, or one file with its kills
 LIVES_PER_PART: Final = 8
 IMAGES, KILLS = "images", "kills"
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class Dose:
+    """How much torture, and which."""
+
     images: int
     kills: int
     seed: int
-    jobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,11 @@ class Part:
 
 @dataclass(slots=True)
 class PartResult:
-    part: Part
+    """What a part has done until now."""
+
     images: ImageFigures = field(default_factory=ImageFigures)
     kills: KillFigures = field(default_factory=KillFigures)
     bad: BadFile | None = None
-    trouble: str = ""  # why it could not be run to its end
 
 
 @dataclass(slots=True)
@@ -92,10 +93,10 @@ def torture_plan(spec: Spec) -> Plan:
     return plan
 
 
-def parts(budget: Budget) -> list[Part]:
+def list_parts(dose: Dose) -> list[Part]:
     """Whole lives and files first, then what is left over, the halves in turn."""
-    images = list(_split(IMAGES, budget.images, IMAGES_PER_LIFE, LIVES_PER_PART, budget.seed))
-    kills = list(_split(KILLS, budget.kills, KILLS_PER_FILE, 1, budget.seed))
+    images = list(_split(IMAGES, dose.images, IMAGES_PER_LIFE, LIVES_PER_PART, dose.seed))
+    kills = list(_split(KILLS, dose.kills, KILLS_PER_FILE, 1, dose.seed))
     longest = max(len(images), len(kills))
     return [part for at in range(longest) for half in (images, kills) for part in half[at : at + 1]]
 
@@ -108,116 +109,100 @@ def _split(half: str, total: int, count: int, numbers_max: int, seed: int) -> It
         yield Part(half, range(whole, whole + 1), rest, seed)
 
 
-def run_part(plan: Plan, part: Part) -> PartResult:
-    """Run one part in a folder of its own."""
-    result = PartResult(part)
-    with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        try:
-            if part.half == IMAGES:
-                result.images, result.bad = judge_images(plan, Path(folder), part.seed, part.numbers, part.count)
-            else:
-                result.kills, result.bad = kill_and_judge(plan, Path(folder), part.seed, part.numbers, part.count)
-        except (FileLogError, ChildError) as error:
-            result.trouble = str(error)
-        except Exception as error:
-            result.trouble = _describe(error)
+def torture(plan: Plan, dose: Dose, report: Report = lambda images, kills: None) -> Torture:
+    """Run everything in this process."""
+    parts = list_parts(dose)
+    return _run(dose, parts, [_job(part, run_part, plan) for part in parts], 1, report)
+
+
+def torture_in_processes(path: str, name: str, folder: Path, dose: Dose, workers: int, report: Report) -> Torture:
+    """Run everything in several processes, each of which loads the spec."""
+    parts = list_parts(dose)
+    return _run(dose, parts, [_job(part, _load_and_run_part, path, name, folder) for part in parts], workers, report)
+
+
+def _job(part: Part, function: Callable[..., PartResult], *arguments: object) -> Job[PartResult]:
+    name = f"{part.half} of {part.numbers.start} to {part.numbers.stop - 1}"
+    return Job(name, function, (part, *arguments), SILENCE_SECONDS_MAX, "number", (FileLogError, ChildError))
+
+
+def _run(dose: Dose, parts: Sequence[Part], jobs: Sequence[Job[PartResult]], workers: int, report: Report) -> Torture:
+    tally = _Tally(parts, report)
+    outcomes = run_jobs(jobs, workers, is_wanted=tally.is_wanted, on_end=tally.take)
+    return tally.result(dose, outcomes)
+
+
+def _load_and_run_part(reporter: Reporter, part: Part, path: str, name: str, folder: Path) -> PartResult:
+    return run_part(reporter, part, torture_plan(load_spec(path, name, folder).spec))
+
+
+def run_part(reporter: Reporter, part: Part, plan: Plan) -> PartResult:
+    """Run one part in a folder of its own, one life or file after the other, until one breaks something."""
+    result = PartResult()
+    with TemporaryDirectory(prefix="torture-") as folder:
+        for number in part.numbers:
+            reporter.note_step(number)
+            result = _add_one(result, part, number, plan, Path(folder))
+            reporter.report(result)
+            if result.bad is not None:
+                break
     return result
 
 
-def _describe(error: BaseException) -> str:
-    return f"the check itself failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def torture(plan: Plan, budget: Budget, report: Report = lambda images, kills: None) -> Torture:
-    """Run everything in this process."""
-    tally = _Tally(report)
-    try:
-        for part in parts(budget):
-            if tally.is_wanted(part):
-                tally.take(run_part(plan, part))
-    except KeyboardInterrupt:
-        tally.interrupted = True
-    return tally.result(budget)
-
-
-def torture_in_processes(path: str, name: str, folder: Path, budget: Budget, report: Report) -> Torture:
-    """Run everything in several processes, each of which loads the spec."""
-    tally = _Tally(report)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(budget.jobs, mp_context=context, initializer=_start_process) as pool:
-        futures = {pool.submit(_run_part_of, path, name, folder, part): part for part in parts(budget)}
-        try:
-            _collect(futures, tally)
-        except KeyboardInterrupt:
-            tally.interrupted = True
-            pool.shutdown(wait=True, cancel_futures=True)
-    return tally.result(budget)
-
-
-def _collect(futures: dict[Future[PartResult], Part], tally: _Tally) -> None:
-    pending = set(futures)
-    while pending:
-        done, pending = wait(pending, return_when=FIRST_COMPLETED)
-        for future in sorted(done, key=lambda each: list(futures).index(each)):
-            if not future.cancelled():
-                error = future.exception()
-                tally.take(PartResult(futures[future], trouble=_describe(error)) if error else future.result())
-        for future in pending:
-            if not tally.is_wanted(futures[future]):
-                future.cancel()
-
-
-def _start_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-
-
-def _run_part_of(path: str, name: str, folder: Path, part: Part) -> PartResult:
-    return run_part(torture_plan(load_spec(path, name, folder).spec), part)
+def _add_one(done: PartResult, part: Part, number: int, plan: Plan, folder: Path) -> PartResult:
+    """What has been done together with one life or file."""
+    result, only = PartResult(), range(number, number + 1)
+    if part.half == IMAGES:
+        result.images, result.bad = judge_images(plan, folder, part.seed, only, part.count)
+    else:
+        result.kills, result.bad = kill_and_judge(plan, folder, part.seed, only, part.count)
+    result.images.add(done.images)
+    result.kills.add(done.kills)
+    return result
 
 
 class _Tally:
     """Adds up what the parts give."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, parts: Sequence[Part], report: Report) -> None:
+        self._parts = parts
         self._images = ImageFigures()
         self._kills = KillFigures()
-        self._results: list[PartResult] = []
+        self._bad: dict[int, BadFile] = {}  # by the number of the part
         self._report = report
-        self.interrupted = False
 
-    def is_wanted(self, part: Part) -> bool:
+    def is_wanted(self, number: int) -> bool:
         """A half that has been violated stops; parts before the one that was run on."""
-        bad = [result.part.numbers.start for result in self._results if result.bad and result.part.half == part.half]
-        return part.numbers.start < min(bad, default=part.numbers.stop)
+        part = self._parts[number]
+        first = min((self._parts[bad].numbers.start for bad in self._bad_of(part.half)), default=part.numbers.stop)
+        return part.numbers.start < first
 
-    def take(self, result: PartResult) -> None:
-        self._results.append(result)
+    def take(self, number: int, outcome: Outcome[PartResult]) -> None:
+        result: PartResult = outcome.known or PartResult()
         self._images.add(result.images)
         self._kills.add(result.kills)
+        if result.bad is not None:
+            self._bad[number] = result.bad
         self._report(self._images, self._kills)
 
-    def result(self, budget: Budget) -> Torture:
+    def result(self, dose: Dose, outcomes: Sequence[Outcome[PartResult]]) -> Torture:
         halves = []
-        if budget.images:
-            reason = _why_images_say_nothing(self._images)
-            halves.append(self._half(IMAGES, reason))
-        if budget.kills:
-            reason = _why_kills_say_nothing(self._kills)
-            halves.append(self._half(KILLS, reason))
+        if dose.images:
+            halves.append(self._half(IMAGES, _why_images_say_nothing(self._images), outcomes))
+        if dose.kills:
+            halves.append(self._half(KILLS, _why_kills_say_nothing(self._kills), outcomes))
         return Torture(self._images, self._kills, halves)
 
-    def _half(self, half: str, reason: str) -> HalfResult:
-        results = sorted((each for each in self._results if each.part.half == half), key=_first_number)
-        bad = next((each.bad for each in results if each.bad is not None), None)
-        if bad is not None:
+    def _half(self, half: str, reason: str, outcomes: Sequence[Outcome[PartResult]]) -> HalfResult:
+        if bad_numbers := self._bad_of(half):
+            bad = self._bad[min(bad_numbers, key=lambda number: self._parts[number].numbers.start)]
             return HalfResult(half, Answer.VIOLATED, bad.violation.property, bad)
-        trouble = next((each.trouble for each in results if each.trouble), "")
-        unknown = INTERRUPTED if self.interrupted else trouble or reason
+        mine = [outcome for part, outcome in zip(self._parts, outcomes, strict=True) if part.half == half]
+        unknown = why_incomplete(mine) or reason
         return HalfResult(half, Answer.UNKNOWN if unknown else Answer.NONE_FOUND, unknown, None)
 
-
-def _first_number(result: PartResult) -> int:
-    return result.part.numbers.start
+    def _bad_of(self, half: str) -> list[int]:
+        return [number for number in self._bad if self._parts[number].half == half]
 
 
 def _why_images_say_nothing(figures: ImageFigures) -> str:

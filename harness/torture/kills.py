@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from harness.choices.random_policy import random_tape, scenario_seed
+from harness.fleet.interrupts import SIGNALS
+from harness.fleet.worker import end_with_parent
 from harness.scenario.violation import Violated
 from harness.spec.plan import Plan
 from harness.torture.account import Account, Event, What, describe_event
@@ -190,8 +192,12 @@ class _OneFile:
 
 def _start(plan: Plan, path: Path, seed: int, first_step: int, account: Account) -> Child:
     reading, writing = os.pipe()
+    parent_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # the parent decides
+        end_with_parent(parent_pid)
         os.close(reading)
         _be_child(plan, path, seed, first_step, account.is_created, writing)
     os.close(writing)
@@ -200,7 +206,6 @@ def _start(plan: Plan, path: Path, seed: int, first_step: int, account: Account)
 
 def _be_child(plan: Plan, path: Path, seed: int, first_step: int, is_created: bool, pipe: int) -> NoReturn:
     """Work until killed. Nothing of the parent's is ever unwound, flushed or ended here."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     try:
         worker = Worker(plan, path, lambda event: _send(pipe, event), first_step=first_step)
         if is_created:

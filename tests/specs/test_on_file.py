@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.scenario.verdict import Answer
-from harness.torture.halves import Budget, HalfResult, torture, torture_plan
+from harness.torture.halves import Dose, HalfResult, torture, torture_plan
 from shardstore import file_disk
 from shardstore.dependency import PERSISTENT_STATE
 from shardstore.file_disk import FileDisk
@@ -25,12 +25,12 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def only_half(*, images: int = 0, kills: int = 0) -> HalfResult:
-    (half,) = torture(torture_plan(SPEC), Budget(images, kills, 0, 1)).halves
+    (half,) = torture(torture_plan(SPEC), Dose(images, kills, 0)).halves
     return half
 
 
 def test_power_cuts_and_kills_lose_nothing_that_was_acknowledged() -> None:
-    result = torture(torture_plan(SPEC), Budget(150, 8, 0, 1))
+    result = torture(torture_plan(SPEC), Dose(150, 8, 0))
     images, kills = result.halves
     assert (images.answer, images.reason) == (Answer.NONE_FOUND, "")
     assert kills.bad is None  # so few kills may all have come between operations, and then it is unknown

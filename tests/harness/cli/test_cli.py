@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -17,10 +18,12 @@ from harness.choices.program import operation_count
 from harness.cli.exit_status import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, EXIT_VIOLATED
 from harness.cli.main import main
 from harness.corpus.case_file import read_case
+from harness.fleet.budget import Budget
+from harness.fleet.jobs import INTERRUPTED
 from harness.planted.plants import find_plants, plant_tree
 from harness.scenario.failing_sequence import WIDTH_MAX
 from harness.scenario.verdict import Answer, Counters, Verdict
-from harness.search.campaign import INTERRUPTED, Budget, plan_checks, run_checks
+from harness.search.campaign import Sample, list_checks, run_checks
 from harness.spec.loader import load_specs
 from harness.spec.spec import Mode
 
@@ -267,10 +270,19 @@ def test_a_crash_check_without_a_crash_is_unknown(planted: Path, capsys: pytest.
     assert "crash" not in capsys.readouterr().out.replace("crashes", "")
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_an_interrupt_ends_the_run_with_what_is_known(clean: Path, jobs: int) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Also where SIGINT is ignored, as in a shell's background job."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_ends_the_run_with_what_is_known(clean: Path, workers: int) -> None:
     loaded = load_specs(SAMPLE / "samplestore" / "store_spec.py", SAMPLE)
-    plans = plan_checks(loaded, lambda spec: [Mode.CRASH], None)
+    jobs = list_checks(loaded, lambda spec: [Mode.CRASH], None)
     interrupted: list[int] = []
 
     def interrupt(check: int, counters: Counters, seconds: float) -> None:
@@ -278,9 +290,31 @@ def test_an_interrupt_ends_the_run_with_what_is_known(clean: Path, jobs: int) ->
             interrupted.append(counters.scenarios)
             signal.raise_signal(signal.SIGINT)
 
-    verdicts: list[Verdict] = run_checks(plans, Budget(None, 300.0, 0, jobs), SAMPLE, interrupt)
+    verdicts: list[Verdict] = run_checks(jobs, Sample(None, 0), Budget(30.0, workers), SAMPLE, interrupt)
     assert [(each.answer, each.reason) for each in verdicts] == [(Answer.UNKNOWN, INTERRUPTED)] * 2
     assert sum(each.counters.scenarios for each in verdicts) >= interrupted[0] > 0
+
+
+FAULTS = {
+    "hangs": ('re.match(r"(a+)+$", "a" * 60 + "b")', r"the worker was silent for 3 s at scenario \d+", 3.0),
+    "dies": (
+        "os.kill(os.getpid(), 9)",
+        r"the worker was killed by signal 9, SIGKILL at scenario \d+, as 2 before it",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_system_that_takes_its_process_along_is_unknown_and_says_where(planted: Path, fault: str) -> None:
+    statement, reason, silence_seconds_max = FAULTS[fault]
+    spec = planted / "samplestore" / "store_spec.py"
+    text = spec.read_text().replace("        self.entries.pop(key, None)\n", f"        {statement}\n")
+    spec.write_text(text.replace("import annotations\n", "import annotations\n\nimport os\nimport re\n", 1))
+    jobs = list_checks(load_specs(spec, planted), lambda spec: [Mode.CONFORMANCE], "small")
+    (verdict,) = run_checks(jobs, Sample(2000, 0), Budget(None, 2), planted, lambda *_: None, silence_seconds_max)
+    assert verdict.answer is Answer.UNKNOWN
+    assert re.fullmatch(f"{reason}(; {reason})?", verdict.reason)
 
 
 def test_start_up_imports_neither_hypothesis_nor_rich() -> None:

@@ -16,7 +16,7 @@ from harness.scenario.failing_sequence import MEANINGS, WIDTH_MAX, comments, fai
 from harness.scenario.history import Began, Broke, Called, Lost, Polled, Recovered, Returned
 from harness.scenario.verdict import Answer, Counters, Run, Verdict
 from harness.scenario.violation import Violation
-from harness.search.campaign import CheckPlan
+from harness.search.campaign import CheckJob
 from harness.spec.device import Entry, Loss
 from harness.spec.spec import Mode
 
@@ -139,7 +139,7 @@ def test_no_time_is_no_rate() -> None:
 
 def test_progress_is_plain_and_rare_where_there_is_no_terminal() -> None:
     out = io.StringIO()
-    with Progress(Console(file=out, width=WIDTH_MAX), [CheckPlan("toy.py", "toy", Mode.CRASH, "zoned")]) as progress:
+    with Progress(Console(file=out, width=WIDTH_MAX), [CheckJob("toy.py", "toy", Mode.CRASH, "zoned")]) as progress:
         for _ in range(100):
             progress(0, Counters(scenarios=1), 0.1)
     assert out.getvalue() == ""

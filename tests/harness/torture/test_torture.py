@@ -6,28 +6,31 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_on_file import BUGS, IMAGE_BUGS, KILL_BUGS, KeyMissingError, toy_spec
 
 from harness.cli.exit_status import EXIT_OK, EXIT_UNKNOWN, EXIT_UNUSABLE, EXIT_VIOLATED
 from harness.cli.main import main
+from harness.fleet.jobs import INTERRUPTED, Reporter
 from harness.scenario.ledger import PERSISTENT
 from harness.scenario.verdict import Answer
 from harness.scenario.violation import Violated
 from harness.spec.plan import Plan, SpecError
 from harness.spec.spec import Background, Operation
-from harness.torture import kills
+from harness.torture import halves, kills
 from harness.torture.account import Account, Event, What, describe_event
-from harness.torture.crash_images import judge_images
+from harness.torture.crash_images import ImageFigures, judge_images
 from harness.torture.file_worker import Worker
-from harness.torture.halves import Budget, HalfResult, parts, run_part, torture, torture_plan
-from harness.torture.kills import ChildError, _Reports, _send
+from harness.torture.halves import Dose, HalfResult, list_parts, run_part, torture, torture_plan
+from harness.torture.kills import ChildError, KillFigures, _Reports, _send
 
 HERE = Path(__file__).parents[2] / "toys"
 ROOT = HERE.parents[1]
@@ -38,7 +41,7 @@ def plan_of(bug: str = "") -> Plan:
 
 
 def only_half(bug: str, *, images: int = 0, kills: int = 0, seed: int = 0) -> HalfResult:
-    (half,) = torture(plan_of(bug), Budget(images, kills, seed, 1)).halves
+    (half,) = torture(plan_of(bug), Dose(images, kills, seed)).halves
     return half
 
 
@@ -46,7 +49,7 @@ def only_half(bug: str, *, images: int = 0, kills: int = 0, seed: int = 0) -> Ha
 
 
 def test_a_clean_store_survives_both_halves() -> None:
-    result = torture(plan_of(), Budget(300, 24, 0, 1))
+    result = torture(plan_of(), Dose(300, 24, 0))
     assert [half.answer for half in result.halves] == [Answer.NONE_FOUND, Answer.NONE_FOUND]
     images, killed = result.images, result.kills
     assert images.images == 300
@@ -114,16 +117,17 @@ def test_a_failure_of_an_image_is_found_again() -> None:
 
 
 def test_images_do_not_depend_on_how_they_are_dealt_out() -> None:
-    whole = torture(plan_of(), Budget(420, 0, 2, 1)).images
+    whole = torture(plan_of(), Dose(420, 0, 2)).images
     pieces: set[bytes] = set()
-    for part in reversed(parts(Budget(420, 0, 2, 2))):
-        pieces |= run_part(plan_of(), part).images.digests
+    quiet = Reporter(lambda known: None, [0, 0], lambda: False)
+    for part in reversed(list_parts(Dose(420, 0, 2))):
+        pieces |= run_part(quiet, part, plan_of()).images.digests
     assert pieces == whole.digests
 
 
 def test_parts_add_up() -> None:
     for images, killed in ((0, 1), (1, 0), (49, 50), (1001, 101)):
-        dealt = parts(Budget(images, killed, 0, 2))
+        dealt = list_parts(Dose(images, killed, 0))
         for half, total in (("images", images), ("kills", killed)):
             mine = [part for part in dealt if part.half == half]
             assert sum(len(part.numbers) * part.count for part in mine) == total
@@ -137,7 +141,7 @@ def test_parts_add_up() -> None:
 def test_images_that_could_lose_nothing_are_unknown() -> None:
     spec = toy_spec()
     reads = [operation for operation in spec.operations if operation.name in ("get", "reboot")]
-    (half,) = torture(torture_plan(replace(spec, operations=reads)), Budget(20, 0, 0, 1)).halves
+    (half,) = torture(torture_plan(replace(spec, operations=reads)), Dose(20, 0, 0)).halves
     assert half.answer is Answer.UNKNOWN
     assert "acknowledged" in half.reason
 
@@ -149,7 +153,7 @@ def test_a_kill_that_comes_too_early_is_unknown(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(kills, "OPENING_SECONDS_MAX", 0.0)
     spec = toy_spec()
     nothing_but_waiting = replace(spec, operations=[Background("flush")])  # so that nothing is ever acknowledged
-    (half,) = torture(torture_plan(nothing_but_waiting), Budget(0, 3, 0, 1)).halves
+    (half,) = torture(torture_plan(nothing_but_waiting), Dose(0, 3, 0)).halves
     assert half.answer is Answer.UNKNOWN
 
 
@@ -165,7 +169,7 @@ def test_a_file_that_is_used_past_the_log_is_unknown() -> None:
         return store
 
     on_file = replace(spec.on_file, create=create)
-    (half,) = torture(torture_plan(replace(spec, on_file=on_file)), Budget(20, 0, 0, 1)).halves
+    (half,) = torture(torture_plan(replace(spec, on_file=on_file)), Dose(20, 0, 0)).halves
     assert half.answer is Answer.UNKNOWN
     assert "past the functions of os" in half.reason
 
@@ -409,10 +413,45 @@ def test_bad_input_is_one_line_and_status_two(
     assert len(captured.err.splitlines()) == 1
 
 
-def test_interrupted_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Also where SIGINT is ignored, as in a shell's background job."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
-    monkeypatch.setattr("harness.torture.halves.run_part", interrupt)
-    (half,) = torture(plan_of(), Budget(10, 0, 0, 1)).halves
-    assert (half.answer, half.reason) == (Answer.UNKNOWN, "interrupted")
+
+@pytest.mark.usefixtures("interruptible")
+def test_interrupted_is_unknown_with_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(halves, "LIVES_PER_PART", 1)
+
+    interrupted: list[int] = []
+
+    def interrupt(images: ImageFigures, killed: KillFigures) -> None:
+        if not interrupted:
+            interrupted.append(images.images)
+            signal.raise_signal(signal.SIGINT)
+
+    result = torture(plan_of(), Dose(200, 50, 0), interrupt)
+    assert [(half.answer, half.reason) for half in result.halves] == [(Answer.UNKNOWN, INTERRUPTED)] * 2
+    assert 0 < result.images.images == interrupted[0] < 200
+
+
+def test_an_interrupt_reaches_a_part_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judge_and_interrupt(plan: Plan, folder: Path, *numbers: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return judge_images(plan, folder, *numbers)
+
+    monkeypatch.setattr(halves, "judge_images", judge_and_interrupt)
+    result = torture(plan_of(), Dose(140, 0, 0))
+    assert (result.halves[0].answer, result.halves[0].reason) == (Answer.UNKNOWN, INTERRUPTED)
+    assert result.images.lives == 1
+
+
+def test_a_part_that_fails_is_unknown_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ChildError("a child failed: so it is")
+
+    monkeypatch.setattr(halves, "kill_and_judge", fail)
+    (half,) = torture(plan_of(), Dose(0, 10, 0)).halves
+    assert (half.answer, half.reason) == (Answer.UNKNOWN, "a child failed: so it is")
