@@ -191,12 +191,16 @@ def shrink(case: str, output: Path | None, json_path: Path | None) -> int:
 
 @harness.command()
 @click.argument("case")
-def show(case: str) -> int:
+@click.option(
+    "--svg", "svg_path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Draw it, too."
+)
+def show(case: str, svg_path: Path | None) -> int:
     """Print a saved failure step by step, as it runs today."""
     from harness.cli.show import show_case
 
+    _check_writable(svg_path, "--svg")
     with _one_line_errors():
-        return show_case(case)
+        return show_case(case, svg_path)
 
 
 @harness.command()

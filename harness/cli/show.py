@@ -7,16 +7,21 @@ from pathlib import Path
 from harness.cli.cases import describe_replay, read_named, sequence_of
 from harness.cli.exit_status import exit_status_of_replays
 from harness.cli.report import make_console
+from harness.cli.timeline import timeline
 from harness.corpus.replay import replay
 
 
-def show_case(name: str) -> int:
-    """Print a case as it runs today; the saved text where it no longer runs or no longer fails."""
+def show_case(name: str, svg_path: Path | None) -> int:
+    """Print a case as it runs today, or draw it; the saved text where it no longer runs or no longer fails."""
     case = read_named(name)
     console = make_console()
     replayed = replay(case)
     if replayed.run is not None and replayed.run.violation is not None:
         console.print(sequence_of(case, replayed.run, Path(name)), soft_wrap=True)
+        if svg_path is not None:
+            heading = f"{case.name}, {case.mode}, {case.configuration}: {case.property}"
+            svg_path.write_text(timeline(replayed.run, heading), encoding="utf-8")
+            console.print(f"drawn in {svg_path}", soft_wrap=True)
     else:
         console.print(Path(name).read_text(encoding="utf-8"), soft_wrap=True)
     console.print(f"today: {describe_replay(replayed)}", soft_wrap=True)
