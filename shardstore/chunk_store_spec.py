@@ -18,7 +18,7 @@ from harness.world.world import World
 from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import ChunkStore
-from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, join
+from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, State, join
 from shardstore.errors import DiskError, NoSpaceError, NotFoundError, StaleLocatorError
 from shardstore.reclamation import Reclamation
 from shardstore.spec_trace import trace_stack
@@ -50,7 +50,7 @@ class ReferenceTable:
     def recover(self) -> None:
         """Of each key, the newest reference that was persistent; the rest is gone."""
         for key, history in list(self._history.items()):
-            persistent = [each for each in history if each.dependency.state == PERSISTENT_STATE]
+            persistent = [each for each in history if each.dependency.state is PERSISTENT_STATE]
             self._history[key] = [each._replace(dependency=PERSISTENT) for each in persistent[-1:]]
 
     def __deepcopy__(self, _: object) -> ReferenceTable:
@@ -97,7 +97,7 @@ class ReferenceTable:
         return self.locator(frame.key) == locator
 
     def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
-        if written.poll() == FAILED:
+        if written.poll() is FAILED:
             raise DiskError("the device refused the copy of a live chunk")
         if not self.is_live(frame, old):
             return False
@@ -191,7 +191,7 @@ class CheckedDependency(Dependency):
         super().__init__(stack)
         self._dependency = dependency
 
-    def poll(self) -> int:
+    def poll(self) -> State:
         return self._dependency.poll()
 
 

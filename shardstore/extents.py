@@ -114,9 +114,9 @@ class Extents:
     def _collect_resets(self) -> None:
         waiting = []
         for number, reset in self._resetting:
-            if reset.state == PERSISTENT_STATE:
+            if reset.state is PERSISTENT_STATE:
                 heapq.heappush(self._free, number)
-            elif reset.state == PENDING:  # an extent whose reset has failed is out of use until the disk is reopened
+            elif reset.state is PENDING:  # an extent whose reset has failed is out of use until the disk is reopened
                 waiting.append((number, reset))
         self._resetting = waiting
 

@@ -382,7 +382,7 @@ class Index:
 
     def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
         """Name the copy instead, if the chunk is still named (GC-2). False, and nothing done, if not."""
-        if written.poll() == FAILED:
+        if written.poll() is FAILED:
             raise DiskError("the device refused the copy of a live chunk")
         if not self.is_live(frame, old):
             return False

@@ -132,7 +132,7 @@ class IndexOnFake(SmallStack):
 
     def wait(self, dependency: Dependency) -> None:
         with self.monitor:
-            self.monitor.wait_until(lambda: dependency.poll() != PENDING, self._progress)
+            self.monitor.wait_until(lambda: dependency.poll() is not PENDING, self._progress)
 
     def _progress(self) -> bool:
         return self.scheduler.step() or self.index.flush()

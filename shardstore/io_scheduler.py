@@ -21,7 +21,7 @@ from collections import deque
 from typing import Protocol
 
 from shardstore.buffer_pool import BufferPool
-from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency, Waiter, Write
+from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency, State, Waiter, Write
 from shardstore.disk import Disk
 from shardstore.errors import DiskError, InvariantError
 from shardstore.seam import Monitor, Seam
@@ -179,9 +179,9 @@ class IoScheduler:
         failed = []
         for extent, queue in self._queues.items():
             state = queue[0].after.poll()
-            if state == PERSISTENT_STATE:
+            if state is PERSISTENT_STATE:
                 ready.append(extent)
-            elif state == FAILED:
+            elif state is FAILED:
                 failed.append(extent)
         for extent in failed:
             self._fail_queue(extent)
@@ -190,7 +190,7 @@ class IoScheduler:
     def _issue(self, extent: int) -> None:
         queue = self._queues[extent]
         request = queue[0]
-        if request.after.poll() != PERSISTENT_STATE:
+        if request.after.poll() is not PERSISTENT_STATE:
             raise InvariantError("IO-1", "a write was about to be issued before its dependency was persistent")
         try:
             if request.data is None:
@@ -220,12 +220,12 @@ class IoScheduler:
             self._monitor.acquire()
             self._end_barrier(covered, state)
 
-    def _end_barrier(self, covered: list[_Request], state: int) -> None:
+    def _end_barrier(self, covered: list[_Request], state: State) -> None:
         self._barrier_running = False
         self.barriers_count += 1
         for request in covered:
             self._settle(request, state)
-            if state == FAILED:
+            if state is FAILED:
                 self._fail_queue(request.extent)
         self._monitor.notify_all()
 
@@ -235,10 +235,10 @@ class IoScheduler:
             self._settle(request, FAILED)
         self._monitor.notify_all()
 
-    def _settle(self, request: _Request, state: int) -> None:
+    def _settle(self, request: _Request, state: State) -> None:
         request.settle(state)
         if request.data is not None:
             self.pool.give_back()
-            if state == FAILED:
+            if state is FAILED:
                 self._failed[request.extent] = min(request.page, self._failed.get(request.extent, request.page))
             request.data = None

@@ -125,16 +125,16 @@ class MetadataLog:
             self._fail()
         if self._waiting:
             state = self._waiting[0].after.poll()
-            if state == FAILED:
+            if state is FAILED:
                 self._fail()
-            elif state == PERSISTENT_STATE:
+            elif state is PERSISTENT_STATE:
                 return True
         return self._format_due or (self._log.needs_repair and not self.is_failed)
 
     def submit_record(self) -> None:
         """Build a record of the edits that are ready and hand it to the IO scheduler."""
         carried = []
-        while self._waiting and self._waiting[0].after.poll() == PERSISTENT_STATE:
+        while self._waiting and self._waiting[0].after.poll() is PERSISTENT_STATE:
             waiting = self._waiting.popleft()
             self._apply(waiting.edit)
             carried.append(waiting)

@@ -25,6 +25,7 @@ from shardstore.dependency import (
     AcrossStores,
     Dependency,
     Promise,
+    State,
     Waiter,
     Write,
 )
@@ -153,11 +154,11 @@ class _AsTried(Dependency):
         self._tracer = tracer
         self.node: Promise | Write | None = None  # which waits for this
 
-    def poll(self) -> int:
-        if not self.state:
+    def poll(self) -> State:
+        if self.state is PENDING:
             befores, is_complete = self._tracer.prerequisites(self.node)
             states = [each.poll() for each in befores]
-            is_open = not is_complete and self._after.poll() == PENDING
+            is_open = not is_complete and self._after.poll() is PENDING
             if FAILED in states:
                 self.state = FAILED
             elif PENDING not in states and not is_open:
@@ -165,7 +166,7 @@ class _AsTried(Dependency):
         return self.state
 
     def parts(self) -> tuple[Dependency, ...]:
-        return (self._after,) if self._after.state == PENDING else ()
+        return (self._after,) if self._after.state is PENDING else ()
 
 
 # --- who asked --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from harness.world.world import World
 from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
-from shardstore.dependency import PENDING, Dependency
+from shardstore.dependency import PENDING, Dependency, State
 from shardstore.disk import Disk
 from shardstore.errors import CorruptionError, InvariantError
 from shardstore.extents import Extents
@@ -84,13 +84,13 @@ class SmallStack:
         self.pool = BufferPool(store.buffer_count, self.monitor)
         self.scheduler = IoScheduler(medium, seam, self.monitor, self.pool, self)
 
-    def poll(self, dependency: Dependency) -> int:
+    def poll(self, dependency: Dependency) -> State:
         with self.monitor:
             return dependency.poll()
 
     def wait(self, dependency: Dependency) -> None:
         with self.monitor:
-            self.monitor.wait_until(lambda: dependency.poll() != PENDING, self.scheduler.step)
+            self.monitor.wait_until(lambda: dependency.poll() is not PENDING, self.scheduler.step)
 
     def write_back(self, steps: int) -> int:
         with self.monitor:

@@ -21,7 +21,7 @@ from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_store import ChunkStore, PutChunk
-from shardstore.dependency import FAILED, PENDING, Dependency, join
+from shardstore.dependency import FAILED, PENDING, Dependency, State, join
 from shardstore.disk import Disk
 from shardstore.errors import (
     CorruptionError,
@@ -283,18 +283,20 @@ class Store:
             dependency = self.index.settled()
         self.wait(dependency)
 
-    def poll(self, dependency: Dependency) -> int:
+    def poll(self, dependency: Dependency) -> State:
         with self.monitor:
             return dependency.poll()
 
     def wait(self, dependency: Dependency) -> None:
         """Return once it is persistent. `DiskError` if it failed, `OutOfServiceError` if nobody will write it."""
         with self.monitor:
-            self.monitor.wait_until(lambda: dependency.poll() != PENDING or self.scheduler.is_stopped(), self._progress)
+            self.monitor.wait_until(
+                lambda: dependency.poll() is not PENDING or self.scheduler.is_stopped(), self._progress
+            )
             state = dependency.poll()
-        if state == FAILED:
+        if state is FAILED:
             raise DiskError("a write that this depends on was refused")
-        if state == PENDING:
+        if state is PENDING:
             raise OutOfServiceError("the disk went out of service before this was persistent")
 
     def _progress(self) -> bool:

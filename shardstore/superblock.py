@@ -141,16 +141,16 @@ class Superblock:
         ready = []
         for extent in list(self._pending):
             state = self._pending[extent][0].after.poll()
-            if state == PERSISTENT_STATE:
+            if state is PERSISTENT_STATE:
                 ready.append(extent)
-            elif state == FAILED:
+            elif state is FAILED:
                 self._fail(extent)
         return ready
 
     def _take_ready(self, extent: int, carried: list[Promise]) -> ExtentRecord:
         changes = self._pending[extent]
         record = PRISTINE
-        while changes and changes[0].after.poll() == PERSISTENT_STATE:
+        while changes and changes[0].after.poll() is PERSISTENT_STATE:
             change = changes.popleft()
             record = change.record
             carried.append(change.promise)

@@ -82,7 +82,7 @@ class CheckedSuperblock(SuperblockStack):
         """As recorded, or as asked for as long as that is on its way."""
         with self.monitor:
             record, promise = self._asked.get(extent, (None, PERSISTENT))
-            if record is not None and promise.poll() == PENDING:
+            if record is not None and promise.poll() is PENDING:
                 return record
             return self.superblock.recorded(extent)
 

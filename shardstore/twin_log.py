@@ -59,20 +59,20 @@ class TwinLog:
 
     def is_ready(self) -> bool:
         """Whether the next record may be built: the one before is persistent."""
-        return self._outstanding.state != PENDING
+        return self._outstanding.state is not PENDING
 
     def is_failed(self) -> bool:
         """Whether the last record was refused."""
-        return self._outstanding.state == FAILED
+        return self._outstanding.state is FAILED
 
     def submit(self, delta: bytes, full: Callable[[], bytes]) -> Write:
         """Write the next record, ``delta`` if it fits behind the last, else ``full()`` into the other extent.
 
         The caller has taken a buffer. Raises `NoSpaceError` if the full record does not fit an extent.
         """
-        if self._outstanding.state == PENDING:
+        if self._outstanding.state is PENDING:
             raise InvariantError("LOG-1", "a record was about to follow one that is not persistent")
-        failed = self._outstanding.state == FAILED
+        failed = self._outstanding.state is FAILED
         if failed and self._outstanding_turned:
             # The extent it left still holds the newest chain: try the same turn again.
             self._scheduler.submit_reset(self._extents[self._active], PERSISTENT)

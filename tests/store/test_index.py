@@ -16,7 +16,7 @@ from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import PutChunk
-from shardstore.dependency import PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
+from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.errors import CorruptionError, DiskError, NoSpaceError, TooLargeError
 from shardstore.index import Index
 from shardstore.metadata_log import MetadataLog
@@ -379,7 +379,7 @@ def test_after_a_failed_edit_the_index_takes_no_changes_and_is_still_read() -> N
     broken = new_write()
     world.put(b"b", 1, values=broken)
     world.index.flush()
-    broken.settle(2)
+    broken.settle(FAILED)
     world.stack.drain()
     with pytest.raises(DiskError):
         world.put(b"c")

@@ -21,7 +21,7 @@ from harness.world.sequential_seam import Monitor
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_store import ChunkStore
-from shardstore.dependency import PENDING, Dependency
+from shardstore.dependency import PENDING, Dependency, State
 from shardstore.extents import Extents
 from shardstore.io_scheduler import IoScheduler
 from shardstore.superblock import Superblock
@@ -174,7 +174,7 @@ class Stack:
         self.cache = BufferCache(self.extents, configuration.cache_size_pages)
         self.chunks = ChunkStore(self.cache, self.extents, self.pool, self.scheduler.step, seam, self, configuration)
 
-    def poll(self, dependency: Dependency) -> int:
+    def poll(self, dependency: Dependency) -> State:
         return dependency.poll()
 
     def wait(self, dependency: Dependency) -> None:
