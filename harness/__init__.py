@@ -8,7 +8,18 @@ What is imported here is the public interface, small and stable; everything else
 from harness.corpus.replay import replay
 from harness.scenario.verdict import Answer, Mode, Verdict
 from harness.search.check import check
-from harness.spec.generators import integers, keys, keys_from, lists_of, payloads, results_of, sampled
+from harness.spec.generators import (
+    KEY_ALPHABET,
+    Choose,
+    Generator,
+    integers,
+    keys,
+    keys_from,
+    lists_of,
+    payloads,
+    results_of,
+    sampled,
+)
 from harness.spec.spec import (
     Background,
     Bounds,
@@ -29,12 +40,15 @@ from harness.world.medium import SimulatedMedium
 from harness.world.world import World
 
 __all__ = [
+    "KEY_ALPHABET",
     "Answer",
     "Background",
     "Bounds",
+    "Choose",
     "Configuration",
     "Crash",
     "Durability",
+    "Generator",
     "MediumShape",
     "Mode",
     "OnFile",

@@ -11,10 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from harness.spec.generators import integers, keys
-from harness.spec.spec import Background, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.trace.tracer import Tracer
-from harness.world.world import World
+from harness import Background, Crash, Durability, Operation, Reboot, Spec, Tracer, World, WriteBack, integers, keys
 from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import ChunkStore

@@ -7,10 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.spec.generators import Generator, integers, keys, sampled
-from harness.spec.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.trace.tracer import Tracer
-from harness.world.world import World
+from harness import (
+    Background,
+    Configuration,
+    Crash,
+    Durability,
+    Generator,
+    Operation,
+    Reboot,
+    Spec,
+    Tracer,
+    World,
+    WriteBack,
+    integers,
+    keys,
+    sampled,
+)
 from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
 from shardstore.chunk_store import PutChunk

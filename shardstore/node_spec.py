@@ -8,10 +8,25 @@ from typing import Any
 
 from crc32c import crc32c
 
-from harness.spec.generators import KEY_ALPHABET, Choose, Generator, integers, keys, lists_of
-from harness.spec.spec import Background, Configuration, Crash, Durability, OnFile, Operation, Reboot, Spec, WriteBack
-from harness.trace.tracer import Tracer
-from harness.world.world import World
+from harness import (
+    KEY_ALPHABET,
+    Background,
+    Choose,
+    Configuration,
+    Crash,
+    Durability,
+    Generator,
+    OnFile,
+    Operation,
+    Reboot,
+    Spec,
+    Tracer,
+    World,
+    WriteBack,
+    integers,
+    keys,
+    lists_of,
+)
 from refmodel.node import NodeModel
 from shardstore import spec_bounds
 from shardstore.disk import Disk

@@ -15,8 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from harness.trace.trace import Origin
-from harness.trace.tracer import Tracer
+from harness import Origin, Tracer
 from shardstore.dependency import (
     FAILED,
     PENDING,

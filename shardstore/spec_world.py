@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.spec.generators import Generator, payloads
-from harness.spec.spec import Configuration, MediumShape, ViolationError
-from harness.world.world import World
+from harness import Configuration, Generator, MediumShape, ViolationError, World, payloads
 from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool

@@ -9,19 +9,22 @@ from __future__ import annotations
 from itertools import count
 from typing import Any, NamedTuple
 
-from harness.spec.generators import Generator, integers, lists_of, sampled
-from harness.spec.spec import (
+from harness import (
     Background,
     Configuration,
     Crash,
     Durability,
+    Generator,
     Operation,
     Reboot,
     Spec,
     ViolationError,
+    World,
     WriteBack,
+    integers,
+    lists_of,
+    sampled,
 )
-from harness.world.world import World
 from refmodel.superblock import Record, SuperblockModel
 from shardstore.dependency import PENDING, PERSISTENT, Dependency, join
 from shardstore.errors import NoSpaceError

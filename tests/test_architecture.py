@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import harness
+
 ROOT = Path(__file__).parent.parent
 
 # Each layer of the store may import those to its right, and itself.
@@ -76,6 +78,12 @@ def test_store_imports_follow_the_layers(path: Path) -> None:
         if parts[0] == "shardstore" and len(parts) > 1 and parts[1] in LAYER_OF:
             assert LAYER_OF[parts[1]] >= LAYER_OF[path.stem], f"{path.stem} imports {name}, a layer above it"
         assert not any(map(_is_spec, parts)), f"production code imports the spec {name}"
+
+
+@pytest.mark.parametrize("path", [path for path in _modules("shardstore") if _is_spec(path.stem)], ids=_name)
+def test_specs_know_the_front_of_the_harness_alone(path: Path) -> None:
+    taken = {name.removeprefix("harness.") for name in _imports(path) if _top(name) == "harness"}
+    assert taken <= {"harness", *harness.__all__}
 
 
 @pytest.mark.parametrize("path", _modules("harness"), ids=_name)
