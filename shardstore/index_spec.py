@@ -28,8 +28,8 @@ from refmodel.index import IndexModel
 from shardstore.chunk_store import PutChunk
 from shardstore.dependency import PENDING, PERSISTENT, Dependency
 from shardstore.errors import NoSpaceError
-from shardstore.index import Index
-from shardstore.metadata_log import MetadataLog
+from shardstore.index.index import Index
+from shardstore.index.metadata_log import MetadataLog
 from shardstore.spec_trace import trace_metadata, trace_scheduler, trace_store
 from shardstore.spec_world import COLLISIONS, STORE, SmallStack, configurations, shape
 from shardstore.store import Store, format_store, open_store

@@ -22,7 +22,7 @@ from contextlib import suppress
 from shardstore.chunk_store import ChunkStore
 from shardstore.errors import NoSpaceError, StoreError
 from shardstore.extents import Extents
-from shardstore.index import Index
+from shardstore.index.index import Index
 from shardstore.reclamation import Reclamation
 from shardstore.units import Kind, StoreConfiguration
 

@@ -28,8 +28,8 @@ from shardstore.dependency import (
     Waiter,
     Write,
 )
+from shardstore.index.metadata_log import Edit, MetadataLog
 from shardstore.io_scheduler import IoScheduler, _Request
-from shardstore.metadata_log import Edit, MetadataLog
 from shardstore.spec_world import SuperblockStack
 from shardstore.store import Store
 from shardstore.superblock import ExtentRecord, Superblock

@@ -34,10 +34,11 @@ from shardstore.errors import (
     TooLargeError,
 )
 from shardstore.extents import Extents
-from shardstore.index import Index, Snapshot
+from shardstore.index.index import Index
+from shardstore.index.metadata_log import MetadataLog
+from shardstore.index.snapshot import Snapshot
 from shardstore.io_scheduler import IoScheduler
 from shardstore.limits import value_size_max_bytes
-from shardstore.metadata_log import MetadataLog
 from shardstore.reclamation import Reclaimed, Reclamation
 from shardstore.seam import Seam
 from shardstore.space import Space, compaction_room_bytes, may_copy

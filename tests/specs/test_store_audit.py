@@ -63,7 +63,7 @@ class Lacking(NamedTuple):
         if not self.after:
             return "property: persistence", "place: outcome"
         if self.spec == "node":
-            return "property: persistence", "place: CorruptionError in Index._block"
+            return "property: persistence", "place: CorruptionError in RunReader._block"
         where = "SuperblockStack._recover" if "TwinLog" in self.after else "Extents._recover_zoned"
         return "property: recovery", f"place: CorruptionError in {where}"
 
@@ -127,7 +127,7 @@ def test_where_the_scheduler_is_wrong_no_edge_is_lacking(tmp_path: Path) -> None
 
 
 def test_of_a_case_that_is_fixed_nothing_is_said(tmp_path: Path) -> None:
-    case = ROOT / "fuzz_corpus" / "node-crash-persistence-1a8fd893.case"
+    case = ROOT / "fuzz_corpus" / "node-crash-persistence-22f1b6af.case"
     figures, _ = _audit(_planted(read_plant(PLANTED / "fig5-07.toml"), tmp_path / "tree"), str(case), status=3)
     assert "does not fail" in figures["reason"]
 

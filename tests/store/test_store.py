@@ -39,7 +39,7 @@ from shardstore.errors import (
     StoreError,
     TooLargeError,
 )
-from shardstore.run_block import LOCATORS_MAX
+from shardstore.index.run_block import LOCATORS_MAX
 from shardstore.seam import ThreadSeam
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import StoreConfiguration

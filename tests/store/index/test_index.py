@@ -18,9 +18,9 @@ from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import PutChunk
 from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.errors import CorruptionError, DiskError, NoSpaceError, TooLargeError
-from shardstore.index import Index
-from shardstore.metadata_log import MetadataLog
-from shardstore.run_block import LOCATORS_MAX
+from shardstore.index.index import Index
+from shardstore.index.metadata_log import MetadataLog
+from shardstore.index.run_block import LOCATORS_MAX
 from shardstore.units import Kind, Locator, StoreConfiguration
 
 CONFIGURATION = replace(SMALL, run_block_size_bytes=80, memtable_entries_max=100)

@@ -18,8 +18,8 @@ from typing import NamedTuple
 from shardstore.buffer_pool import BufferPool
 from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Waiter
 from shardstore.errors import CorruptionError
+from shardstore.index.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator, entry_size_bytes
 from shardstore.io_scheduler import IoScheduler
-from shardstore.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator, entry_size_bytes
 from shardstore.twin_log import TwinLog
 from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator, StoreConfiguration
 

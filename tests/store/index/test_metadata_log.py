@@ -14,7 +14,17 @@ from worlds import PAGE, Medium, Stack, examples, golden, new_medium, reopened, 
 
 from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.errors import CorruptionError
-from shardstore.metadata_log import MAGIC, Block, Edit, MetadataLog, Move, RunRecord, _decode, _encode, run_size_bytes
+from shardstore.index.metadata_log import (
+    MAGIC,
+    Block,
+    Edit,
+    MetadataLog,
+    Move,
+    RunRecord,
+    _decode,
+    _encode,
+    run_size_bytes,
+)
 from shardstore.units import Locator
 
 BLOCKS = (Block(b"a", Locator(4, 128, 60, bytes(range(16)))), Block(b"longer", Locator(5, 0, 99, bytes(range(16, 32)))))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from sortedcontainers import SortedDict
 
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise
-from shardstore.run_block import Entry, Item
+from shardstore.index.run_block import Entry, Item
 
 PRUNE_AT_COUNT = 64
 
