@@ -115,9 +115,7 @@ class CheckedChunkStore(ExtentsStack):
         self._chunks = ChunkStore(self.cache, self.extents, self.pool, self.scheduler.step, world.seam, self, STORE)
         self._table: ReferenceTable = world.kept.setdefault("table", ReferenceTable())
         self._referred: tuple[Locator, ...] = ()
-        self._reclamation = Reclamation(
-            self._chunks, self.extents, self._table, lambda: None, lambda: True, lambda: None
-        )
+        self._reclamation = Reclamation(self._chunks, self.extents, self._table, self)
         with self.monitor:
             self._chunks.recover()
             self._table.recover()

@@ -132,7 +132,7 @@ class IndexOnFake(SmallStack):
         metadata = MetadataLog(self.scheduler, self.pool, self)
         self.scheduler.add_source(metadata)
         chunks = FakeChunks(world.kept.setdefault("chunks", ChunkStoreModel()))
-        self.index = Index(chunks, metadata, self, STORE, self.monitor, self.scheduler.step, lambda: 1 << 30)
+        self.index = Index(chunks, metadata, self, STORE, self)
         self.settle_device()
         with self.monitor:
             if "formatted" in world.kept:

@@ -6,7 +6,7 @@ half a dozen records; a memtable has room for 6 keys, the cache for 4 pages, the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from harness import Configuration, Generator, MediumShape, ViolationError, World, payloads
@@ -74,7 +74,10 @@ def configurations(store: StoreConfiguration = STORE) -> tuple[Configuration, Co
 
 
 class SmallStack:
-    """The bottom of a store by itself: a monitor, a pool and an IO scheduler on one medium."""
+    """The bottom of a store by itself: a monitor, a pool and an IO scheduler on one medium.
+
+    It is the `Upkeep` of what is put on it, and has room for everything.
+    """
 
     def __init__(self, medium: Disk, seam: Seam, store: StoreConfiguration = STORE) -> None:
         self.medium = medium
@@ -98,6 +101,24 @@ class SmallStack:
         """Do all IO there is to do; the monitor is held."""
         while self.scheduler.step():
             pass
+
+    def make_room(self) -> None:
+        """There is no memtable."""
+
+    def may_copy(self) -> bool:
+        return True
+
+    def compaction_room_bytes(self) -> int:
+        return 1 << 30
+
+    def breathe(self) -> None:
+        """There are no other threads."""
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        self.monitor.wait_until(done, self.scheduler.step)
+
+    def notify_all(self) -> None:
+        self.monitor.notify_all()
 
     def settle_device(self) -> None:
         """REC-1: what is read on opening must still be there after the next crash."""

@@ -41,7 +41,7 @@ from shardstore.io_scheduler import IoScheduler
 from shardstore.limits import value_size_max_bytes
 from shardstore.reclamation import Reclaimed, Reclamation
 from shardstore.seam import Seam
-from shardstore.space import Space, compaction_room_bytes, may_copy
+from shardstore.space import Space
 from shardstore.superblock import Superblock
 from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, Locator, StoreConfiguration
 
@@ -68,24 +68,10 @@ class Store:
         self.extents = Extents(self.scheduler, self.superblock)
         cache = BufferCache(self.extents, configuration.cache_size_pages)
         self.chunks = ChunkStore(cache, self.extents, self._pool, self.scheduler.step, seam, self, configuration)
-        self.index = Index(
-            self.chunks,
-            self.metadata,
-            self,
-            configuration,
-            self.monitor,
-            self.scheduler.step,
-            lambda: compaction_room_bytes(self.extents),
-        )
-        self.reclamation = Reclamation(
-            self.chunks,
-            self.extents,
-            self.index,
-            lambda: self.space.make_room(),
-            lambda: may_copy(self.extents),
-            self._breathe,
-        )
-        self.space = Space(configuration, self.extents, self.chunks, self.index, self.reclamation, self._drain)
+        upkeep = _StoreUpkeep(self)
+        self.index = Index(self.chunks, self.metadata, self, configuration, upkeep)
+        self.reclamation = Reclamation(self.chunks, self.extents, self.index, upkeep)
+        self.space = Space(configuration, self.extents, self.chunks, self.index, self.reclamation, upkeep)
         self._is_open = True
 
     # --- opening and closing ------------------------------------------------------------------------
@@ -270,11 +256,6 @@ class Store:
             self._check_open()
             return work()
 
-    def _breathe(self) -> None:
-        """Let other threads have the monitor in the middle of long work."""
-        self.monitor.release()
-        self.monitor.acquire()
-
     # --- dependencies -------------------------------------------------------------------------------
 
     def sync(self) -> None:
@@ -379,6 +360,35 @@ class Store:
         whole_count, rest = divmod(value_size_bytes, size)
         pieces = [size] * whole_count + ([rest] if rest or not whole_count else [])
         return [chunk_frame.frame_size_bytes(key, piece) for piece in pieces]
+
+
+class _StoreUpkeep:
+    """The `Upkeep` of a store's lower layers."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def make_room(self) -> None:
+        self._store.space.make_room()
+
+    def may_copy(self) -> bool:
+        return self._store.space.may_copy()
+
+    def compaction_room_bytes(self) -> int:
+        return self._store.space.compaction_room_bytes()
+
+    def drain(self) -> None:
+        self._store._drain()
+
+    def breathe(self) -> None:
+        self._store.monitor.release()
+        self._store.monitor.acquire()
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        self._store.monitor.wait_until(done, self._store.scheduler.step)
+
+    def notify_all(self) -> None:
+        self._store.monitor.notify_all()
 
 
 class StoreSnapshot:

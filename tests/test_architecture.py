@@ -28,12 +28,11 @@ STORE_LAYERS = [
     ("superblock",),
     ("twin_log",),
     ("io_scheduler", "buffer_pool"),
-    ("dependency", "disk", "file_disk"),
+    ("dependency", "disk", "file_disk", "upkeep"),
     ("seam",),
     ("units",),
     ("errors",),
 ]
-# The metadata log and reclamation lie above these; what they import of each other's neighbours is passed in.
 LAYER_OF = {module: number for number, layer in enumerate(STORE_LAYERS) for module in layer}
 
 

@@ -16,7 +16,7 @@ between blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from shardstore.chunk_frame import Frame
@@ -43,8 +43,8 @@ from shardstore.index.metadata_log import (
 from shardstore.index.run import Chunks, Run, RunReader, in_blocks, newest
 from shardstore.index.run_block import Entry, Item
 from shardstore.index.snapshot import Snapshot
-from shardstore.seam import Monitor
 from shardstore.units import Kind, Locator, StoreConfiguration
+from shardstore.upkeep import Upkeep
 
 
 class Index:
@@ -54,17 +54,13 @@ class Index:
         metadata: MetadataLog,
         waiter: Waiter,
         configuration: StoreConfiguration,
-        monitor: Monitor,
-        io_step: Callable[[], bool],
-        compaction_room_bytes: Callable[[], int],
+        upkeep: Upkeep,
     ) -> None:
         self._chunks = chunks
         self._metadata = metadata
         self._waiter = waiter
         self._configuration = configuration
-        self._monitor = monitor
-        self._io_step = io_step
-        self._compaction_room_bytes = compaction_room_bytes
+        self._upkeep = upkeep
         self._memtable = Memtable(Promise(waiter))
         self._frozen: Memtable | None = None  # being written as a run
         self._levels: list[list[Run]] = [[]]  # level 0 newest first; each other level at most one run
@@ -143,7 +139,7 @@ class Index:
         `NoSpaceError` and leaves every entry where it was.
         """
         if self._frozen is not None:
-            self._monitor.wait_until(lambda: self._frozen is None, self._io_step)
+            self._upkeep.wait_until(lambda: self._frozen is None)
         if not len(self._memtable):
             return False
         frozen = self._frozen = self._memtable
@@ -156,7 +152,7 @@ class Index:
         prerequisites = join(chain(written, frozen.value_dependencies()), self._waiter)  # IDX-1
         frozen.promise.bind(self._publish(run, (), prerequisites))
         self._frozen = None
-        self._monitor.notify_all()
+        self._upkeep.notify_all()
         return True
 
     def _thaw(self, frozen: Memtable) -> None:
@@ -165,7 +161,7 @@ class Index:
         else:
             self._memtable = frozen
         self._frozen = None
-        self._monitor.notify_all()
+        self._upkeep.notify_all()
 
     def _write_run(
         self, level: int, items: Iterable[Item], dropped: tuple[Run, ...] = ()
@@ -184,7 +180,7 @@ class Index:
                 written.append(put.dependency)
                 count += len(batch)
                 if level:
-                    self._breathe()
+                    self._upkeep.breathe()
             size_bytes = run_size_bytes(block.first_key for block in blocks)
             if not self._metadata.fits(self._metadata_size_bytes(dropped) + size_bytes):
                 raise NoSpaceError("the metadata names as many blocks as fit its extents")
@@ -202,11 +198,6 @@ class Index:
     def may_grow(self) -> bool:
         """Whether the metadata can name one more memtable's run, however long its keys."""
         return self._metadata.fits(self._metadata_size_bytes(()) + self._memtable_run_size_bytes)
-
-    def _breathe(self) -> None:
-        """Let other threads have the monitor in the middle of long work."""
-        self._monitor.release()
-        self._monitor.acquire()
 
     def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency) -> Promise:
         """Enqueue the edit and make it visible; the new blocks are referred to from here on."""
@@ -276,7 +267,7 @@ class Index:
     def _merge_into_next(self, level: int) -> None:
         target = level + 1
         dropped = (*self._levels[level], *(self._levels[target] if target < len(self._levels) else ()))
-        if _size_bytes(dropped) > self._compaction_room_bytes():
+        if _size_bytes(dropped) > self._upkeep.compaction_room_bytes():
             raise NoSpaceError(f"no room to merge level {level} into the next")
         is_bottom = not any(self._levels[target + 1 :])
         sources = [self._reader.items(run) for run in dropped]

@@ -67,22 +67,12 @@ class World:
         self.metadata.format()
         self.stack.drain()
 
-    compaction_room_bytes = 1 << 30
-
     def open(self, medium: SimulatedMedium) -> None:
         self.stack = Stack(reopened(medium), self.choose)
         self.chunks = FakeChunks(self.model)
         self.metadata = MetadataLog(self.stack.scheduler, self.stack.pool, self.stack)
         self.stack.scheduler.add_source(self.metadata)
-        self.index = Index(
-            self.chunks,
-            self.metadata,
-            self.stack,
-            self.configuration,
-            self.stack.monitor,
-            self.stack.scheduler.step,
-            lambda: self.compaction_room_bytes,
-        )
+        self.index = Index(self.chunks, self.metadata, self.stack, self.configuration, self.stack)
 
     def reopen(self) -> None:
         self.index.flush()
