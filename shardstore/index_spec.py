@@ -30,7 +30,7 @@ from shardstore.dependency import PENDING, PERSISTENT, Dependency
 from shardstore.errors import NoSpaceError
 from shardstore.index.index import Index
 from shardstore.index.metadata_log import MetadataLog
-from shardstore.spec_trace import trace_metadata, trace_scheduler, trace_store
+from shardstore.spec_trace import trace_scheduler, trace_store
 from shardstore.spec_world import COLLISIONS, STORE, SmallStack, configurations, shape
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import Kind, Locator
@@ -171,9 +171,7 @@ def trace(index: CheckedStoreIndex, tracer: Tracer) -> None:
 
 
 def trace_on_fake(index: CheckedIndex, tracer: Tracer) -> None:
-    host = index._host
-    trace_scheduler(host.scheduler, tracer)
-    trace_metadata(host.index._metadata, tracer)
+    trace_scheduler(index._host.scheduler, tracer)
 
 
 def contents(subject: Any) -> dict[bytes, Entry]:

@@ -24,6 +24,7 @@ from shardstore.buffer_pool import BufferPool
 from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency, State, Waiter, Write
 from shardstore.disk import Disk
 from shardstore.errors import DiskError, InvariantError
+from shardstore.observer import Observer
 from shardstore.seam import Monitor, Seam
 
 
@@ -61,6 +62,7 @@ class IoScheduler:
         self._failed: dict[int, int] = {}  # extent -> the first page that is not, or may not be, as written
         self._sources: list[RecordSource] = []
         self._is_stopped = False
+        self.observer: Observer | None = None
         self._page_size_bytes = disk.page_size_bytes
         self.barriers_count = 0
         self.bytes_written = 0
@@ -77,15 +79,28 @@ class IoScheduler:
 
     # --- submitting ---------------------------------------------------------------------------------
 
-    def submit_write(self, extent: int, page: int, data: bytes, after: Dependency) -> Write:
+    def submit_write(self, extent: int, page: int, data: bytes, after: Dependency, label: str) -> Write:
         """Queue a write of whole pages. The caller has taken a buffer for it."""
-        return self._submit(_Request(self._waiter, after, extent, page, data))
+        return self._submit(_Request(self._waiter, after, extent, page, data), label)
 
-    def submit_reset(self, extent: int, after: Dependency) -> Write:
+    def submit_reset(self, extent: int, after: Dependency, label: str) -> Write:
         self._failed.pop(extent, None)
-        return self._submit(_Request(self._waiter, after, extent, 0, None))
+        return self._submit(_Request(self._waiter, after, extent, 0, None), label)
 
-    def _submit(self, request: _Request) -> Write:
+    def observe(self, observer: Observer) -> None:
+        """Tell it of all that is asked for from now on; and at once of what opening has left in the queues."""
+        self.observer = observer
+        for queue in self._queues.values():
+            for request in queue:
+                self._tell(observer, request, "opening")
+
+    def _tell(self, observer: Observer, request: _Request, label: str) -> None:
+        page_count = 0 if request.data is None else len(request.data) // self._page_size_bytes
+        request.after = observer.submitted(request, label, request.extent, request.page, page_count, request.after)
+
+    def _submit(self, request: _Request, label: str) -> Write:
+        if self.observer is not None:
+            self._tell(self.observer, request, label)
         if self._is_stopped or request.extent in self._failed:
             self._settle(request, FAILED)
         else:

@@ -48,7 +48,7 @@ class Superblock:
         self._scheduler = scheduler
         self._disk = scheduler.disk
         self._waiter = waiter
-        self._log = TwinLog(scheduler, SUPERBLOCK_EXTENTS, MAGIC)
+        self._log = TwinLog(scheduler, SUPERBLOCK_EXTENTS, MAGIC, "superblock")
         self._recorded: dict[int, ExtentRecord] = {}  # as the newest record has it; pristine extents are left out
         self._pending: dict[int, deque[_Change]] = {}
         self._format_due = False
@@ -103,9 +103,11 @@ class Superblock:
 
     # --- changes ------------------------------------------------------------------------------------
 
-    def change(self, extent: int, record: ExtentRecord, after: Dependency) -> Promise:
+    def change(self, extent: int, record: ExtentRecord, after: Dependency, label: str) -> Promise:
         """Record this state of the extent once ``after`` is persistent. Given back: when a record has it."""
         promise = Promise(self._waiter)
+        if self._scheduler.observer is not None:
+            after = self._scheduler.observer.promised(promise, label, extent, after)
         self._pending.setdefault(extent, deque()).append(_Change(after, record, promise))
         return promise
 

@@ -67,7 +67,7 @@ class CheckedSuperblock(SuperblockStack):
             epoch = next(self._epochs)
             ready = PERSISTENT if after is None else self._write_page(epoch, after)
             record = ExtentRecord(epoch, *state)
-            promises = [self.superblock.change(extent, record, ready) for extent in extents]
+            promises = [self.superblock.change(extent, record, ready, "change") for extent in extents]
             for extent, promise in zip(extents, promises, strict=True):
                 self._asked[extent] = record, promise
             self._last = join(promises, self)
@@ -79,7 +79,7 @@ class CheckedSuperblock(SuperblockStack):
         self._next_page[after.extent] += 1
         self._places[epoch] = after.extent, page
         behind = self._last if after.behind else PERSISTENT
-        return self.scheduler.submit_write(after.extent, page, content(epoch), behind)
+        return self.scheduler.submit_write(after.extent, page, content(epoch), behind, "page")
 
     def recorded(self, extent: int) -> Record:
         """As recorded, or as asked for as long as that is on its way."""

@@ -43,11 +43,12 @@ class Record(NamedTuple):
 class TwinLog:
     """One log on a pair of reserved extents. The caller holds the store's monitor."""
 
-    def __init__(self, scheduler: IoScheduler, extents: tuple[int, int], magic: bytes) -> None:
+    def __init__(self, scheduler: IoScheduler, extents: tuple[int, int], magic: bytes, name: str) -> None:
         self._scheduler = scheduler
         self._disk = scheduler.disk
         self._extents = extents
         self._magic = magic
+        self._name = name
         self._active = 0  # which of the two extents holds the newest full record
         self._next_page = 0
         self._next_generation = 1
@@ -75,7 +76,7 @@ class TwinLog:
         failed = self._outstanding.state is FAILED
         if failed and self._outstanding_turned:
             # The extent it left still holds the newest chain: try the same turn again.
-            self._scheduler.submit_reset(self._extents[self._active], PERSISTENT)
+            self._scheduler.submit_reset(self._extents[self._active], PERSISTENT, f"{self._name} reset")
             self._active ^= 1
         copy = self._encode(delta, is_full=False)
         if self._turn_due or failed or not self._fits(copy, self._next_page):
@@ -91,13 +92,16 @@ class TwinLog:
         self._turn_due = False
         self.needs_repair = False
         write = self._write(copy, turned=True)
-        self._scheduler.submit_reset(old, write)  # LOG-2
+        self._scheduler.submit_reset(old, write, f"{self._name} reset")  # LOG-2
         return write
 
     def _write(self, copy: bytes, *, turned: bool) -> Write:
         data = copy + copy
         self.bytes_submitted += len(data)
-        write = self._scheduler.submit_write(self._extents[self._active], self._next_page, data, PERSISTENT)
+        label = f"{self._name} full record" if turned else f"{self._name} record"
+        write = self._scheduler.submit_write(self._extents[self._active], self._next_page, data, PERSISTENT, label)
+        if self._scheduler.observer is not None:
+            self._scheduler.observer.followed(write, self._outstanding)
         self._next_page += len(data) // self._disk.page_size_bytes
         self._next_generation += 1
         self._outstanding = write
@@ -149,7 +153,7 @@ class TwinLog:
     def _reset_inactive(self) -> None:
         inactive = self._extents[self._active ^ 1]
         if self._disk.zoned and self._disk.write_pointer(inactive):
-            self._scheduler.submit_reset(inactive, PERSISTENT)
+            self._scheduler.submit_reset(inactive, PERSISTENT, f"{self._name} reset")
 
     def _chain(self, log: list[Record], first: int) -> list[Record]:
         copies: dict[int, list[Record]] = {}

@@ -28,6 +28,7 @@ STORE_LAYERS = [
     ("superblock",),
     ("twin_log",),
     ("io_scheduler", "buffer_pool"),
+    ("observer",),
     ("dependency", "disk", "file_disk", "upkeep"),
     ("seam",),
     ("units",),

@@ -150,7 +150,7 @@ class Index:
             self._thaw(frozen)
             raise
         prerequisites = join(chain(written, frozen.value_dependencies()), self._waiter)  # IDX-1
-        frozen.promise.bind(self._publish(run, (), prerequisites))
+        frozen.promise.bind(self._publish(run, (), prerequisites, "flush edit"))
         self._frozen = None
         self._upkeep.notify_all()
         return True
@@ -199,10 +199,10 @@ class Index:
         """Whether the metadata can name one more memtable's run, however long its keys."""
         return self._metadata.fits(self._metadata_size_bytes(()) + self._memtable_run_size_bytes)
 
-    def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency) -> Promise:
+    def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency, label: str) -> Promise:
         """Enqueue the edit and make it visible; the new blocks are referred to from here on."""
         records = () if added is None else (added,)
-        promise = self._metadata.enqueue(Edit(tuple(run.run_id for run in dropped), records), after)
+        promise = self._metadata.enqueue(Edit(tuple(run.run_id for run in dropped), records), after, label)
         for run in dropped:
             self._levels[run.level].remove(run)
             self._let_go(run)
@@ -273,7 +273,7 @@ class Index:
         sources = [self._reader.items(run) for run in dropped]
         items = merged(sources, self._note_dead, is_bottom=is_bottom)
         run, written = self._write_run(target, items, dropped)
-        self._publish(run, dropped, join(written, self._waiter))
+        self._publish(run, dropped, join(written, self._waiter), "compaction edit")
 
     # --- what reclamation asks ----------------------------------------------------------------------
 
@@ -299,7 +299,7 @@ class Index:
             return False
         run.locators[number] = new
         if run in self._levels[run.level]:
-            self._metadata.enqueue(Edit(moved=(Move(run.run_id, number, new),)), written)
+            self._metadata.enqueue(Edit(moved=(Move(run.run_id, number, new),)), written, "move edit")
         return True
 
     def settled(self) -> Dependency:

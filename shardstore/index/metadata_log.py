@@ -68,9 +68,10 @@ class MetadataLog:
     """The caller holds the store's monitor. A `RecordSource` of the IO scheduler."""
 
     def __init__(self, scheduler: IoScheduler, pool: BufferPool, waiter: Waiter) -> None:
+        self._scheduler = scheduler
         self._pool = pool
         self._waiter = waiter
-        self._log = TwinLog(scheduler, METADATA_EXTENTS, MAGIC)
+        self._log = TwinLog(scheduler, METADATA_EXTENTS, MAGIC, "metadata")
         self._recorded: dict[int, RunRecord] = {}
         self._waiting: deque[_Waiting] = deque()
         self._last: Dependency = PERSISTENT
@@ -97,9 +98,11 @@ class MetadataLog:
         """Whether runs of this size, as `run_size_bytes` has it, can be named in a full record."""
         return _COUNTS.size + runs_size_bytes <= self._log.payload_size_max_bytes()
 
-    def enqueue(self, edit: Edit, after: Dependency) -> Promise:
+    def enqueue(self, edit: Edit, after: Dependency, label: str) -> Promise:
         """Record the edit, behind those before it, once ``after`` is persistent. Given back: when a record has it."""
         promise = Promise(self._waiter)
+        if self._scheduler.observer is not None:
+            after = self._scheduler.observer.promised(promise, label, None, after)
         if self.is_failed:
             promise.fail()
         else:
