@@ -21,13 +21,7 @@ from itertools import chain
 
 from shardstore.chunk_frame import Frame
 from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waiter, join
-from shardstore.errors import (
-    CorruptionError,
-    DiskError,
-    NoSpaceError,
-    StoreError,
-    TooLargeError,
-)
+from shardstore.errors import CorruptionError, DiskError, NoSpaceError, StoreError, TooLargeError
 from shardstore.index import run_block
 from shardstore.index.compaction import Choice, LevelSize, choose, merged
 from shardstore.index.memtable import Memtable
