@@ -12,7 +12,18 @@ from harness.corpus.replay import replay
 from harness.scenario.verdict import Answer, Verdict
 from harness.search.check import check
 from harness.spec.device import DeviceMisuseError, DeviceModel, MediumShape
-from harness.spec.generators import integers, keys, keys_from, lists_of, payloads, results_of, sampled
+from harness.spec.generators import (
+    KEY_ALPHABET,
+    Choose,
+    Generator,
+    integers,
+    keys,
+    keys_from,
+    lists_of,
+    payloads,
+    results_of,
+    sampled,
+)
 from harness.spec.spec import (
     Background,
     Bounds,
@@ -46,15 +57,18 @@ make_tests_with(_as_test)
 __all__ = [
     "BLOCK",
     "FILE",
+    "KEY_ALPHABET",
     "ZONED",
     "Answer",
     "Background",
     "Bounds",
+    "Choose",
     "Configuration",
     "Crash",
     "DeviceMisuseError",
     "DeviceModel",
     "Durability",
+    "Generator",
     "MediumShape",
     "Mode",
     "OnFile",

@@ -149,7 +149,7 @@ class ChunkStore:
             raise InvariantError("CHUNK-2", f"a flush went to page {appended.page}, its locators name {stream.page}")
         promise.bind(appended.dependency)
         self._open(stream, extent)
-        if appended.dependency.poll() == FAILED:
+        if appended.dependency.poll() is FAILED:
             stream.extent = None  # the device takes nothing more there
 
     def _make_ready(self, stream: _Stream, size: int) -> tuple[int, Promise]:

@@ -7,18 +7,15 @@ chunks reclamation moved and dropped, and refuses what it may not have done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from harness.spec.generators import integers, keys
-from harness.spec.spec import Background, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.spec.tracing import Tracer
-from harness.world.world import World
+from harness import Background, Crash, Durability, Operation, Reboot, Spec, Tracer, World, WriteBack, integers, keys
 from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import ChunkStore
-from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, join
+from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, State, join
 from shardstore.errors import DiskError, NoSpaceError, NotFoundError, StaleLocatorError
 from shardstore.reclamation import Reclamation
 from shardstore.spec_trace import trace_stack
@@ -50,14 +47,21 @@ class ReferenceTable:
     def recover(self) -> None:
         """Of each key, the newest reference that was persistent; the rest is gone."""
         for key, history in list(self._history.items()):
-            persistent = [each for each in history if each.dependency.state == PERSISTENT_STATE]
+            persistent = [each for each in history if each.dependency.state is PERSISTENT_STATE]
             self._history[key] = [each._replace(dependency=PERSISTENT) for each in persistent[-1:]]
 
-    def __deepcopy__(self, _: object) -> ReferenceTable:
+    def copy(self) -> ReferenceTable:
         """Its own history; dependencies have no copy."""
         copied = ReferenceTable()
         copied._history = {key: list(history) for key, history in self._history.items()}
         return copied
+
+    def state(self) -> Hashable:
+        """What a crash would find, and what it would not."""
+        return frozenset(
+            (key, tuple((each.locator, each.dependency.state) for each in history))
+            for key, history in self._history.items()
+        )
 
     def dependencies(self) -> Iterator[Dependency]:
         return (each.dependency for history in self._history.values() for each in history)
@@ -97,7 +101,7 @@ class ReferenceTable:
         return self.locator(frame.key) == locator
 
     def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
-        if written.poll() == FAILED:
+        if written.poll() is FAILED:
             raise DiskError("the device refused the copy of a live chunk")
         if not self.is_live(frame, old):
             return False
@@ -118,9 +122,7 @@ class CheckedChunkStore(ExtentsStack):
         self._chunks = ChunkStore(self.cache, self.extents, self.pool, self.scheduler.step, world.seam, self, STORE)
         self._table: ReferenceTable = world.kept.setdefault("table", ReferenceTable())
         self._referred: tuple[Locator, ...] = ()
-        self._reclamation = Reclamation(
-            self._chunks, self.extents, self._table, lambda: None, lambda: True, lambda: None
-        )
+        self._reclamation = Reclamation(self._chunks, self.extents, self._table, self)
         with self.monitor:
             self._chunks.recover()
             self._table.recover()
@@ -191,7 +193,7 @@ class CheckedDependency(Dependency):
         super().__init__(stack)
         self._dependency = dependency
 
-    def poll(self) -> int:
+    def poll(self) -> State:
         return self._dependency.poll()
 
 

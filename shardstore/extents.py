@@ -84,7 +84,7 @@ class Extents:
         if extent.soft_pages:
             extent.next_page = hard_pages  # what lies between is a dead tail
         elif hard_pages:
-            self._resetting.append((number, self._scheduler.submit_reset(number, PERSISTENT)))
+            self._resetting.append((number, self._scheduler.submit_reset(number, PERSISTENT, "reset")))
         else:
             self._free.append(number)
 
@@ -108,15 +108,16 @@ class Extents:
         extent = self._extents[number]
         if extent.owner != owner:
             extent.owner = owner
-            extent.ownership = self._superblock.change(number, ExtentRecord(extent.epoch, 0, owner), PERSISTENT)
+            owned = ExtentRecord(extent.epoch, 0, owner)
+            extent.ownership = self._superblock.change(number, owned, PERSISTENT, "owner")
         return number
 
     def _collect_resets(self) -> None:
         waiting = []
         for number, reset in self._resetting:
-            if reset.state == PERSISTENT_STATE:
+            if reset.state is PERSISTENT_STATE:
                 heapq.heappush(self._free, number)
-            elif reset.state == PENDING:  # an extent whose reset has failed is out of use until the disk is reopened
+            elif reset.state is PENDING:  # an extent whose reset has failed is out of use until the disk is reopened
                 waiting.append((number, reset))
         self._resetting = waiting
 
@@ -129,10 +130,10 @@ class Extents:
         end = page + len(data) // self.page_size_bytes
         if extent.owner == UNOWNED or end > self.extent_size_pages or len(data) % self.page_size_bytes:
             raise InvariantError("EXT-6", f"append of {len(data)} bytes at page {page} of extent {number}")
-        write = self._scheduler.submit_write(number, page, data, after & extent.ownership)  # EXT-1
+        write = self._scheduler.submit_write(number, page, data, after & extent.ownership, "pages")  # EXT-1
         extent.next_page = extent.soft_pages = end
         record = ExtentRecord(extent.epoch, end, extent.owner)
-        return Appended(page, write, self._superblock.change(number, record, write))  # EXT-2
+        return Appended(page, write, self._superblock.change(number, record, write, "soft pointer"))  # EXT-2
 
     def read(self, number: int, page: int, page_count: int) -> bytes:
         """Pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""
@@ -146,10 +147,11 @@ class Extents:
         extent.epoch += 1
         extent.soft_pages = extent.next_page = 0
         emptied = ExtentRecord(extent.epoch, 0, extent.owner)
-        recorded = self._superblock.change(number, emptied, after)  # EXT-4
-        reset = self._scheduler.submit_reset(number, recorded)  # EXT-5
+        recorded = self._superblock.change(number, emptied, after, "emptied")  # EXT-4
+        reset = self._scheduler.submit_reset(number, recorded, "reset")  # EXT-5
         extent.owner = UNOWNED
-        extent.ownership = self._superblock.change(number, ExtentRecord(extent.epoch, 0, UNOWNED), reset)
+        released = ExtentRecord(extent.epoch, 0, UNOWNED)
+        extent.ownership = self._superblock.change(number, released, reset, "release")
         self._resetting.append((number, reset))
         return reset
 

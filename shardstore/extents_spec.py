@@ -9,10 +9,22 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from harness.spec.generators import Choose, Generator, integers
-from harness.spec.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.world.devices import FILE, ZONED
-from harness.world.world import World
+from harness import (
+    FILE,
+    ZONED,
+    Background,
+    Choose,
+    Configuration,
+    Crash,
+    Durability,
+    Generator,
+    Operation,
+    Reboot,
+    Spec,
+    World,
+    WriteBack,
+    integers,
+)
 from refmodel.extents import ExtentsModel
 from shardstore.dependency import PERSISTENT, Dependency, join
 from shardstore.errors import NoSpaceError

@@ -7,19 +7,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.spec.generators import Generator, integers, keys, sampled
-from harness.spec.spec import Background, Configuration, Crash, Durability, Operation, Reboot, Spec, WriteBack
-from harness.spec.tracing import Tracer
-from harness.world.devices import ZONED
-from harness.world.world import World
+from harness import (
+    ZONED,
+    Background,
+    Configuration,
+    Crash,
+    Durability,
+    Generator,
+    Operation,
+    Reboot,
+    Spec,
+    Tracer,
+    World,
+    WriteBack,
+    integers,
+    keys,
+    sampled,
+)
 from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
 from shardstore.chunk_store import PutChunk
 from shardstore.dependency import PENDING, PERSISTENT, Dependency
 from shardstore.errors import NoSpaceError
-from shardstore.index import Index
-from shardstore.metadata_log import MetadataLog
-from shardstore.spec_trace import trace_metadata, trace_scheduler, trace_store
+from shardstore.index.index import Index
+from shardstore.index.metadata_log import MetadataLog
+from shardstore.spec_trace import trace_scheduler, trace_store
 from shardstore.spec_world import COLLISIONS, STORE, SmallStack, configurations, shape
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import Kind, Locator
@@ -121,7 +133,7 @@ class IndexOnFake(SmallStack):
         metadata = MetadataLog(self.scheduler, self.pool, self)
         self.scheduler.add_source(metadata)
         chunks = FakeChunks(world.kept.setdefault("chunks", ChunkStoreModel()))
-        self.index = Index(chunks, metadata, self, STORE, self.monitor, self.scheduler.step, lambda: 1 << 30)
+        self.index = Index(chunks, metadata, self, STORE, self)
         self.settle_device()
         with self.monitor:
             if "formatted" in world.kept:
@@ -133,7 +145,7 @@ class IndexOnFake(SmallStack):
 
     def wait(self, dependency: Dependency) -> None:
         with self.monitor:
-            self.monitor.wait_until(lambda: dependency.poll() != PENDING, self._progress)
+            self.monitor.wait_until(lambda: dependency.poll() is not PENDING, self._progress)
 
     def _progress(self) -> bool:
         return self.scheduler.step() or self.index.flush()
@@ -160,9 +172,7 @@ def trace(index: CheckedStoreIndex, tracer: Tracer) -> None:
 
 
 def trace_on_fake(index: CheckedIndex, tracer: Tracer) -> None:
-    host = index._host
-    trace_scheduler(host.scheduler, tracer)
-    trace_metadata(host.index._metadata, tracer)
+    trace_scheduler(index._host.scheduler, tracer)
 
 
 def contents(subject: Any) -> dict[bytes, Entry]:

@@ -21,9 +21,10 @@ from collections import deque
 from typing import Protocol
 
 from shardstore.buffer_pool import BufferPool
-from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency, Waiter, Write
+from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency, State, Waiter, Write
 from shardstore.disk import Disk
 from shardstore.errors import DiskError, InvariantError
+from shardstore.observer import Observer
 from shardstore.seam import Monitor, Seam
 
 
@@ -61,6 +62,7 @@ class IoScheduler:
         self._failed: dict[int, int] = {}  # extent -> the first page that is not, or may not be, as written
         self._sources: list[RecordSource] = []
         self._is_stopped = False
+        self.observer: Observer | None = None
         self._page_size_bytes = disk.page_size_bytes
         self.barriers_count = 0
         self.bytes_written = 0
@@ -77,15 +79,28 @@ class IoScheduler:
 
     # --- submitting ---------------------------------------------------------------------------------
 
-    def submit_write(self, extent: int, page: int, data: bytes, after: Dependency) -> Write:
+    def submit_write(self, extent: int, page: int, data: bytes, after: Dependency, label: str) -> Write:
         """Queue a write of whole pages. The caller has taken a buffer for it."""
-        return self._submit(_Request(self._waiter, after, extent, page, data))
+        return self._submit(_Request(self._waiter, after, extent, page, data), label)
 
-    def submit_reset(self, extent: int, after: Dependency) -> Write:
+    def submit_reset(self, extent: int, after: Dependency, label: str) -> Write:
         self._failed.pop(extent, None)
-        return self._submit(_Request(self._waiter, after, extent, 0, None))
+        return self._submit(_Request(self._waiter, after, extent, 0, None), label)
 
-    def _submit(self, request: _Request) -> Write:
+    def observe(self, observer: Observer) -> None:
+        """Tell it of all that is asked for from now on; and at once of what opening has left in the queues."""
+        self.observer = observer
+        for queue in self._queues.values():
+            for request in queue:
+                self._tell(observer, request, "opening")
+
+    def _tell(self, observer: Observer, request: _Request, label: str) -> None:
+        page_count = 0 if request.data is None else len(request.data) // self._page_size_bytes
+        request.after = observer.submitted(request, label, request.extent, request.page, page_count, request.after)
+
+    def _submit(self, request: _Request, label: str) -> Write:
+        if self.observer is not None:
+            self._tell(self.observer, request, label)
         if self._is_stopped or request.extent in self._failed:
             self._settle(request, FAILED)
         else:
@@ -140,10 +155,6 @@ class IoScheduler:
         )
         return queued, tuple(sorted((request.extent, request.page) for request in self._issued))
 
-    def options(self) -> tuple[int, bool]:
-        """How many writes `step` may choose from, which come first, and whether a barrier, next. For checking."""
-        return len(self._ready_extents()), bool(self._issued) and not self._barrier_running
-
     def step(self) -> bool:
         """Do one thing: issue a ready request, pass a barrier, or submit a due record.
 
@@ -179,9 +190,9 @@ class IoScheduler:
         failed = []
         for extent, queue in self._queues.items():
             state = queue[0].after.poll()
-            if state == PERSISTENT_STATE:
+            if state is PERSISTENT_STATE:
                 ready.append(extent)
-            elif state == FAILED:
+            elif state is FAILED:
                 failed.append(extent)
         for extent in failed:
             self._fail_queue(extent)
@@ -190,7 +201,7 @@ class IoScheduler:
     def _issue(self, extent: int) -> None:
         queue = self._queues[extent]
         request = queue[0]
-        if request.after.poll() != PERSISTENT_STATE:
+        if request.after.poll() is not PERSISTENT_STATE:
             raise InvariantError("IO-1", "a write was about to be issued before its dependency was persistent")
         try:
             if request.data is None:
@@ -220,12 +231,12 @@ class IoScheduler:
             self._monitor.acquire()
             self._end_barrier(covered, state)
 
-    def _end_barrier(self, covered: list[_Request], state: int) -> None:
+    def _end_barrier(self, covered: list[_Request], state: State) -> None:
         self._barrier_running = False
         self.barriers_count += 1
         for request in covered:
             self._settle(request, state)
-            if state == FAILED:
+            if state is FAILED:
                 self._fail_queue(request.extent)
         self._monitor.notify_all()
 
@@ -235,10 +246,10 @@ class IoScheduler:
             self._settle(request, FAILED)
         self._monitor.notify_all()
 
-    def _settle(self, request: _Request, state: int) -> None:
+    def _settle(self, request: _Request, state: State) -> None:
         request.settle(state)
         if request.data is not None:
             self.pool.give_back()
-            if state == FAILED:
+            if state is FAILED:
                 self._failed[request.extent] = min(request.page, self._failed.get(request.extent, request.page))
             request.data = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from shardstore import chunk_frame, run_block
+from shardstore import chunk_frame
 from shardstore.disk import Disk
 from shardstore.errors import ConfigurationError
-from shardstore.metadata_log import memtable_run_size_bytes
+from shardstore.index import run_block
+from shardstore.index.metadata_log import memtable_run_size_bytes
 from shardstore.superblock import superblock_full_size_bytes
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES
 from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, StoreConfiguration

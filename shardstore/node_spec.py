@@ -8,11 +8,27 @@ from typing import Any
 
 from crc32c import crc32c
 
-from harness.spec.generators import KEY_ALPHABET, Choose, Generator, integers, keys, lists_of
-from harness.spec.spec import Background, Configuration, Crash, Durability, OnFile, Operation, Reboot, Spec, WriteBack
-from harness.spec.tracing import Tracer
-from harness.world.devices import FILE, ZONED
-from harness.world.world import World
+from harness import (
+    FILE,
+    KEY_ALPHABET,
+    ZONED,
+    Background,
+    Choose,
+    Configuration,
+    Crash,
+    Durability,
+    Generator,
+    OnFile,
+    Operation,
+    Reboot,
+    Spec,
+    Tracer,
+    World,
+    WriteBack,
+    integers,
+    keys,
+    lists_of,
+)
 from refmodel.node import NodeModel
 from shardstore import spec_bounds
 from shardstore.disk import Disk
@@ -27,7 +43,22 @@ from shardstore.units import StoreConfiguration
 
 
 class CheckedNode(Node):
-    """A node, with listings read to their end."""
+    """A node, with listings read to their end; traced, once it is, with the disks that come back later."""
+
+    _tracer: Tracer | None = None
+
+    def trace(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        for store in self.in_service():
+            trace_store(store, tracer)
+
+    def return_disk(self, disk: int) -> None:
+        before = self.in_service()
+        super().return_disk(disk)
+        if self._tracer is not None:
+            for store in self.in_service():
+                if store not in before:
+                    trace_store(store, self._tracer)
 
     def list_keys(self) -> tuple[bytes, ...]:
         return tuple(key for page in self.list(page_size_keys=2) for key in page)
@@ -63,22 +94,6 @@ ON_FILE = OnFile(
     refusals=(StoreError,),
     wait=lambda dependency: dependency.wait(),
 )
-
-
-def trace(node: CheckedNode, tracer: Tracer) -> None:
-    """The store of each disk in service, now or later."""
-    for store in node.in_service():
-        trace_store(store, tracer)
-    return_disk = node.return_disk
-
-    def traced(disk: int) -> None:
-        before = node.in_service()
-        return_disk(disk)
-        for store in node.in_service():
-            if store not in before:
-                trace_store(store, tracer)
-
-    node.return_disk = traced  # type: ignore[method-assign]
 
 
 def contents(subject: Any) -> dict[bytes, bytes]:
@@ -155,7 +170,7 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
         durability=Durability(read=read, settle=settle),
         errors=(NotFoundError, OutOfServiceError),
         excuses=(NoSpaceError,),
-        trace=trace,
+        trace=CheckedNode.trace,
     )
 
 

@@ -14,7 +14,6 @@ neither can import the other. The caller holds the store's monitor, which is let
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from shardstore.chunk_frame import Frame
@@ -22,6 +21,7 @@ from shardstore.chunk_store import ChunkStore, Scan, ScannedFrame
 from shardstore.dependency import Dependency
 from shardstore.extents import Extents
 from shardstore.units import Kind, Locator
+from shardstore.upkeep import Upkeep
 
 
 class References(Protocol):
@@ -52,16 +52,12 @@ class Reclamation:
         chunks: ChunkStore,
         extents: Extents,
         references: References,
-        make_room: Callable[[], None],
-        may_copy: Callable[[], bool],
-        breathe: Callable[[], None],
+        upkeep: Upkeep,
     ) -> None:
         self._chunks = chunks
         self._extents = extents
         self._references = references
-        self._make_room = make_room  # before each move: the index may need to flush first
-        self._may_copy = may_copy  # whether there is room for an extent's worth of copies
-        self._breathe = breathe
+        self._upkeep = upkeep
         self._running: set[int] = set()
         self._rotation = 0
 
@@ -115,7 +111,7 @@ class Reclamation:
         live = self._live(scan)
         garbage_bytes = self._garbage_bytes(extent, live)
         self._chunks.dead_bytes[extent] = garbage_bytes  # the estimate is off where older entries came to light late
-        if garbage_bytes < dead_bytes_min or (live and not self._may_copy()):
+        if garbage_bytes < dead_bytes_min or (live and not self._upkeep.may_copy()):
             return None
         self._rotation = extent
         moved_count = sum(self._move(scanned) for scanned in live)
@@ -131,7 +127,7 @@ class Reclamation:
 
     def _move(self, scanned: ScannedFrame) -> bool:
         old, frame = scanned
-        self._make_room()
+        self._upkeep.make_room()  # the index may need to flush before it can name the copy
         copy = self._chunks.put(Kind(frame.kind), frame.key, frame.payload)
         moved = False
         try:
@@ -140,7 +136,7 @@ class Reclamation:
             self._chunks.unpin(copy.locator)
             if not moved:
                 self._chunks.note_dead(copy.locator)
-        self._breathe()
+        self._upkeep.breathe()
         return moved
 
     def _may_reset(self, extent: int, scan: Scan) -> bool:

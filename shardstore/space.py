@@ -16,15 +16,15 @@ The caller holds the store's monitor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 
 from shardstore.chunk_store import ChunkStore
 from shardstore.errors import NoSpaceError, StoreError
 from shardstore.extents import Extents
-from shardstore.index import Index
+from shardstore.index.index import Index
 from shardstore.reclamation import Reclamation
 from shardstore.units import Kind, StoreConfiguration
+from shardstore.upkeep import Upkeep
 
 
 class Space:
@@ -35,14 +35,14 @@ class Space:
         chunks: ChunkStore,
         index: Index,
         reclamation: Reclamation,
-        drain: Callable[[], None],
+        upkeep: Upkeep,
     ) -> None:
         self._configuration = configuration
         self._extents = extents
         self._chunks = chunks
         self._index = index
         self._reclamation = reclamation
-        self._drain = drain
+        self._upkeep = upkeep
         self._dead_bytes_min = max(1, extents.extent_size_bytes // 8)  # how much garbage makes an extent worth it
         self._changes_count = 0
         self._full_at_change: int | None = None  # a search for space at this change found none
@@ -97,7 +97,7 @@ class Space:
                 if not self._free_something():
                     return False
             self.flush()  # resets wait for what the memtable holds
-            self._drain()
+            self._upkeep.drain()
             if self._extents.free_count() >= self._goal() and self._fits(sizes):
                 return True
         return self._fits(sizes)
@@ -130,12 +130,12 @@ class Space:
         size_bytes = self._index.next_compaction_bytes()
         return 2 + -(-size_bytes // self._extents.extent_size_bytes) if size_bytes else 0
 
+    # --- what upkeep may take -----------------------------------------------------------------------
 
-def may_copy(extents: Extents) -> bool:
-    """Copies may not take the last extent: what they replace is free only after a flush, which may need it."""
-    return extents.free_count() > 1
+    def may_copy(self) -> bool:
+        """Copies may not take the last extent: what they replace is free only after a flush, which may need it."""
+        return self._extents.free_count() > 1
 
-
-def compaction_room_bytes(extents: Extents) -> int:
-    """What compaction may write: it leaves an extent to the copies of an evacuation, and one to a flush."""
-    return max(0, extents.free_count() - 2) * extents.extent_size_bytes
+    def compaction_room_bytes(self) -> int:
+        """What compaction may write: it leaves an extent to the copies of an evacuation, and one to a flush."""
+        return max(0, self._extents.free_count() - 2) * self._extents.extent_size_bytes

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from harness.spec.generators import sampled
-from harness.spec.spec import Background, Bounds, Operation
+from harness import Background, Bounds, Operation, sampled
 from shardstore.node import Node
 
 _ONE = b"x"

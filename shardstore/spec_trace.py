@@ -1,7 +1,6 @@
-"""What the store's specs tell a tracer: every write, reset and change that is asked for, and by which code.
+"""What the store's specs tell a tracer: every write, reset and change that is asked for, each with its label.
 
-Nothing in the store knows of it: the methods by which writes and changes are asked for are wrapped on the instances
-that a spec has opened. What each of them waits for is told as the code has it:
+The store tells an `Observer`, and this one passes it on. What each waits for is told as the code has it:
 
     a write or reset             what it was submitted with
     a change of an extent        what it was asked for with; the superblock's next record may carry it then
@@ -11,11 +10,9 @@ that a spec has opened. What each of them waits for is told as the code has it:
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 
-from harness.spec.tracing import Origin, Tracer
+from harness import Origin, Tracer
 from shardstore.dependency import (
     FAILED,
     PENDING,
@@ -24,22 +21,15 @@ from shardstore.dependency import (
     AcrossStores,
     Dependency,
     Promise,
-    Waiter,
+    State,
     Write,
 )
-from shardstore.io_scheduler import IoScheduler, _Request
-from shardstore.metadata_log import Edit, MetadataLog
+from shardstore.io_scheduler import IoScheduler
 from shardstore.spec_world import SuperblockStack
 from shardstore.store import Store
-from shardstore.superblock import ExtentRecord, Superblock
-from shardstore.twin_log import TwinLog
 from shardstore.units import RESERVED_EXTENTS_COUNT, UNOWNED, Kind
 
 About = Callable[[int], str]  # extent -> what kind of thing is kept there
-
-_ORIGIN_NAMES_MAX = 2
-_DRIVER = "IoScheduler.step"  # who made it go on says nothing about who asked
-_PLUMBING = ("IoScheduler.", "BufferCache.", "TwinLog._write", "TwinLog.submit")
 
 
 def trace_store(store: Store, tracer: Tracer) -> None:
@@ -50,92 +40,53 @@ def trace_store(store: Store, tracer: Tracer) -> None:
         return "" if owner == UNOWNED else Kind(owner).name.lower()
 
     trace_scheduler(store.scheduler, tracer, about)
-    trace_superblock(store.superblock, tracer, about)
-    trace_metadata(store.metadata, tracer)
 
 
 def trace_stack(stack: SuperblockStack, tracer: Tracer) -> None:
     """All that a store's lower layers ask for."""
     trace_scheduler(stack.scheduler, tracer)
-    trace_superblock(stack.superblock, tracer)
 
 
 def trace_scheduler(scheduler: IoScheduler, tracer: Tracer, about: About = lambda _: "") -> None:
-    """Every write and reset, those included that opening has left in the queues."""
+    """All that a scheduler is to do, and whatever uses it asks for; what opening has left in its queues, too."""
     medium: int = scheduler.disk.index  # type: ignore[attr-defined]  # of a simulated medium
-    size = scheduler.disk.page_size_bytes
     tracer.settled(PERSISTENT)
     tracer.take_apart(AcrossStores, lambda each: each._parts)
-
-    def tell(request: _Request, origin: Origin) -> None:
-        page_count = 0 if request.data is None else len(request.data) // size
-        tracer.submitted(request, medium, request.extent, request.page, page_count, origin, request.after)
-
-    for queue in scheduler._queues.values():
-        for request in queue:
-            tell(request, Origin("opening", "reset" if request.data is None else "pages"))
-    submit, waiter = scheduler._submit, scheduler._waiter
-
-    def traced(request: _Request) -> Write:
-        origin = _origin("reset" if request.data is None else "pages", about(request.extent))
-        tell(request, origin)
-        if tracer.is_trial:
-            request.after = tried = _AsTried(request.after, waiter, tracer)
-            tried.node = request
-        return submit(request)
-
-    scheduler._submit = traced  # type: ignore[method-assign]
+    scheduler.observe(_Told(tracer, medium, about))
 
 
-def trace_superblock(superblock: Superblock, tracer: Tracer, about: About = lambda _: "") -> None:
-    """Every change of an extent, and the order of the records."""
-    change = superblock.change
+class _Told:
+    """An `Observer`. An origin is where a thing is to go, its label, and what kind of thing it is about."""
 
-    def traced(extent: int, record: ExtentRecord, after: Dependency) -> Promise:
-        origin = _origin(_what_changes(record), about(extent))
-        tried = _AsTried(after, superblock._waiter, tracer)
-        tried.node = promise = change(extent, record, tried if tracer.is_trial else after)
-        tracer.promised(promise, origin, after, f"extent {extent}")
-        return promise
+    def __init__(self, tracer: Tracer, medium: int, about: About) -> None:
+        self._tracer = tracer
+        self._medium = medium
+        self._about = about
+        self._records: dict[Dependency, None] = {}
 
-    superblock.change = traced  # type: ignore[method-assign]
-    _trace_log(superblock._log, tracer)
+    def submitted(
+        self, write: Write, label: str, extent: int, page: int, page_count: int, after: Dependency
+    ) -> Dependency:
+        origin = Origin("disk", label, self._about(extent))
+        self._tracer.submitted(write, self._medium, extent, page, page_count, origin, after)
+        return self._as_tried(write, after)
 
+    def promised(self, promise: Promise, label: str, extent: int | None, after: Dependency) -> Dependency:
+        if extent is None:
+            self._tracer.promised(promise, Origin("metadata log", label), after)
+        else:
+            origin = Origin("superblock", label, self._about(extent))
+            self._tracer.promised(promise, origin, after, f"extent {extent}")
+        return self._as_tried(promise, after)
 
-def _what_changes(record: ExtentRecord) -> str:
-    if record.owner == UNOWNED:
-        return "release"
-    if record.soft_pages:
-        return "soft pointer"
-    return "owner" if "Extents.allocate" in _names(sys._getframe(1)) else "emptied"
+    def followed(self, record: Write, before: Dependency) -> None:
+        if before not in self._records:  # it is of the time before
+            self._tracer.settled(before)
+        self._records[record] = None
+        self._tracer.follows(record, before)
 
-
-def trace_metadata(metadata: MetadataLog, tracer: Tracer) -> None:
-    """Every edit, and the order of the records."""
-    enqueue = metadata.enqueue
-
-    def traced(edit: Edit, after: Dependency) -> Promise:
-        origin = _origin("edit", "")
-        tried = _AsTried(after, metadata._waiter, tracer)
-        tried.node = promise = enqueue(edit, tried if tracer.is_trial else after)
-        tracer.promised(promise, origin, after)
-        return promise
-
-    metadata.enqueue = traced  # type: ignore[method-assign]
-    _trace_log(metadata._log, tracer)
-
-
-def _trace_log(log: TwinLog, tracer: Tracer) -> None:
-    tracer.settled(log._outstanding)  # of the time before
-    submit = log.submit
-
-    def traced(delta: bytes, full: Callable[[], bytes]) -> Write:
-        before = log._outstanding
-        write = submit(delta, full)
-        tracer.follows(write, before)
-        return write
-
-    log.submit = traced  # type: ignore[method-assign]
+    def _as_tried(self, node: Promise | Write, after: Dependency) -> Dependency:
+        return _AsTried(node, after, self._tracer) if self._tracer.is_trial else after
 
 
 class _AsTried(Dependency):
@@ -144,19 +95,19 @@ class _AsTried(Dependency):
     Asked for anew at each poll, since what is to be waited for may itself be asked for later.
     """
 
-    __slots__ = ("_after", "_tracer", "node")
+    __slots__ = ("_after", "_node", "_tracer")
 
-    def __init__(self, after: Dependency, waiter: Waiter, tracer: Tracer) -> None:
-        super().__init__(waiter)
+    def __init__(self, node: Promise | Write, after: Dependency, tracer: Tracer) -> None:
+        super().__init__(None)
+        self._node = node
         self._after = after
         self._tracer = tracer
-        self.node: Promise | Write | None = None  # which waits for this
 
-    def poll(self) -> int:
-        if not self.state:
-            befores, is_complete = self._tracer.prerequisites(self.node)
+    def poll(self) -> State:
+        if self.state is PENDING:
+            befores, is_complete = self._tracer.prerequisites(self._node)
             states = [each.poll() for each in befores]
-            is_open = not is_complete and self._after.poll() == PENDING
+            is_open = not is_complete and self._after.poll() is PENDING
             if FAILED in states:
                 self.state = FAILED
             elif PENDING not in states and not is_open:
@@ -164,38 +115,4 @@ class _AsTried(Dependency):
         return self.state
 
     def parts(self) -> tuple[Dependency, ...]:
-        return (self._after,) if self._after.state == PENDING else ()
-
-
-# --- who asked --------------------------------------------------------------------------------------
-
-
-def _origin(what: str, about: str) -> Origin:
-    return Origin(" < ".join(_names(sys._getframe(1))) or "the spec", what, about)
-
-
-def _names(frame: FrameType | None) -> list[str]:
-    """The functions of the store that lead to this call, the innermost first, without the plumbing."""
-    names: list[str] = []
-    for name in _functions(frame):
-        if name == _DRIVER or len(names) == _ORIGIN_NAMES_MAX:
-            break
-        if not name.startswith(_PLUMBING):
-            names.append(name)
-    return names
-
-
-def _functions(frame: FrameType | None) -> Iterator[str]:
-    """Qualified names, from this module's caller outwards, up to the first function that is not the store's."""
-    while frame is not None and _is_of_store(frame.f_globals.get("__name__", "")):
-        name = frame.f_code.co_qualname
-        if frame.f_globals.get("__name__") != __name__ and "<" not in name:
-            yield name
-        frame = frame.f_back
-
-
-def _is_of_store(module: str) -> bool:
-    """Whether it is production code, or this module, which stands between two functions of it."""
-    package, _, name = module.partition(".")
-    is_spec = name.endswith("_spec") or name.startswith("spec_")
-    return module == __name__ or (package == "shardstore" and not is_spec)
+        return (self._after,) if self._after.state is PENDING else ()

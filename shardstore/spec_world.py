@@ -6,18 +6,14 @@ half a dozen records; a memtable has room for 6 keys, the cache for 4 pages, the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from harness.spec.device import DeviceModel, MediumShape
-from harness.spec.generators import Generator, payloads
-from harness.spec.spec import Configuration, ViolationError
-from harness.world.devices import FILE, ZONED
-from harness.world.world import World
+from harness import FILE, ZONED, Configuration, DeviceModel, Generator, MediumShape, ViolationError, World, payloads
 from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
-from shardstore.dependency import PENDING, Dependency
+from shardstore.dependency import PENDING, Dependency, State
 from shardstore.disk import Disk
 from shardstore.errors import CorruptionError, InvariantError
 from shardstore.extents import Extents
@@ -80,7 +76,10 @@ def configurations(store: StoreConfiguration = STORE) -> tuple[Configuration, Co
 
 
 class SmallStack:
-    """The bottom of a store by itself: a monitor, a pool and an IO scheduler on one medium."""
+    """The bottom of a store by itself: a monitor, a pool and an IO scheduler on one medium.
+
+    It is the `Upkeep` of what is put on it, and has room for everything.
+    """
 
     def __init__(self, medium: Disk, seam: Seam, store: StoreConfiguration = STORE) -> None:
         self.medium = medium
@@ -88,13 +87,13 @@ class SmallStack:
         self.pool = BufferPool(store.buffer_count, self.monitor)
         self.scheduler = IoScheduler(medium, seam, self.monitor, self.pool, self)
 
-    def poll(self, dependency: Dependency) -> int:
+    def poll(self, dependency: Dependency) -> State:
         with self.monitor:
             return dependency.poll()
 
     def wait(self, dependency: Dependency) -> None:
         with self.monitor:
-            self.monitor.wait_until(lambda: dependency.poll() != PENDING, self.scheduler.step)
+            self.monitor.wait_until(lambda: dependency.poll() is not PENDING, self.scheduler.step)
 
     def write_back(self, steps: int) -> int:
         with self.monitor:
@@ -104,6 +103,24 @@ class SmallStack:
         """Do all IO there is to do; the monitor is held."""
         while self.scheduler.step():
             pass
+
+    def make_room(self) -> None:
+        """There is no memtable."""
+
+    def may_copy(self) -> bool:
+        return True
+
+    def compaction_room_bytes(self) -> int:
+        return 1 << 30
+
+    def breathe(self) -> None:
+        """There are no other threads."""
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        self.monitor.wait_until(done, self.scheduler.step)
+
+    def notify_all(self) -> None:
+        self.monitor.notify_all()
 
     def settle_device(self) -> None:
         """REC-1: what is read on opening must still be there after the next crash."""

@@ -4,10 +4,10 @@
                    |                                                     |
                    `-> write buffer --> IO scheduler --> disk            `-> superblock record over every append
 
-Guarantees that once the dependency of a put or delete is persistent, its outcome or a later one is there after
-any crash; that a clean `shutdown` makes every dependency persistent, but for the failed; that bytes that were
-damaged are never returned as data; that what is refused for want of space has changed nothing. Safe to call
-from many threads.
+Every change is a batch, a single put too. Guarantees that once the dependency of a batch is persistent, its outcome
+or a later one is there after any crash; that a clean `shutdown` makes every dependency persistent, but for the
+failed; that bytes that were damaged are never returned as data; that what is refused for want of space has changed
+nothing. Safe to call from many threads.
 
 Does not promise that different keys survive as one prefix of the history: each key does by itself.
 """
@@ -21,7 +21,7 @@ from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_store import ChunkStore, PutChunk
-from shardstore.dependency import FAILED, PENDING, Dependency, join
+from shardstore.dependency import FAILED, PENDING, PERSISTENT, Dependency, State, join
 from shardstore.disk import Disk
 from shardstore.errors import (
     CorruptionError,
@@ -34,17 +34,19 @@ from shardstore.errors import (
     TooLargeError,
 )
 from shardstore.extents import Extents
-from shardstore.index import Index, Snapshot
+from shardstore.index.index import Index
+from shardstore.index.metadata_log import MetadataLog
+from shardstore.index.snapshot import Snapshot
 from shardstore.io_scheduler import IoScheduler
 from shardstore.limits import value_size_max_bytes
-from shardstore.metadata_log import MetadataLog
 from shardstore.reclamation import Reclaimed, Reclamation
 from shardstore.seam import Seam
-from shardstore.space import Space, compaction_room_bytes, may_copy
+from shardstore.space import Space
 from shardstore.superblock import Superblock
-from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, Locator, StoreConfiguration
+from shardstore.units import RESERVED_EXTENTS_COUNT, Change, Delete, Kind, Locator, Put, StoreConfiguration
 
 T = TypeVar("T")
+_Value = tuple[tuple[Locator, ...], Dependency]  # where its chunks are, and when they are persistent
 
 _ERASE_SIZE_BYTES = 1 << 20
 
@@ -67,24 +69,10 @@ class Store:
         self.extents = Extents(self.scheduler, self.superblock)
         cache = BufferCache(self.extents, configuration.cache_size_pages)
         self.chunks = ChunkStore(cache, self.extents, self._pool, self.scheduler.step, seam, self, configuration)
-        self.index = Index(
-            self.chunks,
-            self.metadata,
-            self,
-            configuration,
-            self.monitor,
-            self.scheduler.step,
-            lambda: compaction_room_bytes(self.extents),
-        )
-        self.reclamation = Reclamation(
-            self.chunks,
-            self.extents,
-            self.index,
-            lambda: self.space.make_room(),
-            lambda: may_copy(self.extents),
-            self._breathe,
-        )
-        self.space = Space(configuration, self.extents, self.chunks, self.index, self.reclamation, self._drain)
+        upkeep = _StoreUpkeep(self)
+        self.index = Index(self.chunks, self.metadata, self, configuration, upkeep)
+        self.reclamation = Reclamation(self.chunks, self.extents, self.index, upkeep)
+        self.space = Space(configuration, self.extents, self.chunks, self.index, self.reclamation, upkeep)
         self._is_open = True
 
     # --- opening and closing ------------------------------------------------------------------------
@@ -144,23 +132,49 @@ class Store:
 
     # --- requests -----------------------------------------------------------------------------------
 
-    def put(self, key: bytes, value: bytes) -> Dependency:
-        """Store a value. Raises `TooLargeError`, `NoSpaceError`, `DiskError`; then nothing has changed."""
+    def apply(self, batch: Sequence[Change]) -> Dependency:
+        """Make these changes, all or none, for other callers and for a crash (BULK-1).
+
+        Raises `TooLargeError`, `NoSpaceError`, `DiskError`; then nothing has changed.
+        """
         with self.monitor:
             self._check_open()
-            self._check_sizes(key, value)
-            self.space.reserve(self._frame_sizes(key, len(value)))
-            locators, written = self._put_chunks(key, value)
+            sizes = self._frame_sizes(batch)
+            if sizes:  # deletions work on a full disk
+                self.space.reserve(sizes)
+            chunks: list[PutChunk] = []
+            dependency: Dependency = PERSISTENT
             try:
-                self.space.make_room()
+                values = [self._put_value(change, chunks) if isinstance(change, Put) else None for change in batch]
+                self.space.make_room(len(batch))
                 self._check_open()  # again: what came before may have waited
-                dependency = self.index.put(key, locators, written)
+                for change, value in zip(batch, values, strict=True):
+                    dependency = self._enter(change, value)  # that of the memtable, which takes the whole batch
             except StoreError:
-                self._abandon(locators)
+                self._abandon(chunks)
                 raise
-            self._unpin(locators)
+            self._unpin(chunks)
             self.space.changed()
             return dependency
+
+    def put(self, key: bytes, value: bytes) -> Dependency:
+        """Store a value. Raises what `apply` does."""
+        return self.apply((Put(key, value),))
+
+    def delete(self, key: bytes) -> Dependency:
+        """Forget a value, if there is one. Works on a full disk."""
+        with self.monitor:
+            self._check_open()
+            self._check_sizes(key, b"")
+        return self.apply((Delete(key),))
+
+    def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
+        """Store several values, all or none."""
+        return self.apply([Put(key, value) for key, value in items])
+
+    def bulk_delete(self, keys: Sequence[bytes]) -> Dependency:
+        """Forget several values, all or none."""
+        return self.apply([Delete(key) for key in keys])
 
     def get(self, key: bytes) -> bytes:
         """The value. Raises `NotFoundError`, `CorruptionError`, `DiskError`."""
@@ -172,52 +186,6 @@ class Store:
             if len(locators) == 1:
                 return self._get_chunk(key, locators[0])
             return b"".join([self._get_chunk(key, locator) for locator in locators])
-
-    def delete(self, key: bytes) -> Dependency:
-        """Forget a value, if there is one. Works on a full disk."""
-        with self.monitor:
-            self._check_open()
-            self._check_sizes(key, b"")
-            self.space.make_room()
-            self._check_open()
-            dependency = self.index.delete(key)
-            self.space.changed()
-            return dependency
-
-    def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
-        """Store several values, all or none, for other callers and for a crash (BULK-1)."""
-        with self.monitor:
-            self._check_open()
-            self._check_bulk([key for key, _ in items])
-            for key, value in items:
-                self._check_sizes(key, value)
-            self.space.reserve([size for key, value in items for size in self._frame_sizes(key, len(value))])
-            chunks = self._put_all_chunks(items)
-            all_locators = [locator for locators, _ in chunks for locator in locators]
-            try:
-                self.space.make_room(len(items))
-                self._check_open()
-                dependencies = [
-                    self.index.put(key, locators, written)
-                    for (key, _), (locators, written) in zip(items, chunks, strict=True)
-                ]
-            except StoreError:
-                self._abandon(all_locators)
-                raise
-            self._unpin(all_locators)
-            self.space.changed()
-            return join(dependencies, self)
-
-    def bulk_delete(self, keys: Sequence[bytes]) -> Dependency:
-        """Forget several values, all or none, for other callers and for a crash (BULK-1)."""
-        with self.monitor:
-            self._check_open()
-            self._check_bulk(keys)
-            self.space.make_room(len(keys))
-            self._check_open()
-            dependencies = [self.index.delete(key) for key in keys]
-            self.space.changed()
-            return join(dependencies, self)
 
     def snapshot(self) -> StoreSnapshot:
         """The keys as they are now, to be read page by page."""
@@ -269,11 +237,6 @@ class Store:
             self._check_open()
             return work()
 
-    def _breathe(self) -> None:
-        """Let other threads have the monitor in the middle of long work."""
-        self.monitor.release()
-        self.monitor.acquire()
-
     # --- dependencies -------------------------------------------------------------------------------
 
     def sync(self) -> None:
@@ -283,18 +246,20 @@ class Store:
             dependency = self.index.settled()
         self.wait(dependency)
 
-    def poll(self, dependency: Dependency) -> int:
+    def poll(self, dependency: Dependency) -> State:
         with self.monitor:
             return dependency.poll()
 
     def wait(self, dependency: Dependency) -> None:
         """Return once it is persistent. `DiskError` if it failed, `OutOfServiceError` if nobody will write it."""
         with self.monitor:
-            self.monitor.wait_until(lambda: dependency.poll() != PENDING or self.scheduler.is_stopped(), self._progress)
+            self.monitor.wait_until(
+                lambda: dependency.poll() is not PENDING or self.scheduler.is_stopped(), self._progress
+            )
             state = dependency.poll()
-        if state == FAILED:
+        if state is FAILED:
             raise DiskError("a write that this depends on was refused")
-        if state == PENDING:
+        if state is PENDING:
             raise OutOfServiceError("the disk went out of service before this was persistent")
 
     def _progress(self) -> bool:
@@ -303,42 +268,54 @@ class Store:
             return True
         return not self.scheduler.is_barrier_running() and self.space.flush()
 
-    # --- chunks of a value --------------------------------------------------------------------------
+    # --- the steps of a batch -----------------------------------------------------------------------
 
-    def _put_chunks(self, key: bytes, value: bytes) -> tuple[tuple[Locator, ...], Dependency]:
-        """Store a value's chunks, pinned."""
+    def _frame_sizes(self, batch: Sequence[Change]) -> list[int]:
+        """What the values take, frame by frame. Raises `TooLargeError`."""
+        limit = self.configuration.memtable_entries_max
+        if len(batch) > limit:
+            raise TooLargeError(f"one disk's share of a bulk request has at most {limit} keys, not {len(batch)}")
+        payload_max = self.configuration.chunk_payload_max_bytes
+        sizes: list[int] = []
+        for change in batch:
+            if isinstance(change, Put):
+                key, value = change
+                self._check_sizes(key, value)
+                for start in range(0, len(value) or 1, payload_max):
+                    sizes.append(chunk_frame.frame_size_bytes(key, min(len(value) - start, payload_max)))
+        return sizes
+
+    def _put_value(self, put: Put, chunks: list[PutChunk]) -> _Value:
+        """Store a value's chunks, pinned, and note each at once."""
+        key, value = put
         size = self.configuration.chunk_payload_max_bytes
         if len(value) <= size:
-            put = self.chunks.put(Kind.VALUE, key, value)
-            return (put.locator,), put.dependency
+            chunk = self.chunks.put(Kind.VALUE, key, value)
+            chunks.append(chunk)
+            return (chunk.locator,), chunk.dependency
         pieces: list[PutChunk] = []
-        try:
-            for start in range(0, len(value), size):
-                pieces.append(self.chunks.put(Kind.VALUE, key, value[start : start + size]))
-        except StoreError:
-            self._abandon([piece.locator for piece in pieces])
-            raise
+        for start in range(0, len(value), size):
+            pieces.append(self.chunks.put(Kind.VALUE, key, value[start : start + size]))
+            chunks.append(pieces[-1])
         return tuple(piece.locator for piece in pieces), join([piece.dependency for piece in pieces], self)
 
-    def _put_all_chunks(self, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[tuple[Locator, ...], Dependency]]:
-        done: list[tuple[tuple[Locator, ...], Dependency]] = []
-        try:
-            for key, value in items:
-                done.append(self._put_chunks(key, value))
-        except StoreError:
-            self._abandon([locator for locators, _ in done for locator in locators])
-            raise
-        return done
+    def _enter(self, change: Change, value: _Value | None) -> Dependency:
+        if value is None:
+            return self.index.delete(change.key)
+        locators, written = value
+        return self.index.put(change.key, locators, written)
 
-    def _abandon(self, locators: Sequence[Locator]) -> None:
+    def _abandon(self, chunks: Sequence[PutChunk]) -> None:
         """Nothing will ever refer to these chunks."""
-        self._unpin(locators)
-        for locator in locators:
-            self.chunks.note_dead(locator)
+        self._unpin(chunks)
+        for chunk in chunks:
+            self.chunks.note_dead(chunk.locator)
 
-    def _unpin(self, locators: Sequence[Locator]) -> None:
-        for locator in locators:
-            self.chunks.unpin(locator)
+    def _unpin(self, chunks: Sequence[PutChunk]) -> None:
+        for chunk in chunks:
+            self.chunks.unpin(chunk.locator)
+
+    # --- chunks of a value --------------------------------------------------------------------------
 
     def _get_chunk(self, key: bytes, locator: Locator) -> bytes:
         """A chunk that the index names. That it is not there is damage: nothing has moved since the look-up."""
@@ -366,16 +343,34 @@ class Store:
         if len(value) > self._value_size_max_bytes:
             raise TooLargeError(f"a value has at most {self._value_size_max_bytes} bytes, not {len(value)}")
 
-    def _check_bulk(self, keys: Sequence[bytes]) -> None:
-        limit = self.configuration.memtable_entries_max
-        if len(keys) > limit:
-            raise TooLargeError(f"one disk's share of a bulk request has at most {limit} keys, not {len(keys)}")
 
-    def _frame_sizes(self, key: bytes, value_size_bytes: int) -> list[int]:
-        size = self.configuration.chunk_payload_max_bytes
-        whole_count, rest = divmod(value_size_bytes, size)
-        pieces = [size] * whole_count + ([rest] if rest or not whole_count else [])
-        return [chunk_frame.frame_size_bytes(key, piece) for piece in pieces]
+class _StoreUpkeep:
+    """The `Upkeep` of a store's lower layers."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def make_room(self) -> None:
+        self._store.space.make_room()
+
+    def may_copy(self) -> bool:
+        return self._store.space.may_copy()
+
+    def compaction_room_bytes(self) -> int:
+        return self._store.space.compaction_room_bytes()
+
+    def drain(self) -> None:
+        self._store._drain()
+
+    def breathe(self) -> None:
+        self._store.monitor.release()
+        self._store.monitor.acquire()
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        self._store.monitor.wait_until(done, self._store.scheduler.step)
+
+    def notify_all(self) -> None:
+        self._store.monitor.notify_all()
 
 
 class StoreSnapshot:

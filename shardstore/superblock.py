@@ -48,7 +48,7 @@ class Superblock:
         self._scheduler = scheduler
         self._disk = scheduler.disk
         self._waiter = waiter
-        self._log = TwinLog(scheduler, SUPERBLOCK_EXTENTS, MAGIC)
+        self._log = TwinLog(scheduler, SUPERBLOCK_EXTENTS, MAGIC, "superblock")
         self._recorded: dict[int, ExtentRecord] = {}  # as the newest record has it; pristine extents are left out
         self._pending: dict[int, deque[_Change]] = {}
         self._format_due = False
@@ -103,9 +103,11 @@ class Superblock:
 
     # --- changes ------------------------------------------------------------------------------------
 
-    def change(self, extent: int, record: ExtentRecord, after: Dependency) -> Promise:
+    def change(self, extent: int, record: ExtentRecord, after: Dependency, label: str) -> Promise:
         """Record this state of the extent once ``after`` is persistent. Given back: when a record has it."""
         promise = Promise(self._waiter)
+        if self._scheduler.observer is not None:
+            after = self._scheduler.observer.promised(promise, label, extent, after)
         self._pending.setdefault(extent, deque()).append(_Change(after, record, promise))
         return promise
 
@@ -141,16 +143,16 @@ class Superblock:
         ready = []
         for extent in list(self._pending):
             state = self._pending[extent][0].after.poll()
-            if state == PERSISTENT_STATE:
+            if state is PERSISTENT_STATE:
                 ready.append(extent)
-            elif state == FAILED:
+            elif state is FAILED:
                 self._fail(extent)
         return ready
 
     def _take_ready(self, extent: int, carried: list[Promise]) -> ExtentRecord:
         changes = self._pending[extent]
         record = PRISTINE
-        while changes and changes[0].after.poll() == PERSISTENT_STATE:
+        while changes and changes[0].after.poll() is PERSISTENT_STATE:
             change = changes.popleft()
             record = change.record
             carried.append(change.promise)

@@ -6,23 +6,26 @@ device shows of whatever a record names whether it was ready.
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any, NamedTuple
 
-from harness.spec.generators import Generator, integers, lists_of, sampled
-from harness.spec.spec import (
+from harness import (
+    FILE,
+    ZONED,
     Background,
     Configuration,
     Crash,
     Durability,
+    Generator,
     Operation,
     Reboot,
     Spec,
     ViolationError,
+    World,
     WriteBack,
+    integers,
+    lists_of,
+    sampled,
 )
-from harness.world.devices import FILE, ZONED
-from harness.world.world import World
 from refmodel.superblock import Record, SuperblockModel
 from shardstore.dependency import PENDING, PERSISTENT, Dependency, join
 from shardstore.errors import NoSpaceError
@@ -47,7 +50,8 @@ class CheckedSuperblock(SuperblockStack):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._device = world.media[0]
-        self._epochs: count[int] = world.kept.setdefault("epochs", count(1))
+        self._kept = world.kept
+        self._kept.setdefault("epoch", 0)  # the last that was given
         self._places: dict[int, tuple[int, int]] = world.kept.setdefault("places", {})  # epoch -> extent, page
         self._asked: dict[int, tuple[ExtentRecord, Dependency]] = {}
         self._last: Dependency = PERSISTENT
@@ -62,10 +66,10 @@ class CheckedSuperblock(SuperblockStack):
         with self.monitor:
             if after is not None and self._next_page[after.extent] == EXTENT_SIZE_PAGES:
                 raise NoSpaceError("no page left to wait for")
-            epoch = next(self._epochs)
+            epoch = self._kept["epoch"] = self._kept["epoch"] + 1
             ready = PERSISTENT if after is None else self._write_page(epoch, after)
             record = ExtentRecord(epoch, *state)
-            promises = [self.superblock.change(extent, record, ready) for extent in extents]
+            promises = [self.superblock.change(extent, record, ready, "change") for extent in extents]
             for extent, promise in zip(extents, promises, strict=True):
                 self._asked[extent] = record, promise
             self._last = join(promises, self)
@@ -77,13 +81,13 @@ class CheckedSuperblock(SuperblockStack):
         self._next_page[after.extent] += 1
         self._places[epoch] = after.extent, page
         behind = self._last if after.behind else PERSISTENT
-        return self.scheduler.submit_write(after.extent, page, content(epoch), behind)
+        return self.scheduler.submit_write(after.extent, page, content(epoch), behind, "page")
 
     def recorded(self, extent: int) -> Record:
         """As recorded, or as asked for as long as that is on its way."""
         with self.monitor:
             record, promise = self._asked.get(extent, (None, PERSISTENT))
-            if record is not None and promise.poll() == PENDING:
+            if record is not None and promise.poll() is PENDING:
                 return record
             return self.superblock.recorded(extent)
 

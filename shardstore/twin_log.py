@@ -43,11 +43,12 @@ class Record(NamedTuple):
 class TwinLog:
     """One log on a pair of reserved extents. The caller holds the store's monitor."""
 
-    def __init__(self, scheduler: IoScheduler, extents: tuple[int, int], magic: bytes) -> None:
+    def __init__(self, scheduler: IoScheduler, extents: tuple[int, int], magic: bytes, name: str) -> None:
         self._scheduler = scheduler
         self._disk = scheduler.disk
         self._extents = extents
         self._magic = magic
+        self._name = name
         self._active = 0  # which of the two extents holds the newest full record
         self._next_page = 0
         self._next_generation = 1
@@ -59,23 +60,23 @@ class TwinLog:
 
     def is_ready(self) -> bool:
         """Whether the next record may be built: the one before is persistent."""
-        return self._outstanding.state != PENDING
+        return self._outstanding.state is not PENDING
 
     def is_failed(self) -> bool:
         """Whether the last record was refused."""
-        return self._outstanding.state == FAILED
+        return self._outstanding.state is FAILED
 
     def submit(self, delta: bytes, full: Callable[[], bytes]) -> Write:
         """Write the next record, ``delta`` if it fits behind the last, else ``full()`` into the other extent.
 
         The caller has taken a buffer. Raises `NoSpaceError` if the full record does not fit an extent.
         """
-        if self._outstanding.state == PENDING:
+        if self._outstanding.state is PENDING:
             raise InvariantError("LOG-1", "a record was about to follow one that is not persistent")
-        failed = self._outstanding.state == FAILED
+        failed = self._outstanding.state is FAILED
         if failed and self._outstanding_turned:
             # The extent it left still holds the newest chain: try the same turn again.
-            self._scheduler.submit_reset(self._extents[self._active], PERSISTENT)
+            self._scheduler.submit_reset(self._extents[self._active], PERSISTENT, f"{self._name} reset")
             self._active ^= 1
         copy = self._encode(delta, is_full=False)
         if self._turn_due or failed or not self._fits(copy, self._next_page):
@@ -91,13 +92,16 @@ class TwinLog:
         self._turn_due = False
         self.needs_repair = False
         write = self._write(copy, turned=True)
-        self._scheduler.submit_reset(old, write)  # LOG-2
+        self._scheduler.submit_reset(old, write, f"{self._name} reset")  # LOG-2
         return write
 
     def _write(self, copy: bytes, *, turned: bool) -> Write:
         data = copy + copy
         self.bytes_submitted += len(data)
-        write = self._scheduler.submit_write(self._extents[self._active], self._next_page, data, PERSISTENT)
+        label = f"{self._name} full record" if turned else f"{self._name} record"
+        write = self._scheduler.submit_write(self._extents[self._active], self._next_page, data, PERSISTENT, label)
+        if self._scheduler.observer is not None:
+            self._scheduler.observer.followed(write, self._outstanding)
         self._next_page += len(data) // self._disk.page_size_bytes
         self._next_generation += 1
         self._outstanding = write
@@ -149,7 +153,7 @@ class TwinLog:
     def _reset_inactive(self) -> None:
         inactive = self._extents[self._active ^ 1]
         if self._disk.zoned and self._disk.write_pointer(inactive):
-            self._scheduler.submit_reset(inactive, PERSISTENT)
+            self._scheduler.submit_reset(inactive, PERSISTENT, f"{self._name} reset")
 
     def _chain(self, log: list[Record], first: int) -> list[Record]:
         copies: dict[int, list[Record]] = {}

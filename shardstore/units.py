@@ -38,6 +38,22 @@ class Locator(NamedTuple):
         return f"<{self.extent}:{self.offset_bytes}+{self.length_bytes} {self.uuid[:4].hex()}>"
 
 
+class Put(NamedTuple):
+    """Store this value."""
+
+    key: bytes
+    value: bytes
+
+
+class Delete(NamedTuple):
+    """Forget this key's value, if there is one."""
+
+    key: bytes
+
+
+Change = Put | Delete
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfiguration:
     """Sizes and limits of one disk's store. The defaults suit a file of some gigabytes."""

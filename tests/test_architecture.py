@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import harness
+
 ROOT = Path(__file__).parent.parent
 
 # Rooms of the harness, top floor first; a room imports from its own floor and those below.
@@ -22,25 +24,29 @@ FLOORS = [
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
-# Each layer of the store may import those to its right, and itself.
+# Each layer of the store may import those below it, and itself.
 STORE_LAYERS = [
     ("node",),
     ("store",),
     ("space", "limits"),
     ("reclamation",),
-    ("index", "memtable", "metadata_log", "run_block"),
+    ("index.index",),
+    ("index.compaction", "index.snapshot"),
+    ("index.run",),
+    ("index.memtable", "index.metadata_log"),
+    ("index.run_block",),
     ("chunk_store", "chunk_frame"),
     ("buffer_cache",),
     ("extents",),
     ("superblock",),
     ("twin_log",),
     ("io_scheduler", "buffer_pool"),
-    ("dependency", "disk", "file_disk"),
+    ("observer",),
+    ("dependency", "disk", "file_disk", "upkeep"),
     ("seam",),
     ("units",),
     ("errors",),
 ]
-# The metadata log and reclamation lie above these; what they import of each other's neighbours is passed in.
 LAYER_OF = {module: number for number, layer in enumerate(STORE_LAYERS) for module in layer}
 
 
@@ -77,17 +83,30 @@ def _is_spec(module: str) -> bool:
     return module.endswith("_spec") or module.startswith("spec_")
 
 
-@pytest.mark.parametrize("path", _production(), ids=lambda path: path.stem)
+def _layer(name: str) -> int | None:
+    """Of a module of the store, or of what is taken from one."""
+    parts = name.split(".")[1:]
+    return next((LAYER_OF[each] for n in (2, 1) if (each := ".".join(parts[:n])) in LAYER_OF), None)
+
+
+@pytest.mark.parametrize("path", _production(), ids=_name)
 def test_store_imports_follow_the_layers(path: Path) -> None:
     if path.stem == "__init__":
+        assert not _imports(path), "a package of the store takes nothing from its modules"
         return
-    assert path.stem in LAYER_OF, f"{path.name} has no place among the layers"
+    own = _layer(_name(path))
+    assert own is not None, f"{path.name} has no place among the layers"
     for name in _imports(path):
         assert _top(name) not in {"harness", "refmodel", "tests"}, f"production code imports {name}"
-        parts = name.split(".")
-        if parts[0] == "shardstore" and len(parts) > 1 and parts[1] in LAYER_OF:
-            assert LAYER_OF[parts[1]] >= LAYER_OF[path.stem], f"{path.stem} imports {name}, a layer above it"
-        assert not any(map(_is_spec, parts)), f"production code imports the spec {name}"
+        layer = _layer(name) if _top(name) == "shardstore" else None
+        assert layer is None or layer >= own, f"{_name(path)} imports {name}, a layer above it"
+        assert not any(map(_is_spec, name.split("."))), f"production code imports the spec {name}"
+
+
+@pytest.mark.parametrize("path", [path for path in _modules("shardstore") if _is_spec(path.stem)], ids=_name)
+def test_specs_know_the_front_of_the_harness_alone(path: Path) -> None:
+    taken = {name.removeprefix("harness.") for name in _imports(path) if _top(name) == "harness"}
+    assert taken <= {"harness", *harness.__all__}
 
 
 @pytest.mark.parametrize("path", _modules("harness"), ids=_name)

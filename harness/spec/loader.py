@@ -1,7 +1,7 @@
 """Finding specs: from what a person types to the `Spec` values of a file.
 
 A spec's file is imported as the module it is: its packages are walked up to the folder that holds the topmost
-one, which goes first on ``sys.path``. So ``from shardstore.index import ...`` in a spec means the code beside
+one, which goes first on ``sys.path``. So ``from shardstore.index.index import ...`` in a spec means the code beside
 that spec, also where another copy is installed; a copy that was imported before from elsewhere is an error,
 never used silently.
 """

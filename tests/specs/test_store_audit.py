@@ -23,7 +23,9 @@ from harness.trace.traced_run import run_traced
 ROOT = Path(__file__).parent.parent.parent
 PLANTED = ROOT / "tests" / "planted"
 
-FLUSHED = "Extents.append < ChunkStore._flush"
+PAGES, RUN_PAGES, VALUE_PAGES = "disk (pages)", "disk (run pages)", "disk (value pages)"
+POINTER, RUN_POINTER, VALUE_POINTER = [f"superblock ({about}soft pointer)" for about in ("", "run ", "value ")]
+EDIT = "metadata log (flush edit)"
 
 
 def _planted(plant: Plant, folder: Path) -> Path:
@@ -63,8 +65,8 @@ class Lacking(NamedTuple):
         if not self.after:
             return "property: persistence", "place: outcome"
         if self.spec == "node":
-            return "property: persistence", "place: CorruptionError in Index._block"
-        where = "SuperblockStack._recover" if "TwinLog" in self.after else "Extents._recover_zoned"
+            return "property: persistence", "place: CorruptionError in RunReader._block"
+        where = "SuperblockStack._recover" if "superblock reset" in self.after else "Extents._recover_zoned"
         return "property: recovery", f"place: CorruptionError in {where}"
 
 
@@ -72,32 +74,32 @@ LACKING = {
     "fig5-06": Lacking(
         "extents",
         "1 reboot; 11 append; 12 write_back; 19 crash",
-        "Extents.append (pages)",
-        "Extents.allocate (owner)",
+        PAGES,
+        "superblock (owner)",
     ),
     "fig5-07": Lacking(
         "extents",
         "1 append; 2 sync; 3 reset; 4 write_back; 5 crash",
-        "Extents.reset (reset)",
-        "Extents.reset (emptied)",
+        "disk (reset)",
+        "superblock (emptied)",
     ),
     "fig5-08": Lacking(
         "node",
         "4 put; 8 sync; 23 crash",
-        "Index._publish < Index.flush (edit)",
-        f"{FLUSHED} (soft pointer)",
+        EDIT,
+        POINTER,
     ),
     "log-turn-early": Lacking(
         "extents",
         "10 reboot; 13 append; 14 write_back device.0=1 steps.0=1; 18 crash",
-        "TwinLog._turn < Superblock.submit_record (reset)",
-        "TwinLog._turn < Superblock.submit_record (pages)",
+        "disk (superblock reset)",
+        "disk (superblock full record)",
     ),
     "pointer-early": Lacking(
         "extents",
         "19 append; 20 write_back steps.0=1; 23 crash",
-        "Extents.append (soft pointer)",
-        "Extents.append (pages)",
+        POINTER,
+        PAGES,
     ),
     "scheduler-no-barrier": Lacking("extents", "1 append; 2 sync; 4 crash survivor.2.2=2", "", ""),
 }
@@ -127,26 +129,24 @@ def test_where_the_scheduler_is_wrong_no_edge_is_lacking(tmp_path: Path) -> None
 
 
 def test_of_a_case_that_is_fixed_nothing_is_said(tmp_path: Path) -> None:
-    case = ROOT / "fuzz_corpus" / "node-crash-persistence-1a8fd893.case"
+    case = ROOT / "fuzz_corpus" / "node-crash-persistence-22f1b6af.case"
     figures, _ = _audit(_planted(read_plant(PLANTED / "fig5-07.toml"), tmp_path / "tree"), str(case), status=3)
     assert "does not fail" in figures["reason"]
 
 
 # --- what could go ----------------------------------------------------------------------------------
 
-OWNER = "Extents.allocate < ChunkStore._make_ready"
-EMPTIED = "Extents.reset < ChunkStore.reset"
-EDIT = "Index._publish < Index.flush (edit)"
+EMPTIED = "superblock (value emptied)"
 
 # What a plant takes away, of the clean store, on a zoned disk.
 NEEDED = {
-    "fig5-06, of values": (f"{FLUSHED} (value pages)", f"{OWNER} (value owner)"),
-    "fig5-06, of runs": (f"{FLUSHED} (run pages)", f"{OWNER} (run owner)"),
-    "fig5-07": (f"{EMPTIED} (value reset)", f"{EMPTIED} (value emptied)"),
-    "fig5-08": (EDIT, f"{FLUSHED} (run soft pointer)"),
-    "pointer-early": (f"{FLUSHED} (run soft pointer)", f"{FLUSHED} (run pages)"),
-    "run-before-values": (EDIT, f"{FLUSHED} (value soft pointer)"),
-    "reset-unsettled": (f"{EMPTIED} (value emptied)", EDIT),
+    "fig5-06, of values": (VALUE_PAGES, "superblock (value owner)"),
+    "fig5-06, of runs": (RUN_PAGES, "superblock (run owner)"),
+    "fig5-07": ("disk (value reset)", EMPTIED),
+    "fig5-08": (EDIT, RUN_POINTER),
+    "pointer-early": (RUN_POINTER, RUN_PAGES),
+    "run-before-values": (EDIT, VALUE_POINTER),
+    "reset-unsettled": (EMPTIED, EDIT),
     "put": ("put (is called persistent)", EDIT),
 }
 
@@ -162,7 +162,7 @@ def test_the_edges_that_plants_remove_are_needed_on_the_clean_store(tmp_path: Pa
     kinds = _needs(figures)
     assert {name: kinds[kind]["need"] for name, kind in NEEDED.items()} == dict.fromkeys(NEEDED, "needed")
     assert all(kinds[kind]["example"]["property"] in {"persistence", "recovery"} for kind in NEEDED.values())
-    assert kinds[EDIT, f"{FLUSHED} (run pages)"]["need"] == "implied"
+    assert kinds[EDIT, RUN_PAGES]["need"] == "implied"
     assert "needed: some crash state fails" in said
 
 
@@ -177,8 +177,8 @@ minimum_operations = 1
 
 [[replace]]
 file = "shardstore/extents.py"
-old = "after & extent.ownership)  # EXT-1"
-new = "after & extent.ownership & self._before)"
+old = 'after & extent.ownership, "pages")  # EXT-1'
+new = 'after & extent.ownership & self._before, "pages")'
 
 [[replace]]
 file = "shardstore/extents.py"
@@ -200,7 +200,7 @@ def test_an_edge_that_nothing_needs_is_reported(tmp_path: Path) -> None:
     tree = _planted(parse_plant(NEEDLESS, "needless"), tmp_path / "tree")
     figures, _ = _audit(tree, "shardstore/node_spec.py", "--config", "zoned", "--scenarios", "40")
     kinds = _needs(figures)
-    planted = kinds[f"{FLUSHED} (run pages)", f"{FLUSHED} (value pages)"]
+    planted = kinds[RUN_PAGES, VALUE_PAGES]
     assert planted["need"] == "possibly needless"
     assert planted["states"] > 0
     assert planted["trials"] == 40

@@ -50,11 +50,11 @@ class Submitting(SmallStack):
         page = pages[extent]
         if not asked.page_count:
             pages[extent] = 0
-            return self.scheduler.submit_reset(extent, after)
+            return self.scheduler.submit_reset(extent, after, "test")
         pages[extent] += asked.page_count
         self.pool.take(self.scheduler.step)
         data = bytes([ord("a") + number]) * (asked.page_count * PAGE_SIZE_BYTES)
-        return self.scheduler.submit_write(extent, page, data, after)
+        return self.scheduler.submit_write(extent, page, data, after, "test")
 
 
 @st.composite

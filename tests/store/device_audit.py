@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 from worlds import EXTENT, PAGE, Event
 
-from shardstore import chunk_frame, run_block
-from shardstore.metadata_log import RunRecord, _decode
+from shardstore import chunk_frame
+from shardstore.index import run_block
+from shardstore.index.metadata_log import RunRecord, _decode
 from shardstore.units import Locator
 
 _HEADER = struct.Struct("<4sHBQII")

@@ -15,6 +15,7 @@ from shardstore.dependency import (
     AcrossStores,
     Dependency,
     Promise,
+    State,
     Write,
     join,
 )
@@ -24,7 +25,7 @@ from shardstore.errors import DiskError, InvariantError
 class PollingWaiter:
     """Answers without a monitor; `wait` does nothing but raise for what failed."""
 
-    def poll(self, dependency: Dependency) -> int:
+    def poll(self, dependency: Dependency) -> State:
         return dependency.poll()
 
     def wait(self, dependency: Dependency) -> None:
@@ -45,7 +46,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Dependency] = [new_write()]
         self.parts: list[list[int]] = [[]]
-        self.leaf_state: dict[int, int] = {0: PENDING}
+        self.leaf_state: dict[int, State] = {0: PENDING}
         self.unbound: set[int] = set()
 
     def add(self, node: Dependency, parts: list[int]) -> None:
@@ -81,7 +82,7 @@ class Graph:
             self.leaf_state[first] = PERSISTENT_STATE if state % 3 else FAILED
             node.settle(self.leaf_state[first])
 
-    def state(self, number: int) -> int:
+    def state(self, number: int) -> State:
         if number in self.leaf_state:
             return self.leaf_state[number]
         if number in self.unbound:
@@ -167,8 +168,8 @@ def test_waiting_for_a_failed_dependency_raises() -> None:
         write.wait()
 
 
-@pytest.mark.parametrize("states", [(a, b) for a in range(3) for b in range(3)])
-def test_across_stores_is_as_its_parts_are(states: tuple[int, int]) -> None:
+@pytest.mark.parametrize("states", [(a, b) for a in State for b in State])
+def test_across_stores_is_as_its_parts_are(states: tuple[State, State]) -> None:
     parts = [new_write(), new_write()]
     across = AcrossStores(parts)
     for part, state in zip(parts, states, strict=True):

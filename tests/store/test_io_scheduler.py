@@ -20,7 +20,7 @@ def new_scheduler(choose: Choose = first_choice, *, zoned: bool = True) -> Stack
 
 def submit(stack: Stack, extent: int, page: int, letter: str = "x", after: Dependency = PERSISTENT) -> Write:
     stack.pool.take(stack.scheduler.step)
-    return stack.scheduler.submit_write(extent, page, page_of(letter), after)
+    return stack.scheduler.submit_write(extent, page, page_of(letter), after, "test")
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Run:
     def submit(self, extent: int, after: Dependency, *, is_reset: bool) -> None:
         scheduler = self.stack.scheduler
         if is_reset:
-            write = scheduler.submit_reset(extent, after)
+            write = scheduler.submit_reset(extent, after, "test")
             self.pages[extent] = 0
             event = Event("reset", extent)
         else:
@@ -61,7 +61,7 @@ class Run:
             page = self.pages[extent]
             data = page_of(chr(ord("a") + len(self.all) % 26))
             self.stack.pool.take(scheduler.step)
-            write = scheduler.submit_write(extent, page, data, after)
+            write = scheduler.submit_write(extent, page, data, after, "test")
             self.pages[extent] += 1
             event = Event("write", extent, page, data, 1)
         self.all.append(Submitted(write, after, event))
@@ -181,7 +181,7 @@ def test_io_4_a_refused_write_fails_all_behind_it_until_the_extent_is_reset() ->
     assert [each.poll() for each in (kept, elsewhere)] == [PERSISTENT_STATE] * 2
     assert [each.poll() for each in (refused, behind, dependent, late)] == [FAILED] * 4
     assert [event.page for event in stack.medium.changes() if event.extent == FIRST] == [0]
-    reset = stack.scheduler.submit_reset(FIRST, PERSISTENT)
+    reset = stack.scheduler.submit_reset(FIRST, PERSISTENT, "test")
     again = submit(stack, FIRST, 0)
     stack.drain()
     assert reset.poll() == again.poll() == PERSISTENT_STATE
@@ -204,7 +204,7 @@ def test_a_failed_barrier_fails_what_it_should_have_covered_and_what_is_queued_b
 def test_a_failed_reset_fails_what_is_queued_behind_it() -> None:
     stack = new_scheduler()
     stack.medium.fails = lambda event: event.kind == "reset"
-    reset, behind = stack.scheduler.submit_reset(FIRST, PERSISTENT), submit(stack, FIRST, 0)
+    reset, behind = stack.scheduler.submit_reset(FIRST, PERSISTENT, "test"), submit(stack, FIRST, 0)
     stack.drain()
     assert reset.poll() == behind.poll() == FAILED
 
@@ -227,7 +227,7 @@ def test_reads_see_what_was_written_whether_or_not_it_was_issued(
             break
         data = page_of(chr(ord("a") + number), size)
         stack.pool.take(stack.scheduler.step)
-        stack.scheduler.submit_write(FIRST, len(content) // PAGE, data, PERSISTENT)
+        stack.scheduler.submit_write(FIRST, len(content) // PAGE, data, PERSISTENT, "test")
         content += data
     for _ in range(steps):
         stack.scheduler.step()

@@ -61,13 +61,7 @@ class World:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.table = Table(stack)
-        self.breaths_count = 0
-        self.reclamation = Reclamation(
-            stack.chunks, stack.extents, self.table, lambda: None, lambda: True, self._breathe
-        )
-
-    def _breathe(self) -> None:
-        self.breaths_count += 1
+        self.reclamation = Reclamation(stack.chunks, stack.extents, self.table, stack)
 
     def fill(self, count: int = 4, size: int = PAGE) -> int:
         """Chunks of a page and more in one extent, which is then closed; every second one is dropped."""
@@ -95,7 +89,7 @@ def test_what_is_live_is_moved_and_the_extent_given_back(zoned: bool) -> None:
     world.stack.settle()
     assert extent in [world.stack.extents.allocate(Kind.VALUE) for _ in range(world.stack.extents.free_count())]
     assert world.table.contents() == before
-    assert world.breaths_count == 2
+    assert world.stack.breaths_count == 2
 
 
 def test_gc_1_an_extent_with_a_chunk_in_flight_is_no_victim() -> None:

@@ -39,10 +39,10 @@ from shardstore.errors import (
     StoreError,
     TooLargeError,
 )
-from shardstore.run_block import LOCATORS_MAX
+from shardstore.index.run_block import LOCATORS_MAX
 from shardstore.seam import ThreadSeam
 from shardstore.store import Store, format_store, open_store
-from shardstore.units import StoreConfiguration
+from shardstore.units import Delete, Put, StoreConfiguration
 
 KEYS = [bytes([ord("a") + i]) for i in range(5)]
 
@@ -224,6 +224,14 @@ def test_values_have_a_size() -> None:
     with pytest.raises(TooLargeError):
         store.put(b"k", bytes(MANUAL.chunk_payload_max_bytes * LOCATORS_MAX + 1))
     assert dict(store.contents()) == {}
+
+
+def test_a_batch_takes_puts_and_deletions_in_order() -> None:
+    store = new_store()
+    store.put(b"a", b"old")
+    store.put(b"b", b"old")
+    store.apply([Put(b"c", b"first"), Delete(b"a"), Put(b"c", bytes(500)), Put(b"b", b"new"), Delete(b"none")]).wait()
+    assert dict(again(store).contents()) == {b"b": b"new", b"c": bytes(500)}
 
 
 def test_a_bulk_request_larger_than_a_memtable_is_refused_before_anything_is_written() -> None:

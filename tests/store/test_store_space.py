@@ -12,7 +12,7 @@ from worlds import FIRST, SMALL, Event
 
 from shardstore.dependency import Join, Promise, Write
 from shardstore.errors import NoSpaceError
-from shardstore.metadata_log import _Waiting
+from shardstore.index.metadata_log import _Waiting
 from shardstore.store import Store
 from shardstore.superblock import _Change
 

@@ -54,7 +54,7 @@ def test_what_was_recorded_is_recovered(zoned: bool) -> None:
     expected = {}
     for number in range(30):
         extent, new = FIRST + number % 5, ExtentRecord(number, number % 16, 1 + number % 2)
-        stack.superblock.change(extent, new, PERSISTENT)
+        stack.superblock.change(extent, new, PERSISTENT, "test")
         expected[extent] = new
         stack.drain()
     again = recovered(stack.medium)
@@ -70,9 +70,9 @@ def test_log_3_a_record_carries_only_what_is_ready_and_the_rest_rides_later() ->
     """Soft updates' roll-back: the other change keeps its old value."""
     stack = new_stack()
     late = Promise(stack)
-    first = stack.superblock.change(FIRST, ExtentRecord(0, 1, 1), PERSISTENT)
-    second = stack.superblock.change(FIRST, ExtentRecord(0, 2, 1), late)
-    other = stack.superblock.change(FIRST + 1, ExtentRecord(0, 3, 1), PERSISTENT)
+    first = stack.superblock.change(FIRST, ExtentRecord(0, 1, 1), PERSISTENT, "test")
+    second = stack.superblock.change(FIRST, ExtentRecord(0, 2, 1), late, "test")
+    other = stack.superblock.change(FIRST + 1, ExtentRecord(0, 3, 1), PERSISTENT, "test")
     stack.drain()
     assert (first.poll(), second.poll(), other.poll()) == (PERSISTENT_STATE, PENDING, PERSISTENT_STATE)
     again = recovered(stack.medium)
@@ -84,9 +84,9 @@ def test_log_3_a_record_is_built_when_it_is_issued() -> None:
     """A change that becomes ready while a record is on its way rides in the next one, not in that one."""
     stack = new_stack()
     late = Promise(stack)
-    stack.superblock.change(FIRST, ExtentRecord(0, 1, 1), PERSISTENT)
+    stack.superblock.change(FIRST, ExtentRecord(0, 1, 1), PERSISTENT, "test")
     assert stack.scheduler.step()  # builds the record
-    promise = stack.superblock.change(FIRST, ExtentRecord(0, 2, 1), late)
+    promise = stack.superblock.change(FIRST, ExtentRecord(0, 2, 1), late, "test")
     late.bind(PERSISTENT)
     assert stack.scheduler.step()
     assert stack.scheduler.step()
@@ -98,8 +98,8 @@ def test_log_3_a_record_is_built_when_it_is_issued() -> None:
 def test_the_changes_of_an_extent_are_recorded_in_the_order_they_were_made() -> None:
     stack = new_stack()
     late = Promise(stack)
-    first = stack.superblock.change(FIRST, ExtentRecord(0, 1, 1), late)
-    second = stack.superblock.change(FIRST, ExtentRecord(0, 2, 1), PERSISTENT)
+    first = stack.superblock.change(FIRST, ExtentRecord(0, 1, 1), late, "test")
+    second = stack.superblock.change(FIRST, ExtentRecord(0, 2, 1), PERSISTENT, "test")
     stack.drain()
     assert (first.poll(), second.poll()) == (PENDING, PENDING)
     late.bind(PERSISTENT)
@@ -110,11 +110,11 @@ def test_the_changes_of_an_extent_are_recorded_in_the_order_they_were_made() -> 
 
 def test_many_changes_share_one_record_and_only_what_changed_is_in_it() -> None:
     stack = new_stack()
-    stack.superblock.change(FIRST + 9, ExtentRecord(0, 1, 1), PERSISTENT)
+    stack.superblock.change(FIRST + 9, ExtentRecord(0, 1, 1), PERSISTENT, "test")
     stack.drain()
     before = len(stack.medium.trace)
     for number in range(5):
-        stack.superblock.change(FIRST + number, ExtentRecord(0, 1, 1), PERSISTENT)
+        stack.superblock.change(FIRST + number, ExtentRecord(0, 1, 1), PERSISTENT, "test")
     stack.drain()
     (written,) = [event for event in stack.medium.trace[before:] if event.kind == "write"]
     (length,) = struct.unpack_from("<I", written.data, 15)
@@ -125,8 +125,8 @@ def test_what_waits_for_a_failed_dependency_fails_and_takes_the_later_changes_wi
     stack = new_stack()
     broken = Promise(stack)
     broken.fail()
-    promises = [stack.superblock.change(FIRST, ExtentRecord(0, soft, 1), broken) for soft in (1, 2)]
-    elsewhere = stack.superblock.change(FIRST + 1, ExtentRecord(0, 1, 1), PERSISTENT)
+    promises = [stack.superblock.change(FIRST, ExtentRecord(0, soft, 1), broken, "test") for soft in (1, 2)]
+    elsewhere = stack.superblock.change(FIRST + 1, ExtentRecord(0, 1, 1), PERSISTENT, "test")
     stack.drain()
     assert [promise.poll() for promise in promises] == [FAILED, FAILED]
     assert elsewhere.poll() == PERSISTENT_STATE
@@ -136,16 +136,16 @@ def test_what_waits_for_a_failed_dependency_fails_and_takes_the_later_changes_wi
 @pytest.mark.parametrize("back", [ExtentRecord(0, 9, 1), ExtentRecord(1, 4, 1)])
 def test_sb_1_an_extent_does_not_go_back(back: ExtentRecord) -> None:
     stack = new_stack()
-    stack.superblock.change(FIRST, ExtentRecord(1, 5, 1), PERSISTENT)
+    stack.superblock.change(FIRST, ExtentRecord(1, 5, 1), PERSISTENT, "test")
     stack.drain()
-    stack.superblock.change(FIRST, back, PERSISTENT)
+    stack.superblock.change(FIRST, back, PERSISTENT, "test")
     with pytest.raises(InvariantError, match="SB-1"):
         stack.drain()
 
 
 def test_sb_2_pages_have_an_owner() -> None:
     stack = new_stack()
-    stack.superblock.change(FIRST, ExtentRecord(0, 1, 0), PERSISTENT)
+    stack.superblock.change(FIRST, ExtentRecord(0, 1, 0), PERSISTENT, "test")
     with pytest.raises(InvariantError, match="SB-2"):
         stack.drain()
 
@@ -154,7 +154,7 @@ def test_pool_1_a_record_goes_out_though_every_other_buffer_is_taken() -> None:
     stack = new_stack()
     while stack.pool.can_take():
         stack.pool.take(stack.scheduler.step)
-    promise = stack.superblock.change(FIRST, ExtentRecord(0, 1, 1), PERSISTENT)
+    promise = stack.superblock.change(FIRST, ExtentRecord(0, 1, 1), PERSISTENT, "test")
     stack.drain()
     assert promise.poll() == PERSISTENT_STATE
 
@@ -215,10 +215,10 @@ def test_pages_of_an_unknown_owner_are_corruption(owner: int) -> None:
 def test_golden_bytes() -> None:
     """A full record and the delta behind it, as the log holds them: two copies each, on pages of 128 bytes."""
     stack = new_stack()
-    stack.superblock.change(FIRST, ExtentRecord(0, 0, 1), PERSISTENT)
+    stack.superblock.change(FIRST, ExtentRecord(0, 0, 1), PERSISTENT, "test")
     stack.drain()
-    stack.superblock.change(FIRST, ExtentRecord(7, 3, 2), PERSISTENT)
-    stack.superblock.change(19, ExtentRecord(2**32 - 1, 16, 1), PERSISTENT)
+    stack.superblock.change(FIRST, ExtentRecord(7, 3, 2), PERSISTENT, "test")
+    stack.superblock.change(19, ExtentRecord(2**32 - 1, 16, 1), PERSISTENT, "test")
     stack.drain()
     written = b"".join([event.data for event in stack.medium.trace if event.kind == "write"])
     assert written == golden("superblock_records")
@@ -227,12 +227,12 @@ def test_golden_bytes() -> None:
 def test_the_size_of_a_full_record_is_foretold() -> None:
     stack = new_stack()
     for extent in range(FIRST, 20):
-        stack.superblock.change(extent, ExtentRecord(0, 1, 1), PERSISTENT)
+        stack.superblock.change(extent, ExtentRecord(0, 1, 1), PERSISTENT, "test")
     stack.drain()
     stack = Stack(reopened(stack.medium))
     assert stack.superblock.recover()
     stack.scheduler.add_source(stack.superblock)
-    stack.superblock.change(FIRST, ExtentRecord(0, 2, 1), PERSISTENT)
+    stack.superblock.change(FIRST, ExtentRecord(0, 2, 1), PERSISTENT, "test")
     stack.drain()  # turns, so this record is a full one
     (written,) = [event for event in stack.medium.trace if event.kind == "write"]
     assert len(written.data) // 2 <= superblock_full_size_bytes(20, PAGE)

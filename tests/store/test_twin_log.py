@@ -38,7 +38,7 @@ class Life:
     def __init__(self, medium: Medium, *, fresh: bool = False) -> None:
         self.stack = Stack(medium)
         self.medium = medium
-        self.log = TwinLog(self.stack.scheduler, EXTENTS, MAGIC)
+        self.log = TwinLog(self.stack.scheduler, EXTENTS, MAGIC, "test")
         self.numbers: list[int] = []
         self.writes: list[tuple[int, Write]] = []  # how many numbers, and the record that says so
         if not fresh:
@@ -316,7 +316,7 @@ def test_any_bytes_at_all_recover_or_raise_a_typed_error(
         if which < 2 and offset < len(damaged[which]):
             damaged[which][offset] ^= mask
     medium = log_medium(bytes(damaged[0]), bytes(damaged[1]), zoned=is_zoned)
-    log = TwinLog(Stack(medium).scheduler, EXTENTS, MAGIC)
+    log = TwinLog(Stack(medium).scheduler, EXTENTS, MAGIC, "test")
     try:
         payloads = log.recover()
     except (CorruptionError, FormatVersionError):

@@ -22,7 +22,7 @@ from harness.world.sequential_seam import Monitor
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_store import ChunkStore
-from shardstore.dependency import PENDING, Dependency
+from shardstore.dependency import PENDING, Dependency, State
 from shardstore.extents import Extents
 from shardstore.io_scheduler import IoScheduler
 from shardstore.superblock import Superblock
@@ -159,7 +159,7 @@ def page_of(letter: str, page_count: int = 1) -> bytes:
 
 
 class Stack:
-    """The layers up to the chunk store on one medium, with the monitor held throughout."""
+    """The layers up to the chunk store on one medium, with the monitor held throughout, and their `Upkeep`."""
 
     def __init__(
         self, medium: Medium, choose: Choose = first_choice, configuration: StoreConfiguration = SMALL
@@ -174,8 +174,29 @@ class Stack:
         self.extents = Extents(self.scheduler, self.superblock)
         self.cache = BufferCache(self.extents, configuration.cache_size_pages)
         self.chunks = ChunkStore(self.cache, self.extents, self.pool, self.scheduler.step, seam, self, configuration)
+        self.breaths_count = 0
 
-    def poll(self, dependency: Dependency) -> int:
+    def make_room(self) -> None:
+        """There is no memtable."""
+
+    def may_copy(self) -> bool:
+        return True
+
+    def compaction_room_bytes(self) -> int:
+        return 1 << 30
+
+    def breathe(self) -> None:
+        self.breaths_count += 1
+        self.monitor.release()
+        self.monitor.acquire()
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        self.monitor.wait_until(done, self.scheduler.step)
+
+    def notify_all(self) -> None:
+        self.monitor.notify_all()
+
+    def poll(self, dependency: Dependency) -> State:
         return dependency.poll()
 
     def wait(self, dependency: Dependency) -> None:

@@ -16,11 +16,11 @@ from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import PutChunk
-from shardstore.dependency import PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
+from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.errors import CorruptionError, DiskError, NoSpaceError, TooLargeError
-from shardstore.index import Index
-from shardstore.metadata_log import MetadataLog
-from shardstore.run_block import LOCATORS_MAX
+from shardstore.index.index import Index
+from shardstore.index.metadata_log import MetadataLog
+from shardstore.index.run_block import LOCATORS_MAX
 from shardstore.units import Kind, Locator, StoreConfiguration
 
 CONFIGURATION = replace(SMALL, run_block_size_bytes=80, memtable_entries_max=100)
@@ -67,22 +67,12 @@ class World:
         self.metadata.format()
         self.stack.drain()
 
-    compaction_room_bytes = 1 << 30
-
     def open(self, medium: SimulatedMedium) -> None:
         self.stack = Stack(reopened(medium), self.choose)
         self.chunks = FakeChunks(self.model)
         self.metadata = MetadataLog(self.stack.scheduler, self.stack.pool, self.stack)
         self.stack.scheduler.add_source(self.metadata)
-        self.index = Index(
-            self.chunks,
-            self.metadata,
-            self.stack,
-            self.configuration,
-            self.stack.monitor,
-            self.stack.scheduler.step,
-            lambda: self.compaction_room_bytes,
-        )
+        self.index = Index(self.chunks, self.metadata, self.stack, self.configuration, self.stack)
 
     def reopen(self) -> None:
         self.index.flush()
@@ -379,7 +369,7 @@ def test_after_a_failed_edit_the_index_takes_no_changes_and_is_still_read() -> N
     broken = new_write()
     world.put(b"b", 1, values=broken)
     world.index.flush()
-    broken.settle(2)
+    broken.settle(FAILED)
     world.stack.drain()
     with pytest.raises(DiskError):
         world.put(b"c")

@@ -16,64 +16,29 @@ between blocks.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from heapq import merge
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from operator import itemgetter
-from typing import Protocol
 
-from shardstore import run_block
 from shardstore.chunk_frame import Frame
-from shardstore.chunk_store import PutChunk
 from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waiter, join
-from shardstore.errors import (
-    CorruptionError,
-    DiskError,
-    NoSpaceError,
-    StaleLocatorError,
-    StoreError,
-    TooLargeError,
+from shardstore.errors import CorruptionError, DiskError, NoSpaceError, StoreError, TooLargeError
+from shardstore.index import run_block
+from shardstore.index.compaction import Choice, LevelSize, choose, merged
+from shardstore.index.memtable import Memtable
+from shardstore.index.metadata_log import (
+    Block,
+    Edit,
+    MetadataLog,
+    Move,
+    RunRecord,
+    memtable_run_size_bytes,
+    run_size_bytes,
 )
-from shardstore.memtable import Memtable
-from shardstore.metadata_log import Block, Edit, MetadataLog, Move, RunRecord, memtable_run_size_bytes, run_size_bytes
-from shardstore.run_block import BlockError, Entry, Item
-from shardstore.seam import Monitor
+from shardstore.index.run import Chunks, Run, RunReader, in_blocks, newest
+from shardstore.index.run_block import Entry, Item
+from shardstore.index.snapshot import Snapshot
 from shardstore.units import Kind, Locator, StoreConfiguration
-
-
-class Chunks(Protocol):
-    """Where runs are kept: what the index needs of a chunk store."""
-
-    def put(self, kind: Kind, key: bytes, payload: bytes) -> PutChunk: ...
-    def get(self, locator: Locator) -> bytes: ...
-    def unpin(self, locator: Locator) -> None: ...
-    def note_dead(self, locator: Locator) -> None: ...
-
-
-class Run:
-    """A live run. Its locators change when reclamation moves a block; nothing else does."""
-
-    __slots__ = (
-        "entry_count",
-        "first_keys",
-        "holders_count",
-        "level",
-        "locators",
-        "metadata_size_bytes",
-        "run_id",
-        "size_bytes",
-    )
-
-    def __init__(self, record: RunRecord) -> None:
-        self.run_id = record.run_id
-        self.level = record.level
-        self.entry_count = record.entry_count
-        self.first_keys = [block.first_key for block in record.blocks]
-        self.locators = [block.locator for block in record.blocks]
-        self.size_bytes = sum(locator.length_bytes for locator in self.locators)  # a move keeps a block's length
-        self.metadata_size_bytes = run_size_bytes(self.first_keys)
-        self.holders_count = 1  # the index, and each snapshot
+from shardstore.upkeep import Upkeep
 
 
 class Index:
@@ -83,31 +48,28 @@ class Index:
         metadata: MetadataLog,
         waiter: Waiter,
         configuration: StoreConfiguration,
-        monitor: Monitor,
-        io_step: Callable[[], bool],
-        compaction_room_bytes: Callable[[], int],
+        upkeep: Upkeep,
     ) -> None:
         self._chunks = chunks
         self._metadata = metadata
         self._waiter = waiter
         self._configuration = configuration
-        self._monitor = monitor
-        self._io_step = io_step
-        self._compaction_room_bytes = compaction_room_bytes
+        self._upkeep = upkeep
         self._memtable = Memtable(Promise(waiter))
         self._frozen: Memtable | None = None  # being written as a run
         self._levels: list[list[Run]] = [[]]  # level 0 newest first; each other level at most one run
         self._runs: dict[int, Run] = {}  # live or held by a snapshot
-        # Least recently used first. Never out of date, since no locator is used twice (CHUNK-1).
-        self._blocks: dict[Locator, bytes] = {}
+        self._reader = RunReader(chunks, configuration.block_cache_count)
         self._next_run_id = 1
+        self._next_compaction: Choice | None = None
         self._compacting = False
         self._memtable_run_size_bytes = memtable_run_size_bytes(configuration)
 
     def recover(self) -> None:
         """Open the runs that the newest metadata names. Raises `CorruptionError`."""
         for record in sorted(self._metadata.recover(), reverse=True):
-            self._install(Run(record), newest=False)
+            self._install(Run(record), is_newest=False)
+        self._plan_compaction()
 
     # --- entries ------------------------------------------------------------------------------------
 
@@ -128,7 +90,7 @@ class Index:
             return self._frozen.get(key)
         for level in self._levels:
             for run in level:
-                item = self._find(run, key)
+                item = self._reader.find(run, key)
                 if item is not None:
                     return item[1]
         return None
@@ -136,8 +98,8 @@ class Index:
     def items(self, start: bytes = b"") -> Iterator[tuple[bytes, tuple[Locator, ...]]]:
         """Live entries in order of their keys. Must not be interleaved with changes."""
         runs = [run for level in self._levels for run in level]
-        sources = [*self._memtables(start), *(self._run_items(run, start) for run in runs)]
-        for key, entry in _newest(sources):
+        sources = [*self._memtables(start), *(self._reader.items(run, start) for run in runs)]
+        for key, entry in newest(sources):
             if entry is not None:
                 yield key, entry
 
@@ -171,7 +133,7 @@ class Index:
         `NoSpaceError` and leaves every entry where it was.
         """
         if self._frozen is not None:
-            self._monitor.wait_until(lambda: self._frozen is None, self._io_step)
+            self._upkeep.wait_until(lambda: self._frozen is None)
         if not len(self._memtable):
             return False
         frozen = self._frozen = self._memtable
@@ -182,9 +144,9 @@ class Index:
             self._thaw(frozen)
             raise
         prerequisites = join(chain(written, frozen.value_dependencies()), self._waiter)  # IDX-1
-        frozen.promise.bind(self._publish(run, (), prerequisites))
+        frozen.promise.bind(self._publish(run, (), prerequisites, "flush edit"))
         self._frozen = None
-        self._monitor.notify_all()
+        self._upkeep.notify_all()
         return True
 
     def _thaw(self, frozen: Memtable) -> None:
@@ -193,7 +155,7 @@ class Index:
         else:
             self._memtable = frozen
         self._frozen = None
-        self._monitor.notify_all()
+        self._upkeep.notify_all()
 
     def _write_run(
         self, level: int, items: Iterable[Item], dropped: tuple[Run, ...] = ()
@@ -205,14 +167,14 @@ class Index:
         written: list[Dependency] = []
         count = 0
         try:
-            for batch in self._batches(items):
+            for batch in in_blocks(items, self._configuration.run_block_size_bytes):
                 key = run_id.to_bytes(8, "little") + len(blocks).to_bytes(4, "little")
                 put = self._chunks.put(Kind.RUN, key, run_block.encode(batch))
                 blocks.append(Block(batch[0][0], put.locator))
                 written.append(put.dependency)
                 count += len(batch)
                 if level:
-                    self._breathe()
+                    self._upkeep.breathe()
             size_bytes = run_size_bytes(block.first_key for block in blocks)
             if not self._metadata.fits(self._metadata_size_bytes(dropped) + size_bytes):
                 raise NoSpaceError("the metadata names as many blocks as fit its extents")
@@ -231,45 +193,27 @@ class Index:
         """Whether the metadata can name one more memtable's run, however long its keys."""
         return self._metadata.fits(self._metadata_size_bytes(()) + self._memtable_run_size_bytes)
 
-    def _breathe(self) -> None:
-        """Let other threads have the monitor in the middle of long work."""
-        self._monitor.release()
-        self._monitor.acquire()
-
-    def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
-        """Entries in portions of about a block's size."""
-        batch: list[Item] = []
-        size = 0
-        for item in items:
-            item_size = run_block.entry_size_bytes(*item)
-            if batch and size + item_size > self._configuration.run_block_size_bytes:
-                yield batch
-                batch, size = [], 0
-            batch.append(item)
-            size += item_size
-        if batch:
-            yield batch
-
-    def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency) -> Promise:
+    def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency, label: str) -> Promise:
         """Enqueue the edit and make it visible; the new blocks are referred to from here on."""
         records = () if added is None else (added,)
-        promise = self._metadata.enqueue(Edit(tuple(run.run_id for run in dropped), records), after)
+        promise = self._metadata.enqueue(Edit(tuple(run.run_id for run in dropped), records), after, label)
         for run in dropped:
             self._levels[run.level].remove(run)
             self._let_go(run)
         for record in records:
-            self._install(Run(record), newest=True)
+            self._install(Run(record), is_newest=True)
             for block in record.blocks:
                 self._chunks.unpin(block.locator)
+        self._plan_compaction()
         return promise
 
-    def _install(self, run: Run, *, newest: bool) -> None:
+    def _install(self, run: Run, *, is_newest: bool) -> None:
         while len(self._levels) <= run.level:
             self._levels.append([])
         level = self._levels[run.level]
         if run.level and level:
             raise CorruptionError(2, 0, f"metadata names two runs on level {run.level}")
-        level.insert(0 if newest else len(level), run)
+        level.insert(0 if is_newest else len(level), run)
         self._runs[run.run_id] = run
         self._next_run_id = max(self._next_run_id, run.run_id + 1)
 
@@ -280,62 +224,22 @@ class Index:
             for locator in run.locators:
                 self._chunks.note_dead(locator)
 
-    # --- reading runs -------------------------------------------------------------------------------
-
-    def _find(self, run: Run, key: bytes) -> Item | None:
-        number = bisect_right(run.first_keys, key) - 1
-        if number < 0:
-            return None
-        try:
-            return run_block.find(self._block(run, number), key)
-        except BlockError as error:
-            raise self._damaged(run, number, str(error)) from None
-
-    def _block(self, run: Run, number: int) -> bytes:
-        locator = run.locators[number]
-        blocks = self._blocks
-        block = blocks.pop(locator, None)
-        if block is None:
-            try:
-                block = self._chunks.get(locator)
-            except StaleLocatorError:
-                raise self._damaged(run, number, "a live block of a run is gone") from None
-            if len(blocks) >= self._configuration.block_cache_count:
-                del blocks[next(iter(blocks))]
-        blocks[locator] = block
-        return block
-
-    def _damaged(self, run: Run, number: int, detail: str) -> CorruptionError:
-        locator = run.locators[number]
-        return CorruptionError(locator.extent, locator.offset_bytes, detail)
-
-    def _run_items(self, run: Run, start: bytes = b"") -> Iterator[Item]:
-        for number in range(max(0, bisect_right(run.first_keys, start) - 1), len(run.locators)):
-            try:
-                for item in run_block.decode(self._block(run, number)):
-                    if item[0] >= start:
-                        yield item
-            except BlockError as error:
-                raise self._damaged(run, number, str(error)) from None
-
     # --- compaction ---------------------------------------------------------------------------------
 
     def is_compaction_due(self) -> bool:
         return not self._compacting and self._due_level() is not None
 
     def compact(self) -> bool:
-        """Merge the level that is most over its limit, else the first that has anything to merge, into the next.
+        """Merge the level that is over its limit, else the first that has anything to merge, into the next.
 
         False if there is nothing to merge. Raises `NoSpaceError` and leaves everything as it was.
         """
-        level = self._due_level()
-        if level is None:
-            level = next((i for i in range(len(self._levels)) if self._can_merge(i)), None)
-        if level is None or self._compacting or self._metadata.is_failed:
+        choice = self._next_compaction
+        if choice is None or self._compacting or self._metadata.is_failed:
             return False
         self._compacting = True
         try:
-            self._merge_into_next(level)
+            self._merge_into_next(choice.level)
         finally:
             self._compacting = False
         return True
@@ -343,33 +247,27 @@ class Index:
     def next_compaction_bytes(self) -> int:
         """What the merge that is due, else that of level 0 into the next, reads and at the most writes."""
         level = self._due_level() or 0
-        return _size_bytes(run for merged in self._levels[level : level + 2] for run in merged)
+        return _size_bytes(run for runs in self._levels[level : level + 2] for run in runs)
 
     def _due_level(self) -> int | None:
-        limits = self._configuration
-        if len(self._levels[0]) > limits.level0_runs_max:
-            return 0
-        entries_max = limits.level1_entries_max
-        for number, level in enumerate(self._levels[1:], start=1):
-            if level and level[0].entry_count > entries_max:
-                return number
-            entries_max *= limits.level_growth
-        return None
+        choice = self._next_compaction
+        return choice.level if choice is not None and choice.is_due else None
 
-    def _can_merge(self, level: int) -> bool:
-        below = level + 1 < len(self._levels) and self._levels[level + 1]
-        return len(self._levels[level]) + bool(below) > 1 and bool(self._levels[level])
+    def _plan_compaction(self) -> None:
+        """The levels have changed, and with them what is to be merged next."""
+        sizes = [LevelSize(len(level), sum(run.entry_count for run in level)) for level in self._levels]
+        self._next_compaction = choose(sizes, self._configuration)
 
     def _merge_into_next(self, level: int) -> None:
         target = level + 1
         dropped = (*self._levels[level], *(self._levels[target] if target < len(self._levels) else ()))
-        if _size_bytes(dropped) > self._compaction_room_bytes():
+        if _size_bytes(dropped) > self._upkeep.compaction_room_bytes():
             raise NoSpaceError(f"no room to merge level {level} into the next")
-        is_bottom = not any(self._levels[target + 1 :])  # then nothing is left for a deletion to hide
-        sources = [self._run_items(run) for run in dropped]
-        merged = (item for item in _newest(sources, self._note_dead) if item[1] is not None or not is_bottom)
-        run, written = self._write_run(target, merged, dropped)
-        self._publish(run, dropped, join(written, self._waiter))
+        is_bottom = not any(self._levels[target + 1 :])
+        sources = [self._reader.items(run) for run in dropped]
+        items = merged(sources, self._note_dead, is_bottom=is_bottom)
+        run, written = self._write_run(target, items, dropped)
+        self._publish(run, dropped, join(written, self._waiter), "compaction edit")
 
     # --- what reclamation asks ----------------------------------------------------------------------
 
@@ -382,7 +280,7 @@ class Index:
 
     def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
         """Name the copy instead, if the chunk is still named (GC-2). False, and nothing done, if not."""
-        if written.poll() == FAILED:
+        if written.poll() is FAILED:
             raise DiskError("the device refused the copy of a live chunk")
         if not self.is_live(frame, old):
             return False
@@ -395,7 +293,7 @@ class Index:
             return False
         run.locators[number] = new
         if run in self._levels[run.level]:
-            self._metadata.enqueue(Edit(moved=(Move(run.run_id, number, new),)), written)
+            self._metadata.enqueue(Edit(moved=(Move(run.run_id, number, new),)), written, "move edit")
         return True
 
     def settled(self) -> Dependency:
@@ -421,46 +319,9 @@ class Index:
 
     def snapshot(self) -> Snapshot:
         """The keys as they are now, to be read at leisure; `Snapshot.close` when done."""
-        return Snapshot(self, list(_newest(self._memtables())), [run for level in self._levels for run in level])
-
-
-class Snapshot:
-    """An unchanging view of the keys. Keeps the runs it reads from being reclaimed until it is closed."""
-
-    def __init__(self, index: Index, memtable: list[Item], runs: list[Run]) -> None:
-        self._index = index
-        self._memtable = memtable
-        self._runs = runs
-        for run in runs:
-            run.holders_count += 1
-
-    def keys_after(self, start: bytes, limit_count: int) -> list[bytes]:
-        """Up to ``limit_count`` live keys from ``start`` on, in order. The caller holds the monitor."""
-        keys: list[bytes] = []
-        recent = ((key, entry) for key, entry in self._memtable if key >= start)
-        for key, entry in _newest([recent, *(self._index._run_items(run, start) for run in self._runs)]):
-            if entry is not None:
-                keys.append(key)
-                if len(keys) == limit_count:
-                    break
-        return keys
-
-    def close(self) -> None:
-        runs, self._runs = self._runs, []
-        for run in runs:
-            self._index._let_go(run)
+        runs = [run for level in self._levels for run in level]
+        return Snapshot(list(newest(self._memtables())), runs, self._reader, self._let_go)
 
 
 def _size_bytes(runs: Iterable[Run]) -> int:
     return sum(run.size_bytes for run in runs)
-
-
-def _newest(sources: list[Iterator[Item]], superseded: Callable[[Entry], None] | None = None) -> Iterator[Item]:
-    """Merge sources, the newest first: of each key the newest entry, deletions included."""
-    last: bytes | None = None
-    for key, entry in merge(*sources, key=itemgetter(0)):  # stable: of equal keys the newest source comes first
-        if key != last:
-            last = key
-            yield key, entry
-        elif superseded is not None:
-            superseded(entry)

@@ -18,8 +18,8 @@ from typing import NamedTuple
 from shardstore.buffer_pool import BufferPool
 from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Waiter
 from shardstore.errors import CorruptionError
+from shardstore.index.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator, entry_size_bytes
 from shardstore.io_scheduler import IoScheduler
-from shardstore.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator, entry_size_bytes
 from shardstore.twin_log import TwinLog
 from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator, StoreConfiguration
 
@@ -68,9 +68,10 @@ class MetadataLog:
     """The caller holds the store's monitor. A `RecordSource` of the IO scheduler."""
 
     def __init__(self, scheduler: IoScheduler, pool: BufferPool, waiter: Waiter) -> None:
+        self._scheduler = scheduler
         self._pool = pool
         self._waiter = waiter
-        self._log = TwinLog(scheduler, METADATA_EXTENTS, MAGIC)
+        self._log = TwinLog(scheduler, METADATA_EXTENTS, MAGIC, "metadata")
         self._recorded: dict[int, RunRecord] = {}
         self._waiting: deque[_Waiting] = deque()
         self._last: Dependency = PERSISTENT
@@ -97,9 +98,11 @@ class MetadataLog:
         """Whether runs of this size, as `run_size_bytes` has it, can be named in a full record."""
         return _COUNTS.size + runs_size_bytes <= self._log.payload_size_max_bytes()
 
-    def enqueue(self, edit: Edit, after: Dependency) -> Promise:
+    def enqueue(self, edit: Edit, after: Dependency, label: str) -> Promise:
         """Record the edit, behind those before it, once ``after`` is persistent. Given back: when a record has it."""
         promise = Promise(self._waiter)
+        if self._scheduler.observer is not None:
+            after = self._scheduler.observer.promised(promise, label, None, after)
         if self.is_failed:
             promise.fail()
         else:
@@ -125,16 +128,16 @@ class MetadataLog:
             self._fail()
         if self._waiting:
             state = self._waiting[0].after.poll()
-            if state == FAILED:
+            if state is FAILED:
                 self._fail()
-            elif state == PERSISTENT_STATE:
+            elif state is PERSISTENT_STATE:
                 return True
         return self._format_due or (self._log.needs_repair and not self.is_failed)
 
     def submit_record(self) -> None:
         """Build a record of the edits that are ready and hand it to the IO scheduler."""
         carried = []
-        while self._waiting and self._waiting[0].after.poll() == PERSISTENT_STATE:
+        while self._waiting and self._waiting[0].after.poll() is PERSISTENT_STATE:
             waiting = self._waiting.popleft()
             self._apply(waiting.edit)
             carried.append(waiting)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from sortedcontainers import SortedDict
 
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise
-from shardstore.run_block import Entry, Item
+from shardstore.index.run_block import Entry, Item
 
 PRUNE_AT_COUNT = 64
 
@@ -36,10 +36,11 @@ class Memtable:
         self._entries[key] = entry
         dependencies = self._value_dependencies
         # Values that share a write buffer share its dependency, so looking at the last keeps the list short.
-        if value_dependency.state != PERSISTENT_STATE and not (dependencies and dependencies[-1] is value_dependency):
+        is_last = bool(dependencies) and dependencies[-1] is value_dependency
+        if not is_last and value_dependency.state is not PERSISTENT_STATE:
             dependencies.append(value_dependency)
             if len(dependencies) >= self._prune_at_count:
-                dependencies[:] = [each for each in dependencies if each.poll() != PERSISTENT_STATE]
+                dependencies[:] = [each for each in dependencies if each.poll() is not PERSISTENT_STATE]
                 self._prune_at_count = max(PRUNE_AT_COUNT, 2 * len(dependencies))
 
     def get(self, key: bytes) -> Entry:

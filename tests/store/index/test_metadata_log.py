@@ -14,7 +14,17 @@ from worlds import PAGE, Medium, Stack, examples, golden, new_medium, reopened, 
 
 from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.errors import CorruptionError
-from shardstore.metadata_log import MAGIC, Block, Edit, MetadataLog, Move, RunRecord, _decode, _encode, run_size_bytes
+from shardstore.index.metadata_log import (
+    MAGIC,
+    Block,
+    Edit,
+    MetadataLog,
+    Move,
+    RunRecord,
+    _decode,
+    _encode,
+    run_size_bytes,
+)
 from shardstore.units import Locator
 
 BLOCKS = (Block(b"a", Locator(4, 128, 60, bytes(range(16)))), Block(b"longer", Locator(5, 0, 99, bytes(range(16, 32)))))
@@ -35,7 +45,7 @@ class Log:
         return self
 
     def add(self, run_id: int, after: Dependency = PERSISTENT) -> Promise:
-        return self.metadata.enqueue(Edit(added=(run(run_id),)), after)
+        return self.metadata.enqueue(Edit(added=(run(run_id),)), after, "test")
 
     def recovered_ids(self) -> list[int]:
         return sorted(each.run_id for each in Log(reopened(self.medium)).metadata.recover())
@@ -128,7 +138,7 @@ def test_edits_that_are_ready_share_a_record() -> None:
     before = len(log.medium.trace)
     for run_id in range(1, 4):
         log.add(run_id)
-    log.metadata.enqueue(Edit(dropped=(2,), moved=(Move(3, 1, BLOCKS[0].locator),)), PERSISTENT)
+    log.metadata.enqueue(Edit(dropped=(2,), moved=(Move(3, 1, BLOCKS[0].locator),)), PERSISTENT, "test")
     log.stack.drain()
     assert sum(event.kind == "write" for event in log.medium.trace[before:]) == 1
     recovered = {each.run_id: each for each in Log(reopened(log.medium)).metadata.recover()}
@@ -177,10 +187,10 @@ def test_as_many_runs_as_fit_do_fit(key_size: int, blocks_count: int) -> None:
     count = 0
     while log.metadata.fits((count + 1) * size_bytes):
         count += 1
-        log.metadata.enqueue(Edit(added=(RunRecord(count, 0, 1, run_blocks),)), PERSISTENT)
+        log.metadata.enqueue(Edit(added=(RunRecord(count, 0, 1, run_blocks),)), PERSISTENT, "test")
         log.stack.drain()
     for round_ in range(70):  # long enough for the log to turn, which takes a full record
-        log.metadata.enqueue(Edit(moved=(Move(1, 0, BLOCKS[round_ % 2].locator),)), PERSISTENT)
+        log.metadata.enqueue(Edit(moved=(Move(1, 0, BLOCKS[round_ % 2].locator),)), PERSISTENT, "test")
         log.stack.drain()
     assert log.recovered_ids() == list(range(1, count + 1))
 

@@ -8,8 +8,8 @@ from test_dependency import WAITER, new_write
 from worlds import examples
 
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Promise
-from shardstore.memtable import Memtable
-from shardstore.run_block import Entry
+from shardstore.index.memtable import Memtable
+from shardstore.index.run_block import Entry
 from shardstore.units import Locator
 
 ENTRIES: list[Entry] = [None, *((Locator(number, 0, 1, bytes(16)),) for number in range(3))]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import examples, golden
 
-from shardstore import run_block
-from shardstore.run_block import LOCATORS_MAX, BlockError, Entry
+from shardstore.index import run_block
+from shardstore.index.run_block import LOCATORS_MAX, BlockError, Entry
 from shardstore.units import Locator
 
 locators = st.builds(

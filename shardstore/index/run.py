@@ -1,0 +1,133 @@
+"""Runs: entries sorted by key, in blocks, each of which is a chunk.
+
+    run   | block: a .. f | block: g .. k | block: l .. z |       in memory: the first key and the locator of each block
+
+A run never changes, but for the locators of its blocks when reclamation moves them. Where runs and memtables are read
+together, `newest` gives of each key the entry that counts.
+
+The caller holds the store's monitor.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from heapq import merge
+from operator import itemgetter
+from typing import Protocol
+
+from shardstore.chunk_store import PutChunk
+from shardstore.errors import CorruptionError, StaleLocatorError
+from shardstore.index import run_block
+from shardstore.index.metadata_log import RunRecord, run_size_bytes
+from shardstore.index.run_block import BlockError, Entry, Item
+from shardstore.units import Kind, Locator
+
+
+class Chunks(Protocol):
+    """Where runs are kept: what the index needs of a chunk store."""
+
+    def put(self, kind: Kind, key: bytes, payload: bytes) -> PutChunk: ...
+    def get(self, locator: Locator) -> bytes: ...
+    def unpin(self, locator: Locator) -> None: ...
+    def note_dead(self, locator: Locator) -> None: ...
+
+
+class Run:
+    """A live run. Its locators change when reclamation moves a block; nothing else does."""
+
+    __slots__ = (
+        "entry_count",
+        "first_keys",
+        "holders_count",
+        "level",
+        "locators",
+        "metadata_size_bytes",
+        "run_id",
+        "size_bytes",
+    )
+
+    def __init__(self, record: RunRecord) -> None:
+        self.run_id = record.run_id
+        self.level = record.level
+        self.entry_count = record.entry_count
+        self.first_keys = [block.first_key for block in record.blocks]
+        self.locators = [block.locator for block in record.blocks]
+        self.size_bytes = sum(locator.length_bytes for locator in self.locators)  # a move keeps a block's length
+        self.metadata_size_bytes = run_size_bytes(self.first_keys)
+        self.holders_count = 1  # the index, and each snapshot
+
+
+class RunReader:
+    """Looks into runs, and keeps the blocks that were read last."""
+
+    def __init__(self, chunks: Chunks, block_cache_count: int) -> None:
+        self._chunks = chunks
+        self._block_cache_count = block_cache_count
+        # Least recently used first. Never out of date, since no locator is used twice (CHUNK-1).
+        self._blocks: dict[Locator, bytes] = {}
+
+    def find(self, run: Run, key: bytes) -> Item | None:
+        """The run's entry of this key, if it has one. Raises `CorruptionError`, `DiskError`."""
+        number = bisect_right(run.first_keys, key) - 1
+        if number < 0:
+            return None
+        try:
+            return run_block.find(self._block(run, number), key)
+        except BlockError as error:
+            raise _damaged(run, number, str(error)) from None
+
+    def items(self, run: Run, start: bytes = b"") -> Iterator[Item]:
+        """Entries in order of their keys, from ``start`` on."""
+        for number in range(max(0, bisect_right(run.first_keys, start) - 1), len(run.locators)):
+            try:
+                for item in run_block.decode(self._block(run, number)):
+                    if item[0] >= start:
+                        yield item
+            except BlockError as error:
+                raise _damaged(run, number, str(error)) from None
+
+    def _block(self, run: Run, number: int) -> bytes:
+        locator = run.locators[number]
+        blocks = self._blocks
+        block = blocks.pop(locator, None)
+        if block is None:
+            try:
+                block = self._chunks.get(locator)
+            except StaleLocatorError:
+                raise _damaged(run, number, "a live block of a run is gone") from None
+            if len(blocks) >= self._block_cache_count:
+                del blocks[next(iter(blocks))]
+        blocks[locator] = block
+        return block
+
+
+def _damaged(run: Run, number: int, detail: str) -> CorruptionError:
+    locator = run.locators[number]
+    return CorruptionError(locator.extent, locator.offset_bytes, detail)
+
+
+def in_blocks(items: Iterable[Item], block_size_bytes: int) -> Iterator[list[Item]]:
+    """Entries in portions of about a block's size."""
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        item_size = run_block.entry_size_bytes(*item)
+        if batch and size + item_size > block_size_bytes:
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += item_size
+    if batch:
+        yield batch
+
+
+def newest(sources: list[Iterator[Item]], superseded: Callable[[Entry], None] | None = None) -> Iterator[Item]:
+    """Merge sources, the newest first: of each key the newest entry, deletions included."""
+    last: bytes | None = None
+    for key, entry in merge(*sources, key=itemgetter(0)):  # stable: of equal keys the newest source comes first
+        if key != last:
+            last = key
+            yield key, entry
+        elif superseded is not None:
+            superseded(entry)
