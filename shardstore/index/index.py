@@ -61,9 +61,9 @@ class Index:
         self._runs: dict[int, Run] = {}  # live or held by a snapshot
         self._reader = RunReader(chunks, configuration.block_cache_count)
         self._next_run_id = 1
-        self._next_compaction: Choice | None = None
         self._compacting = False
         self._memtable_run_size_bytes = memtable_run_size_bytes(configuration)
+        self._plan_compaction()
 
     def recover(self) -> None:
         """Open the runs that the newest metadata names. Raises `CorruptionError`."""
@@ -191,7 +191,7 @@ class Index:
 
     def may_grow(self) -> bool:
         """Whether the metadata can name one more memtable's run, however long its keys."""
-        return self._metadata.fits(self._metadata_size_bytes(()) + self._memtable_run_size_bytes)
+        return self._metadata.fits(self._metadata_bytes + self._memtable_run_size_bytes)
 
     def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency, label: str) -> Promise:
         """Enqueue the edit and make it visible; the new blocks are referred to from here on."""
@@ -246,17 +246,22 @@ class Index:
 
     def next_compaction_bytes(self) -> int:
         """What the merge that is due, else that of level 0 into the next, reads and at the most writes."""
-        level = self._due_level() or 0
-        return _size_bytes(run for runs in self._levels[level : level + 2] for run in runs)
+        return self._next_compaction_bytes
 
     def _due_level(self) -> int | None:
         choice = self._next_compaction
         return choice.level if choice is not None and choice.is_due else None
 
     def _plan_compaction(self) -> None:
-        """The levels have changed, and with them what is to be merged next."""
+        """The levels have changed, and with them what is to be merged next.
+
+        Every request asks for the sizes, so they are added up here, once. A move of a block changes none of them.
+        """
         sizes = [LevelSize(len(level), sum(run.entry_count for run in level)) for level in self._levels]
-        self._next_compaction = choose(sizes, self._configuration)
+        self._next_compaction: Choice | None = choose(sizes, self._configuration)
+        level = self._due_level() or 0
+        self._next_compaction_bytes = _size_bytes(run for runs in self._levels[level : level + 2] for run in runs)
+        self._metadata_bytes = self._metadata_size_bytes(())
 
     def _merge_into_next(self, level: int) -> None:
         target = level + 1
