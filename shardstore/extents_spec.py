@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from harness import (
+    BLOCK,
     FILE,
     ZONED,
     Background,
@@ -132,6 +133,7 @@ SPEC = Spec(
     configurations=(
         Configuration("zoned", (shape(ZONED, extent_count=EXTENT_COUNT),)),
         Configuration("file", (shape(FILE, extent_count=EXTENT_COUNT),)),
+        Configuration("block", (shape(BLOCK, extent_count=EXTENT_COUNT),)),
     ),
     contents=contents,
     durability=Durability(

@@ -71,11 +71,6 @@ class StateJudge:
             self._known[known] = Judged(step, self._violation(step, state.whole, states, media))
         return self._known[known]
 
-    @property
-    def judged_count(self) -> int:
-        """Different states that were judged."""
-        return len(self._known)
-
     def _step_of(self, state: State) -> int:
         return max((self._closure.asked(number)[1] for number in numbers(state.whole | state.torn)), default=0)
 

@@ -102,10 +102,6 @@ class Account:
         self.is_created = False
         self.acknowledged_checked = 0  # persistent writes that `judge` has looked for
 
-    @property
-    def is_within_call(self) -> bool:
-        return self._under_way is not None
-
     def follow(self, event: Event) -> None:
         handler = self._follow.get(event.what)
         if handler is not None:

@@ -78,10 +78,6 @@ class World:
         """In how many ways a crash may leave the media now."""
         return prod(medium.legal_states_count() for medium in self.media)
 
-    def begin_step(self, identity: int) -> None:
-        self.position.step = identity
-        self.position.issued_count = 0
-
     def fail_power_after(self, strike: Strike, count: int, at_cut: Callable[[], None] | None = None) -> None:
         """From here on count events; after so many the power fails, in the middle of whatever the system does.
 
