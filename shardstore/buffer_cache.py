@@ -42,33 +42,23 @@ class BufferCache:
         for key in range(first, first + page_count):
             data = pages.pop(key, None)
             if data is None:
-                self._restore(first, found)
                 return self._read_through(extent, page, page_count)
+            pages[key] = data  # the most recently used
             found.append(data)
-        self._restore(first, found)
         return found[0] if page_count == 1 else b"".join(found)
-
-    def _restore(self, first: int, found: list[bytes]) -> None:
-        """Put pages back as the most recently used."""
-        pages = self._pages
-        for i, data in enumerate(found):
-            pages[first + i] = data
 
     def _read_through(self, extent: int, page: int, page_count: int) -> bytes:
         data = self._extents.read(extent, page, page_count)
         size = self._page_size_bytes
         first = extent * self._extent_size_pages + page
         if page_count <= self._capacity_pages:
+            pages = self._pages
             for i in range(page_count):
-                self._insert(first + i, data[i * size : (i + 1) * size])
+                pages.pop(first + i, None)
+                pages[first + i] = data[i * size : (i + 1) * size]
+            while len(pages) > self._capacity_pages:
+                del pages[next(iter(pages))]
         return data
-
-    def _insert(self, key: int, data: bytes) -> None:
-        pages = self._pages
-        pages.pop(key, None)
-        pages[key] = data
-        if len(pages) > self._capacity_pages:
-            del pages[next(iter(pages))]
 
     def reset(self, extent: int, after: Dependency) -> Dependency:
         """Empty the extent once ``after`` is persistent, and forget its pages now."""

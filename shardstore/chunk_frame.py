@@ -19,6 +19,7 @@ from shardstore.units import KEY_SIZE_MAX_BYTES
 MAGIC = b"\xc5\x5c"
 _HEADER = struct.Struct("<2s16sBHI")
 _CHECKSUM = struct.Struct("<I")
+_CHECKED_HEADER = struct.Struct("<2s16sBHII")
 HEADER_SIZE_BYTES = _HEADER.size + _CHECKSUM.size
 TRAILER_SIZE_BYTES = 18
 OVERHEAD_SIZE_BYTES = HEADER_SIZE_BYTES + TRAILER_SIZE_BYTES
@@ -26,7 +27,7 @@ OVERHEAD_SIZE_BYTES = HEADER_SIZE_BYTES + TRAILER_SIZE_BYTES
 _pack_header = _HEADER.pack
 _unpack_header = _HEADER.unpack_from
 _pack_checksum = _CHECKSUM.pack
-_unpack_checksum = _CHECKSUM.unpack_from
+_unpack_checked_header = _CHECKED_HEADER.unpack_from
 _KEY_START = HEADER_SIZE_BYTES
 
 
@@ -64,12 +65,11 @@ def decode(data: bytes, offset: int = 0) -> Frame | None:
     length = peek_length(data, offset)
     if length is None or offset + length > len(data):
         return None
-    _, uuid, kind, key_length, _ = _unpack_header(data, offset)
+    _, uuid, kind, key_length, _, checksum = _unpack_checked_header(data, offset)
     trailer = offset + length - TRAILER_SIZE_BYTES
     if not data.startswith(MAGIC, trailer) or not data.startswith(uuid, trailer + 2):
         return None
     body = offset + _KEY_START
-    (checksum,) = _unpack_checksum(data, body - 4)
     if checksum != crc32c(data[body:trailer], crc32c(data[offset : body - 4])):
         return None
     key_end = body + key_length

@@ -46,7 +46,8 @@ from shardstore.superblock import Superblock
 from shardstore.units import RESERVED_EXTENTS_COUNT, Change, Delete, Kind, Locator, Put, StoreConfiguration
 
 T = TypeVar("T")
-_Value = tuple[tuple[Locator, ...], Dependency]  # where its chunks are, and when they are persistent
+# A key, where its value's chunks are, and when they are persistent. A deletion has no chunks.
+_Entry = tuple[bytes, tuple[Locator, ...], Dependency]
 
 _ERASE_SIZE_BYTES = 1 << 20
 
@@ -145,11 +146,11 @@ class Store:
             chunks: list[PutChunk] = []
             dependency: Dependency = PERSISTENT
             try:
-                values = [self._put_value(change, chunks) if isinstance(change, Put) else None for change in batch]
+                entries = [self._store_value(change, chunks) for change in batch]
                 self.space.make_room(len(batch))
                 self._check_open()  # again: what came before may have waited
-                for change, value in zip(batch, values, strict=True):
-                    dependency = self._enter(change, value)  # that of the memtable, which takes the whole batch
+                for key, locators, written in entries:  # all get the memtable's dependency
+                    dependency = self.index.put(key, locators, written) if locators else self.index.delete(key)
             except StoreError:
                 self._abandon(chunks)
                 raise
@@ -163,9 +164,6 @@ class Store:
 
     def delete(self, key: bytes) -> Dependency:
         """Forget a value, if there is one. Works on a full disk."""
-        with self.monitor:
-            self._check_open()
-            self._check_sizes(key, b"")
         return self.apply((Delete(key),))
 
     def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
@@ -275,35 +273,38 @@ class Store:
         limit = self.configuration.memtable_entries_max
         if len(batch) > limit:
             raise TooLargeError(f"one disk's share of a bulk request has at most {limit} keys, not {len(batch)}")
+        key_max = self.configuration.key_size_max_bytes
         payload_max = self.configuration.chunk_payload_max_bytes
         sizes: list[int] = []
         for change in batch:
+            key = change.key
+            if not 0 < len(key) <= key_max:
+                raise TooLargeError(f"a key has 1 to {key_max} bytes, not {len(key)}")
             if isinstance(change, Put):
-                key, value = change
-                self._check_sizes(key, value)
-                for start in range(0, len(value) or 1, payload_max):
-                    sizes.append(chunk_frame.frame_size_bytes(key, min(len(value) - start, payload_max)))
+                left = len(change.value)
+                if left > self._value_size_max_bytes:
+                    raise TooLargeError(f"a value has at most {self._value_size_max_bytes} bytes, not {left}")
+                while left > payload_max:
+                    sizes.append(chunk_frame.frame_size_bytes(key, payload_max))
+                    left -= payload_max
+                sizes.append(chunk_frame.frame_size_bytes(key, left))  # an empty value has a frame too
         return sizes
 
-    def _put_value(self, put: Put, chunks: list[PutChunk]) -> _Value:
-        """Store a value's chunks, pinned, and note each at once."""
-        key, value = put
+    def _store_value(self, change: Change, chunks: list[PutChunk]) -> _Entry:
+        """Store a value's chunks, pinned, and note each at once. A deletion has none."""
+        if isinstance(change, Delete):
+            return change.key, (), PERSISTENT
+        key, value = change
         size = self.configuration.chunk_payload_max_bytes
         if len(value) <= size:
             chunk = self.chunks.put(Kind.VALUE, key, value)
             chunks.append(chunk)
-            return (chunk.locator,), chunk.dependency
+            return key, (chunk.locator,), chunk.dependency
         pieces: list[PutChunk] = []
         for start in range(0, len(value), size):
             pieces.append(self.chunks.put(Kind.VALUE, key, value[start : start + size]))
             chunks.append(pieces[-1])
-        return tuple(piece.locator for piece in pieces), join([piece.dependency for piece in pieces], self)
-
-    def _enter(self, change: Change, value: _Value | None) -> Dependency:
-        if value is None:
-            return self.index.delete(change.key)
-        locators, written = value
-        return self.index.put(change.key, locators, written)
+        return key, tuple(piece.locator for piece in pieces), join([piece.dependency for piece in pieces], self)
 
     def _abandon(self, chunks: Sequence[PutChunk]) -> None:
         """Nothing will ever refer to these chunks."""
@@ -336,12 +337,6 @@ class Store:
     def _check_open(self) -> None:
         if not self._is_open:
             raise OutOfServiceError("the disk is out of service")
-
-    def _check_sizes(self, key: bytes, value: bytes) -> None:
-        if not 0 < len(key) <= self.configuration.key_size_max_bytes:
-            raise TooLargeError(f"a key has 1 to {self.configuration.key_size_max_bytes} bytes, not {len(key)}")
-        if len(value) > self._value_size_max_bytes:
-            raise TooLargeError(f"a value has at most {self._value_size_max_bytes} bytes, not {len(value)}")
 
 
 class _StoreUpkeep:

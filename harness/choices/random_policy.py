@@ -66,30 +66,29 @@ def random_tape(seed: int, *, recording: bool = False) -> Tape:
 class RandomPolicy:
     """See the module. Python promises the stream of `Random.random` alone, so nothing else is drawn."""
 
-    __slots__ = ("_collision_chance", "_last_unit_chance", "_random", "_special", "_survival_chance")
+    __slots__ = ("_last_unit_chance", "_random", "_special", "_survival_chance")
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed).random
         self._survival_chance = self._last_unit_chance = 0.0
-        self._collision_chance = RARE_CHANCE
-        self._set_style({})
+        self._set_style(RARE_CHANCE, {})  # for whoever picks without a run
 
-    def _set_style(self, draws: Mapping[str, Sequence[int]]) -> None:
+    def _set_style(self, collision_chance: float, draws: Mapping[str, Sequence[int]]) -> None:
         """Lanes that are not drawn evenly, each with how it is; a look-up that the hot path pays for anyway."""
         self._special: dict[str, Callable[[int], int]] = {
             SURVIVOR: self._survivor,
-            **dict.fromkeys(RARE, self._rare),
-            "entropy": self._collision,
+            **dict.fromkeys(RARE, self._seldom(RARE_CHANCE)),
+            "entropy": self._seldom(collision_chance),
             **{lane: self._from_table(table) for lane, table in draws.items()},
         }
 
     def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
         random = self._random
         self._survival_chance = SURVIVAL_CHANCES[int(random() * len(SURVIVAL_CHANCES))]
-        self._collision_chance = COLLISION_CHANCES[int(random() * len(COLLISION_CHANCES))]
+        collision_chance = COLLISION_CHANCES[int(random() * len(COLLISION_CHANCES))]
         style = CRASH_STYLES[int(random() * len(CRASH_STYLES))]
         self._last_unit_chance = style.last_unit_chance
-        self._set_style(style.draws)
+        self._set_style(collision_chance, style.draws)
         table = mix.swarm_table(int(random() * SWARM_TABLE_COUNT))
         size = len(table)
         steps_count = 1 + int(random() * (2 * mix.steps_mean - 1))
@@ -103,15 +102,14 @@ class RandomPolicy:
         special = self._special.get(lane)
         return int(self._random() * count) if special is None else special(count)
 
-    def _rare(self, count: int) -> int:
-        return self._seldom(RARE_CHANCE, count)
+    def _seldom(self, chance: float) -> Callable[[int], int]:
+        random = self._random
 
-    def _collision(self, count: int) -> int:
-        return self._seldom(self._collision_chance, count)
+        def draw(count: int) -> int:
+            value = random()
+            return 1 + int(value / chance * (count - 1)) if value < chance and count > 1 else 0
 
-    def _seldom(self, chance: float, count: int) -> int:
-        draw = self._random()
-        return 1 + int(draw / chance * (count - 1)) if draw < chance and count > 1 else 0
+        return draw
 
     def _survivor(self, count: int) -> int:
         random = self._random

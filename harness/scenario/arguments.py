@@ -53,15 +53,14 @@ class ArgumentDrawer:
 def split_answer(answer: Any, known_types: dict[type, bool]) -> tuple[Any, Dependency | None]:
     """Plain result and dependency of what the system returned. ``known_types`` says which types are dependencies."""
     kind = type(answer)
-    if known_types.get(kind) or _is_dependency(answer, known_types):
+    if known_types[kind] if kind in known_types else _is_dependency(kind, known_types):
         return None, answer
-    if kind is tuple and len(answer) == 2 and _is_dependency(answer[1], known_types):
+    if kind is tuple and len(answer) == 2 and _is_dependency(type(answer[1]), known_types):
         return answer[0], answer[1]
     return answer, None
 
 
-def _is_dependency(value: object, known_types: dict[type, bool]) -> bool:
-    kind = type(value)
+def _is_dependency(kind: type, known_types: dict[type, bool]) -> bool:
     if kind not in known_types:
         known_types[kind] = hasattr(kind, "is_persistent") and hasattr(kind, "is_failed")
     return known_types[kind]

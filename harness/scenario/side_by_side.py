@@ -266,7 +266,9 @@ class SideBySide:
         if action.adopts:
             self._call_model(action.name, result, arguments)
         else:
-            self._take(compare_result(self.plan, self.model, action, arguments, result))
+            violation = compare_result(self.plan, self.model, action, arguments, result)
+            if violation is not None:
+                self._take(violation)
 
     def _call_model(self, operation: str, result: object, arguments: Mapping[str, Any]) -> None:
         """Tell the model what the system returned."""
