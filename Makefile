@@ -12,7 +12,7 @@ check: .venv/ready
 	$(BIN)/python -m harness check
 
 test: .venv/ready lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from unittest import TestCase
 from harness.corpus.replay import replay
 from harness.scenario.verdict import Answer, Verdict
 from harness.search.check import check
-from harness.spec.device import DeviceMisuseError, DeviceModel, MediumShape
+from harness.spec.device import DeviceMisuseError, DeviceModel, Entry, Loss, MediumShape, whole_loss
 from harness.spec.generators import (
     KEY_ALPHABET,
     Choose,
@@ -68,7 +68,9 @@ __all__ = [
     "DeviceMisuseError",
     "DeviceModel",
     "Durability",
+    "Entry",
     "Generator",
+    "Loss",
     "MediumShape",
     "Mode",
     "OnFile",
@@ -91,4 +93,5 @@ __all__ = [
     "replay",
     "results_of",
     "sampled",
+    "whole_loss",
 ]

@@ -17,6 +17,7 @@ from harness.choices.replay_policy import replay_tape
 from harness.choices.trail import Trail
 from harness.scenario.scenario import Scenario
 from harness.scenario.verdict import Counters
+from harness.scenario.watchdog import Watchdog
 from harness.spec.plan import CRASH, OPERATION, REBOOT, Plan
 from harness.trace.traced_run import Life, LifeOver, LifeRecorder, run_traced
 from harness.trace.tracer import NO_TRIAL, Trial
@@ -63,8 +64,9 @@ class _Schedule:
 
     def run(self) -> Explored:
         """Raises `Violated` where a step before the crash breaks something."""
-        with suppress(LifeOver):
-            self._scenario.perform_all()
+        scenario = self._scenario
+        with suppress(LifeOver), Watchdog(scenario.counters.progress, self._plan.spec.step_seconds_max):
+            scenario.perform_all()
         self._recorder.end_life()
         return Explored(self._recorder.lives[-1], self._known)
 

@@ -35,7 +35,7 @@ def run_recorded(plan: Plan, tape: Tape) -> Run:
     """One scenario, with its program and history. The tape must record."""
     counters = Counters()
     history: list[Event] = []
-    with Watchdog(counters, plan.spec.step_seconds_max):
+    with Watchdog(counters.progress, plan.spec.step_seconds_max):
         violation = run_plan(plan, tape, counters, history)
     return Run(violation, counters, tape.program(), tuple(history))
 

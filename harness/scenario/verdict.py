@@ -53,6 +53,10 @@ class Counters:
                 setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
         self.crash_states.merge(other.crash_states)
 
+    def progress(self) -> tuple[int, int]:
+        """Is another one as soon as another step is under way."""
+        return self.scenarios, self.operations
+
     def copy(self) -> Counters:
         """As they are now, whatever is added later."""
         copied = Counters()

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Hashable
 from time import monotonic, process_time
 from types import FrameType, TracebackType
 from typing import Final
 
-from harness.scenario.verdict import Counters
 from harness.world.power import NoProgress
 
 LOOKS_COUNT: Final = 4  # so often is looked within the bound
@@ -26,14 +26,14 @@ WALL_FACTOR: Final = 6
 
 
 class Watchdog:
-    """Watches what these counters count; ``seconds_max`` is how long one step may take."""
+    """``progress()`` is another one as soon as another step is under way; one may take ``seconds_max``."""
 
-    __slots__ = ("_counters", "_is_on", "_seconds_max", "_seen", "_since")
+    __slots__ = ("_is_on", "_progress", "_seconds_max", "_seen", "_since")
 
-    def __init__(self, counters: Counters, seconds_max: float) -> None:
-        self._counters = counters
+    def __init__(self, progress: Callable[[], Hashable], seconds_max: float) -> None:
+        self._progress = progress
         self._seconds_max = seconds_max
-        self._seen = (-1, -1)
+        self._seen: Hashable = None
         self._since = (0.0, 0.0)  # when this step was first seen, by processor and by clock
         self._is_on = False
 
@@ -54,7 +54,7 @@ class Watchdog:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def _look(self, number: int, frame: FrameType | None) -> None:
-        seen = (self._counters.scenarios, self._counters.operations)
+        seen = self._progress()
         if seen != self._seen:
             self._seen, self._since = seen, (process_time(), monotonic())
             return

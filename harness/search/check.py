@@ -53,7 +53,7 @@ def check(
     if mode is Mode.CRASH and not plan.mix.crashes:
         reason = "the spec has no Crash operation"
         return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=seed)
-    with Watchdog(counters, spec.step_seconds_max):
+    with Watchdog(counters.progress, spec.step_seconds_max):
         scenario, violation = _run_until_violation(
             plan, counters, seed, first_scenario, scenarios, seconds, progress, begin
         )

@@ -29,6 +29,7 @@ from harness.scenario.runner import replay_program
 from harness.scenario.scenario import Recovered, Scenario
 from harness.scenario.verdict import Counters, Run
 from harness.scenario.violation import Violated, Violation
+from harness.scenario.watchdog import Watchdog
 from harness.search.exploring import CrashPoint, Explorer, Schedule, Visited
 from harness.search.observation import Observation
 from harness.search.recoveries import Recoveries
@@ -223,7 +224,8 @@ class _Part:
     def run(self, first_call: int | None) -> Exhausted:
         run, trouble = None, ""
         try:
-            self._explore(first_call)
+            with Watchdog(self._progress, self._plan.spec.step_seconds_max):
+                self._explore(first_call)
         except _OutOfTime:
             self.tally.is_complete = False
         except _Found as found:
@@ -234,6 +236,10 @@ class _Part:
                 run = again
         self._count_up()
         return Exhausted(self.tally, run, trouble)
+
+    def _progress(self) -> Hashable:
+        """See `Watchdog`. A step here is one of a program, an image that is judged, or a recovery."""
+        return self.explorer.counters.progress(), self.tally.states, self._recoveries.begun_count
 
     def _count_up(self) -> None:
         self.tally.schedules = self.explorer.schedules_count

@@ -24,6 +24,7 @@ class Recoveries:
         self._observations: AnswerTree[Observation] = AnswerTree(self._observe, sharing=sharing)
         self._reopened: AnswerTree[Reopened] = AnswerTree(self._reopen, sharing=sharing)
         self._run_count_before = 0
+        self.begun_count = 0  # recoveries of any kind, the one under way included
 
     @property
     def run_count(self) -> int:
@@ -53,6 +54,7 @@ class Recoveries:
             raise SpecError("cannot be exhausted: recovery asks otherwise after the same answers") from None
 
     def _observe(self, image: Image, new_medium: NewMedium) -> Observation:
+        self.begun_count += 1
         observation = observe(self._plan, image, self._kept or {}, list(self._keys), new_medium)
         if observation.left is not None:
             compare_reopened(observation, self._reopened.result(observation.left))
@@ -60,4 +62,5 @@ class Recoveries:
         return observation
 
     def _reopen(self, image: Image, new_medium: NewMedium) -> Reopened:
+        self.begun_count += 1
         return reopen(self._plan, image, self._kept or {}, new_medium)

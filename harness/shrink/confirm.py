@@ -26,6 +26,7 @@ from harness.choices.trail import Trail
 from harness.scenario.scenario import Scenario
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violated, Violation
+from harness.scenario.watchdog import Watchdog
 from harness.spec.models import NotCopiableError, state_of
 from harness.spec.plan import CRASH, Plan
 
@@ -158,15 +159,16 @@ def _run(plan: Plan, policy: _ConfirmingPolicy, counters: Counters, visited: _Vi
     tape.begin(plan.mix)
     scenario = Scenario(plan, tape, counters)
     try:
-        scenario.open()
-        index = tape.next_step()
-        while index >= 0:
-            scenario.perform(index)
-            is_new = plan.actions[index].kind == CRASH and policy.is_on_new_ground()
-            if is_new and visited is not None and visited.covers(scenario, policy.left_count):
-                return None
+        with Watchdog(counters.progress, plan.spec.step_seconds_max):
+            scenario.open()
             index = tape.next_step()
-        scenario.finish()
+            while index >= 0:
+                scenario.perform(index)
+                is_new = plan.actions[index].kind == CRASH and policy.is_on_new_ground()
+                if is_new and visited is not None and visited.covers(scenario, policy.left_count):
+                    return None
+                index = tape.next_step()
+            scenario.finish()
     except Violated as stop:
         return stop.violation
     return None

@@ -184,7 +184,7 @@ def similar_failures(plan: Plan, signature: tuple[str, str], operations: int) ->
 def signature_of(plan: Plan, seed: int) -> tuple[str, str] | None:
     """What the random scenario of this seed breaks."""
     counters = Counters()
-    with Watchdog(counters, plan.spec.step_seconds_max):
+    with Watchdog(counters.progress, plan.spec.step_seconds_max):
         violation = run_plan(plan, random_tape(seed), counters)
     return None if violation is None else violation.signature
 

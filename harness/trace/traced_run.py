@@ -15,6 +15,7 @@ from harness.scenario.ledger import PERSISTENT, Write
 from harness.scenario.scenario import Scenario
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violated, Violation
+from harness.scenario.watchdog import Watchdog
 from harness.spec.models import copy_of
 from harness.spec.plan import Plan
 from harness.spec.spec import Dependency, Key
@@ -149,8 +150,9 @@ def run_traced(
     recorder = LifeRecorder(scenario, judged=judged, trial=trial)
     violation = None
     try:
-        scenario.perform_all()
-        scenario.finish()
+        with Watchdog(scenario.counters.progress, plan.spec.step_seconds_max):
+            scenario.perform_all()
+            scenario.finish()
     except Violated as stop:
         violation = stop.violation
     recorder.end_life()

@@ -89,7 +89,7 @@ def test_it_is_shrunk_and_replayed_like_any_other() -> None:
 
 
 def test_the_timer_is_given_back() -> None:
-    with Watchdog(Counters(), 5.0):
+    with Watchdog(Counters().progress, 5.0):
         assert signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -100,7 +100,7 @@ def test_somebody_elses_timer_is_left_alone() -> None:
 
     signal.signal(signal.SIGALRM, theirs)
     try:
-        with Watchdog(Counters(), 5.0):
+        with Watchdog(Counters().progress, 5.0):
             assert signal.getsignal(signal.SIGALRM) is theirs
     finally:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -111,7 +111,7 @@ def test_a_step_that_goes_on_is_not_late() -> None:
     counters = Counters()
 
     def go_on_for_a_while() -> None:
-        with Watchdog(counters, 0.1):
+        with Watchdog(counters.progress, 0.1):
             while True:
                 counters.operations += counters.operations < 1_000_000
 

@@ -217,3 +217,29 @@ def test_what_is_only_in_memory_is_not_merged_away() -> None:
     assert done.run is not None
     assert done.run.violation is not None
     assert done.run.violation.property == "forward progress"
+
+
+class LoopingStore(ToyStore):
+    """Never comes back from a deletion."""
+
+    def delete(self, key: bytes) -> Any:
+        while True:
+            pass
+
+
+class LoopingRecoveryStore(ToyStore):
+    """Never comes back from recovering on something."""
+
+    def _recover(self) -> None:
+        super()._recover()
+        while self.entries:
+            pass
+
+
+@pytest.mark.parametrize(("store", "place"), [(LoopingStore, "delete"), (LoopingRecoveryStore, "crash")])
+def test_a_system_that_never_returns_is_a_violation(store: type[ToyStore], place: str) -> None:
+    spec = replace(bounded_toy(), system=lambda world: store(world), step_seconds_max=0.2)
+    done = exhaust(spec, ZONED, "empty", 1)
+    assert done.run is not None, done
+    assert done.run.violation is not None
+    assert done.run.violation.signature == ("no progress", place)
