@@ -46,7 +46,7 @@ from harness.world.world import World
 
 
 def _as_test(spec: Spec, **options: Any) -> type[TestCase]:
-    """Hypothesis is imported by whoever asks for tests, and by nobody else: it takes half a second."""
+    """Import Hypothesis only for callers who ask for tests: the import takes half a second."""
     from harness.testing.state_machine import as_test
 
     return as_test(spec, **options)
