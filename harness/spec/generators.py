@@ -53,9 +53,11 @@ SIZE_RULES = (
 
 
 def keys_from(options: Sequence[bytes], repeats: Sequence[int] = ()) -> Generator:
-    """One of ``options``; the n-th comes up ``1 + repeats[n]`` times as often as one without repeats.
+    """One of ``options``, some of them more often.
 
         keys_from((b"a", b"b", b"zz"), (2, 1))  # draws a, b and zz in the proportion 3 : 2 : 1
+
+    The n-th option comes up ``1 + repeats[n]`` times as often as one without repeats.
     """
     table = list(options)
     for option, count in zip(options, repeats, strict=False):  # ``repeats`` may be shorter: no bias for the rest
@@ -64,9 +66,11 @@ def keys_from(options: Sequence[bytes], repeats: Sequence[int] = ()) -> Generato
 
 
 def sampled(options: Sequence[Any]) -> Generator:
-    """One of ``options``, the simplest first. Raises `ValueError` if there are none.
+    """One of ``options``.
 
         Operation("open", mode=sampled(("read", "write")))
+
+    The first option must be the simplest. Raises `ValueError` if there are none.
     """
     table = tuple(options)
     size = len(table)
@@ -140,9 +144,11 @@ def _letters(start: int, size_bytes: int) -> bytes:
 
 
 def lists_of(generator: Generator, size_max: int, *, size_min: int = 0) -> Generator:
-    """A tuple of ``size_min`` to ``size_max`` values of ``generator``.
+    """A tuple of values that ``generator`` draws.
 
         lists_of(keys, 3, size_min=1)  # (b"a",) is the simplest
+
+    It has ``size_min`` to ``size_max`` values.
     """
 
     def draw(choose: Choose, name: str) -> tuple[Any, ...]:
