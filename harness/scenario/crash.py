@@ -145,7 +145,7 @@ class CrashStep:
         return self._is_fine and self._choose("death", DEATH_ODDS) == 1
 
     def _stop(self, died: bool) -> bool:
-        """Stop the device, or only the process, which leaves the device's log as it is. Gives whether writes are lost."""
+        """Stop the device, or only the process, which leaves the device's log as it is. Whether writes are lost."""
         scenario = self._scenario
         counters, world = scenario.counters, scenario.world
         counters.crashes += 1
