@@ -1,6 +1,6 @@
 """Check a store against an executable model of itself: random programs, crashes, minimal failures, replay.
 
-What is imported here is the public interface, small and stable; everything else may change.
+The names imported here are the public interface, which is small and stable. Everything else may change.
 
     from harness import Configuration, Crash, Operation, Spec, check, keys, payloads
 """

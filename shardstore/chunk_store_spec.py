@@ -38,7 +38,7 @@ class Done(NamedTuple):
 
 
 class ReferenceTable:
-    """Which key refers to which chunk. It outlives crashes; `recover` must be called after each."""
+    """The references of keys to chunks. It outlives crashes; `recover` must be called after each."""
 
     def __init__(self) -> None:
         self._history: dict[bytes, list[Reference]] = {}
@@ -165,7 +165,7 @@ class CheckedChunkStore(ExtentsStack):
             victims = self._reclamation.victims()
             reclaimed = None
             if victims:
-                with suppress(NoSpaceError):  # what was moved by then stays moved
+                with suppress(NoSpaceError):  # chunks that were moved by then stay moved
                     reclaimed = self._reclamation.reclaim(victims[choice % len(victims)])
             extent = reclaimed.extent if reclaimed is not None and reclaimed.is_reset else None
             done = self.reclaimed_so_far()._replace(extent=extent)

@@ -84,8 +84,8 @@ class Node:
     def remove_disk(self, disk: int) -> None:
         """Take a disk out of service: shut it down cleanly and refuse its shards.
 
-        Raises `OutOfServiceError` if it is out already; `DiskError` if some writes have failed, though it is out then;
-        and `NoSpaceError` if the disk finds no room to shut down and stays in service.
+        Raises `OutOfServiceError` if it is out already, and `DiskError` if some writes have failed, though it is out
+        then. Raises `NoSpaceError` if its index finds no room; the disk then stays in service.
         """
         with self._monitor:
             store = self._store(disk)

@@ -1,8 +1,8 @@
 """The observer: hears of everything that the store asks of its disk, before the disk can have it.
 
-Code that submits a write or a reset, asks for a change of an extent, or enqueues an edit of the index gives it a
-*label*: a short text that says what it is, and is the same from run to run. The IO scheduler, the superblock and the
-metadata log pass it on. Where there is no observer, a label costs nothing but the argument.
+Code that asks for a write or reset, a change of an extent or an edit of the index gives it a *label*. A label is a
+short text that says what it is, and is the same from run to run. The IO scheduler, the superblock and the metadata log
+pass it on. Where there is no observer, a label costs nothing but the argument.
 """
 
 from __future__ import annotations

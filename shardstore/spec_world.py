@@ -1,7 +1,7 @@
 """Small worlds for the specs: media and sizes at which borders, turns and reclamation happen within a few operations.
 
-A page is 128 bytes, so a chunk of one byte fills half of one; an extent has 16; a superblock log turns after
-half a dozen records; a memtable has room for 6 keys, the cache for 4 pages, the first level for 2 entries.
+A page has 128 bytes, so a chunk of one byte takes two fifths of one. An extent has 16 pages, and a superblock log turns
+after half a dozen records. A memtable has room for 6 keys, the cache for 4 pages, level 1 for 2 entries.
 """
 
 from __future__ import annotations

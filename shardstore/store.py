@@ -6,8 +6,8 @@
 
 Every change is a batch, also a single put.
 
-Guarantees. Once the dependency of a batch is persistent, each key of the batch reads, after any crash, as the batch or
-a later change left it. A clean `shutdown` makes every dependency persistent that has not failed. Damaged bytes are
+Guarantees. Once the dependency of a batch is persistent, each of its keys reads, after any crash, as the batch or a
+later change left it. A clean `shutdown` makes every dependency persistent that has not failed. Damaged bytes are
 never returned as data. A request that is refused for want of space has changed nothing. Many threads may call a store.
 
 Not promised: that changes of different keys survive in the order in which they were made. Each key stands by itself.

@@ -1,8 +1,8 @@
 """Judging one state of the media that a life might have left: builds it, recovers on it, and asks the ledger.
 
 The state is a set of whole writes, and a part of some others. The judge assumes the crash at the end of the step in
-which the last of these was asked for, so that operations which may come later do not count. An acknowledgement is
-persistent if all writes that it stands for are there whole.
+which the last of these was asked for. So operations that may come later do not count. An acknowledgement is persistent
+if all writes that it stands for are there whole.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Needless edges: which edges of a store's dependencies could go, so that no crash state could tell?
 
-Every edge costs latency. For each kind of edge in a run's traces, the audit builds the crash states that only its
-absence would make legal, and recovers from them:
+Every edge costs latency. For each kind of edge in a run's traces, the audit builds the crash states that become legal
+without it, and recovers from them:
 
     needed              such a state breaks a property; the first is kept, and how many were tried until then
     possibly needless   no such state that was tried does, nor does any in runs of a system without these edges
@@ -64,7 +64,7 @@ class Example:
 
 @dataclass(slots=True)
 class EdgeCount:
-    """What is known of one kind of edge."""
+    """The findings about one kind of edge."""
 
     kind: Kind
     edges: int = 0

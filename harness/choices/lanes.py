@@ -14,7 +14,7 @@ from typing import Final
 
 
 class Whose(Enum):
-    """Who makes a choice."""
+    """The party that makes a choice."""
 
     CALLER = "caller"  # the caller of the system: operations, arguments, and whether the power fails within a call
     SURROUNDINGS = "surroundings"  # the device, the identifiers, and the moment and kind of a failure

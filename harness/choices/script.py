@@ -1,8 +1,8 @@
 """Scripts: a recorded program, read by a run that goes through its steps again.
 
-A *strict* script raises `NoLongerApplies` for an unknown operation, for a value out of range, and for a choice that
-nobody asked for by the end of its step. A script that is not strict skips, clamps and ignores these, which shrinking
-needs. A choice that the program does not have reads 0.
+A *strict* script raises `NoLongerApplies` for an unknown operation, a value out of range, and a choice that its step
+did not ask for. A script that is not strict skips, clamps and ignores these, which shrinking needs. A choice that the
+program does not have reads 0.
 
 Choices of a lenient lane are never held to, even by a strict script. A mended store may put a barrier before a crash,
 and the crash then asks for no survivor of the writes that the barrier passed. The case must still replay.
@@ -87,6 +87,7 @@ class Script:
 
     def identity(self, name: str, identities: Sequence[int]) -> int:
         """The recorded identity of an earlier step, or 0 if it is not among ``identities``."""
+        # Never a misfit: the step may have been removed, and the step that refers to it is then skipped.
         value = self._ask(name)
         return value if value in identities else 0
 

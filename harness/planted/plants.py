@@ -1,9 +1,9 @@
 """Planted bugs: small replacements of source that the checks must find.
 
-A planted bug is one TOML file. It is applied to *copies* of the packages it touches, in a folder of their own, and a
-fresh process runs these copies; the code itself has no switches. If the ``old`` text of a replacement does not occur
-exactly once, that is an error that names the plant: the code has moved on and the plant must follow. The process also
-checks that it imported every replaced file, so a plant can never pass by running the clean code.
+A planted bug is one TOML file. It is applied to *copies* of the packages it touches, in a folder of their own. A fresh
+process runs these copies; the code itself has no switches. If the ``old`` text of a replacement does not occur exactly
+once, that is an error that names the plant: the code has moved on and the plant must follow. The process also checks
+that it imported every replaced file, so a plant can never pass by running the clean code.
 
     id = "fig5-08"
     component = "buffer cache"

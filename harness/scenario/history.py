@@ -197,7 +197,7 @@ def portable(events: Sequence[Event]) -> tuple[Event, ...]:
     """The same events, such that they can be pickled: as they are if possible, else as text."""
     try:
         pickle.dumps(events)
-    except Exception:  # whatever the values' own classes raise
+    except Exception:  # the values' own classes may raise anything
         return tuple(Said(event.step, line) for event in events for line in event.lines())
     return tuple(events)
 

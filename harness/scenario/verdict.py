@@ -43,7 +43,7 @@ class Counters:
     recoveries_cut: int = 0
     excused: int = 0  # operations that the system refused with an error which the spec excuses
     skipped: int = 0  # steps with nothing to act on
-    crash_states: DistinctCount = field(default_factory=DistinctCount)  # what crashes left on the media
+    crash_states: DistinctCount = field(default_factory=DistinctCount)  # contents of the media after crashes
     # Of the first crashes with few enough legal states: how many states there were, and how many were tried.
     share_crashes: int = 0
     share_tried: int = 0

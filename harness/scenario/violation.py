@@ -27,8 +27,8 @@ class Violation:
 
     property: str  # "conformance", "persistence", "forward progress", "recovery", "deadlock", "invariant", ...
     place: str  # kind of place: operation name, exception type, invariant name; stable across runs
-    answered: str  # what the system answered, for people
-    allowed: str  # what the model allows, for people
+    answered: str  # by the system, in words
+    allowed: str  # by the model, in words
     step: int = 0  # identity of the step at which it showed
     operation: str = ""  # that step's operation
 

@@ -8,9 +8,9 @@ for all images, and each further question depends on the answers before. The que
 run. If an image's own bytes lead to a result in the tree, then a run on that image would give the same result. Reading
 back bytes that the run itself has written is no question.
 
-This is right under two conditions. First, the function reaches the media through a device's methods alone and keeps
-nothing outside its world; that holds for any system that a crash can strike. Second, it asks the same questions after
-the same answers; the tree checks that wherever the ways of two images part.
+This is right under two conditions. First, the function reaches the media through a device's methods alone, and keeps
+nothing outside its world. Any system that a crash can strike does so. Second, it asks the same questions after the same
+answers. The tree checks this wherever the ways of two images part.
 """
 
 from __future__ import annotations

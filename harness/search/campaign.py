@@ -167,7 +167,7 @@ def run_slice(reporter: Reporter, part: CheckSlice, folder: Path) -> Verdict:
 
 
 def _done(outcome: Outcome[Verdict]) -> Done:
-    """What a slice has done; of one that did not come to its end, the last that it reported."""
+    """The work of a slice; of one that did not come to its end, its last report."""
     known = outcome.known
     return Done(known.counters, known.seconds) if known is not None else Done(Counters(), 0.0)
 

@@ -3,9 +3,9 @@
 Scenario ``i`` of seed ``s`` is the run of a random tape from ``scenario_seed(s, i)``, whatever ran before it and in
 which process. So ``first_scenario`` can cut the work anywhere. The clock decides when to stop and nothing else.
 
-*Violated* comes with the first failing run, recorded. The answer is *unknown* if no scenario ran, if a crash check saw
-no lossy crash, or if a failing scenario did not fail in the same way when run again. It is never *holds*: random
-scenarios prove nothing.
+*Violated* comes with the first failing run, recorded. *Unknown* has one of three reasons: no scenario ran, a crash
+check saw no lossy crash, or a failing scenario did not fail in the same way when run again. The answer is never
+*holds*: random scenarios prove nothing.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one start under one configuration."""
+    """The answer for one start under one configuration."""
 
     configuration: str
     start: str
@@ -202,7 +202,7 @@ def _operations_after(program: Program, first: int) -> int:
 
 
 def _done(outcome: Outcome[Done]) -> Done:
-    """What is known of a part; a part that was not begun makes the tally incomplete."""
+    """The last known result of a part; a part that was not begun makes the tally incomplete."""
     return outcome.known or Done(Exhausted(Tally(is_complete=False)), 0.0)
 
 

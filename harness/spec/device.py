@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What a crash took of one entry. ``units`` are the numbers of the lost units within the entry."""
+    """The loss that a crash caused to one entry. ``units`` are the numbers of the lost units within the entry."""
 
     entry: Entry
     units: Sequence[int]
@@ -116,8 +116,8 @@ class DeviceModel(Protocol):
     ) -> bytes:
         """The content that a crash leaves of an extent.
 
-        ``entries`` are those that no barrier has passed, at least one, in order; ``content`` has all of them.
-        What they lose is added to ``losses``.
+        ``entries`` are those that no barrier has passed, at least one, in order; ``content`` has all of them. Their
+        losses are added to ``losses``.
         """
 
     def legal_states_count(self, unit_counts: Sequence[int]) -> int:

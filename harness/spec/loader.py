@@ -145,7 +145,7 @@ def _import(path: Path, shown: str) -> ModuleType:
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever a file does at import is reported, not raised through
+    except (Exception, SystemExit) as error:  # a spec file may do anything at import, but it does not end the run
         raise SpecLoadError(f"{shown}: {_where(error)}{type(error).__name__}: {_first_line(error)}") from error
     origin = getattr(module, "__file__", None)
     if origin is None or Path(origin).resolve() != path:

@@ -64,7 +64,7 @@ def _copy(value: Any) -> Any:
 def state_of(value: Any) -> Hashable:
     """A value by which to compare: two models of equal state behave alike from here on. Raises `NotCopiableError`."""
     if is_unchanging(value):
-        return value  # type: ignore[no-any-return]  # what cannot change can be hashed
+        return value  # type: ignore[no-any-return]  # a value that cannot change can be hashed
     if isinstance(value, dict):
         return frozenset((key, state_of(each)) for key, each in value.items())
     if isinstance(value, set):

@@ -37,7 +37,7 @@ from harness.spec.tracing import Tracer
 
 
 class Mode(StrEnum):
-    """Which kinds of steps a run may contain."""
+    """The kinds of steps that a run may contain: a crash run may have crashes, a conformance run none."""
 
     CONFORMANCE = "conformance"
     CRASH = "crash"
@@ -140,8 +140,8 @@ class Crash(Operation):
         Crash(flushes=("flush", "sync"))
         Crash(tier="coarse")
 
-    Other choices decide whether the power fails in the middle of one more operation, after how many device events,
-    and whether it fails again during recovery. Or only the process dies, and the device keeps what it has. See
+    Other choices decide whether the power fails in the middle of one more operation, and after how many device events.
+    It may also fail again during recovery. Or only the process dies, and the device keeps what it has. See
     ``docs/CRASH_MODEL.md``.
 
     ``flushes`` names background operations without arguments; a choice for each says whether it runs just before the
@@ -196,8 +196,8 @@ class OnFile:
 
         OnFile(create=Notebook.create, open=Notebook.open, close=lambda book: book.file.close())
 
-    The system must reach the file by descriptors, through functions of `os` that it looks up at each call, and write
-    to it from one thread. ``refusals`` are the typed errors that ``open`` raises for a file whose creation was cut
+    The system must reach the file by descriptors, through functions of `os` that it looks up at each call. Only one
+    thread may write to it. ``refusals`` are the typed errors that ``open`` raises for a file whose creation was cut
     short.
     """
 

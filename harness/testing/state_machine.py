@@ -128,7 +128,7 @@ def _rule(name: str, index: int) -> Any:
     def take(self: Any, data: st.DataObject) -> None:
         self.stepped.step(index, _labelled(data))
 
-    take.__name__ = name  # what Hypothesis prints the step as
+    take.__name__ = name  # the name by which Hypothesis prints the step
     return rule(data=st.data())(take)
 
 

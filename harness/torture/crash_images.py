@@ -1,8 +1,8 @@
 """Images of power cuts: records lives on a real file, and judges what a cut at any moment of them may leave.
 
 A *life* is one or more processes at work on one file, one after the other. Some reboot; some die in the middle of a
-call or of a recovery, and the next finds their writes still in the operating system's cache. `file_log` records every
-change of the file. The journal notes for each event how many entries of that log were done.
+call or of a recovery. The next process finds their writes still in the operating system's cache. `file_log` records
+every change of the file. The journal notes for each event how many entries of that log were done.
 
 An *image* is a file that a power cut at some moment may leave. It is opened, and must read as the acknowledgements by
 then allow. Opening it is itself a life and recorded too. Some of these go on for a few steps, and images of them, their

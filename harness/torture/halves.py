@@ -5,9 +5,9 @@
 
 No write that was acknowledged as persistent may be lost, and each key must read as an outcome that the ledger allows.
 
-A half that could not have shown a loss is *unknown*: images of which none had lost an issued write, or none had an
-acknowledged write to show; kills of which none came within an operation, or none had an acknowledged write to show. So
-is a half of which a part did not come to its end; its work until then is counted.
+A half is *unknown* if it could not have shown a loss: if no image or killed process had an acknowledged write to show,
+no image had lost an issued write, or no kill came within an operation. So is a half of which a part did not come to its
+end; its work until then is counted.
 
 Lives and files have numbers, and are dealt out to processes in parts. An image follows from the seed and the numbers
 alone, however many processes there are. Each half stops at its first violation.

@@ -10,8 +10,9 @@ W without all of these:
     a write ahead of W on its extent           that write, if the device survives in order; else only what that write
                                                needs, since they are issued in order but survive in any
 
-A record counts as asked for when the last change was that it carries, or that a record it was built on carries,
-whenever it was built. If some edges are left out, more sets are closed: those that a system without them could leave.
+A record counts as asked for when its last change was asked for, be it built much later. Its changes are those that it
+carries, and those of the records it was built on. If some edges are left out, more sets are closed: those that a system
+without these edges could leave.
 """
 
 from __future__ import annotations

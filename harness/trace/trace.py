@@ -1,8 +1,8 @@
 """Traces: the writes that a system asked for, what each had to wait for, and what the device did with them.
 
-A spec that offers ``trace`` tells a `Tracer` of every write or reset that its system *asks for*, with the object that
-stands for it and the object that it waits for. The device shows when each was issued, and which barrier passed it. One
-trace is one *life* of a system, from its opening to a crash or a shutdown.
+A spec that offers ``trace`` tells a `Tracer` of every write or reset that its system *asks for*. It names the object
+that stands for the write, and the object that the write waits for. The device shows when each was issued, and which
+barrier passed it. One trace is one *life* of a system, from its opening to a crash or a shutdown.
 
 A *node* is something asked for:
 

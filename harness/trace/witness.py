@@ -1,8 +1,8 @@
 """A second witness of the order of writes, beside crashes: checks a trace at the device alone.
 
 The system says what each write has to wait for; the device shows when each was issued and which barrier passed it.
-Whatever the system's own scheduler believes, a write may be issued only after a barrier has passed everything that it
-waits for. And the system may call nothing persistent before a barrier has passed it.
+A write may be issued only after a barrier has passed everything that it waits for, whatever the system's own scheduler
+believes. And the system may call nothing persistent before a barrier has passed it.
 """
 
 from __future__ import annotations

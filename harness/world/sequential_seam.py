@@ -142,7 +142,7 @@ class SequentialSeam:
         return identifier
 
     def choose(self, count: int) -> int:
-        """Which of ``count`` legal ways the system takes, as an integer below ``count``."""
+        """Choose one of ``count`` legal ways to go on, as an integer below ``count``."""
         if self._dead:
             self._check_alive()
         return self._choose("device", count)

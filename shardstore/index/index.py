@@ -6,7 +6,7 @@ A run is a sequence of sorted blocks, each a chunk; the metadata log names the l
 
 Guarantees. An entry is persistent only when its value's chunks are, the run that holds it is, and a record names that
 run (IDX-1). A crash leaves a prefix of the edits (IDX-2). After a failed write the index takes no more entries until it
-is opened again, since no edit may be recorded on top of one that is missing.
+is opened again: no edit may build on one that is missing.
 
 Memory: the memtable, and for each block of a run its first key and locator; never an entry a key.
 
