@@ -197,7 +197,7 @@ def _try_kind(plan: Plan, life: Life, scenario: int, count: EdgeCount) -> None:
             if judged.violation is not None:
                 count.example = _example(trace, instance, scenario, judged.step, judged.violation)
                 return
-        count.unissued += count.states == tried
+        count.unissued += count.states == tried  # there was no state, so the end that waits was never issued
 
 
 def _try_without(plan: Plan, count: EdgeCount, seed: int, scenarios: Iterator[int]) -> None:

@@ -143,7 +143,7 @@ class Tape:
         return self._keep(name, value)
 
     def _keep(self, name: str, value: int) -> int:
-        if value:
+        if value:  # a choice that is not recorded reads 0
             self._choices[name] = value
         return value
 

@@ -191,6 +191,7 @@ def read_case(path: Path) -> Case:
 def file_name(case: Case, copy: int = 1) -> str:
     """A file name that is the same for the same failure on every machine; ``copy`` counts cases that share it."""
     words = re.sub(r"[^a-z0-9]+", "-", f"{case.name} {case.mode} {case.property}".lower()).strip("-")
+    # The words alone leave out the place, and the path of the spec.
     identity = "\n".join((case.spec, case.name, case.mode, case.property, case.place))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return f"{words}-{digest}{f'-{copy}' if copy > 1 else ''}{SUFFIX}"

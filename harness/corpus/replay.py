@@ -74,7 +74,7 @@ def _replay_otherwise(case: Case, plan: Plan, gone: NoLongerApplies) -> Replayed
     for seed in range(SCHEDULES_TRIED):
         try:
             run = run_recorded(plan, redrawing_tape(case.program, seed, OF_SURROUNDINGS))
-        except NoLongerApplies as error:
+        except NoLongerApplies as error:  # of the caller's choices, which no redrawing can help
             return Replayed(ReplayAnswer.NO_LONGER_APPLIES, error.reason, error.step)
         if run.violation is not None:
             return replace(judge(case, run), detail=f"with other choices of the device ({why})")

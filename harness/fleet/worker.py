@@ -61,7 +61,7 @@ def _run(connection: Connection, packed: bytes, reporter: Reporter) -> None:
     outcome = perform(job, reporter)
     try:
         _send(connection, END, outcome)
-    except Exception as error:  # it cannot be pickled
+    except Exception as error:  # the outcome cannot be pickled
         _send(connection, END, failed(error))
 
 

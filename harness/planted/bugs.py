@@ -274,7 +274,7 @@ def _run(reporter: Reporter, plant: Plant, command: list[str], folder: Path, sec
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # a terminal's interrupts are the parent's
+        start_new_session=True,  # so that an interrupt from the terminal reaches only the parent
     )
     ends_at = time.monotonic() + seconds
     with process:

@@ -151,7 +151,7 @@ class Ledger:
     def _prune(self) -> None:
         """Forget writes that no crash can bring back, since a later write of the same key is persistent."""
         states = self.poll()
-        first_needed = {
+        first_needed = {  # by key, its last persistent write: later ones replace earlier ones here
             write.key: at
             for at, (write, state) in enumerate(zip(self._writes, states, strict=True))
             if state == PERSISTENT
@@ -194,7 +194,7 @@ class Ledger:
         observed: dict[Key, Any] = {}
         allowed: dict[Key, Sequence[Any]] = {}
         disallowed: Disallowed | None = None
-        any_persistent = not self._settled <= places.keys()
+        any_persistent = not self._settled <= places.keys()  # a settled key that was not written since is persistent
         any_lost = False
         for key, key_places in places.items():
             options = allowed[key] = self._allowed(key, key_places, states)
@@ -249,6 +249,7 @@ class Ledger:
                 place = len(options) - len(places[key]) + places[key].index(at)
                 later = options[max(place + 1, 0) :]
                 before = options[: max(place, 0)]
+                # A later outcome hides the group's, so it says neither that the group is there nor that it is not.
                 may_be_without = may_be_without and (observed[key] in before or observed[key] in later)
                 may_be_with = may_be_with and observed[key] in options[max(place, 0) :]
             if not (may_be_without or may_be_with):

@@ -27,7 +27,7 @@ def run_plan(plan: Plan, tape: Tape, counters: Counters, history: list[Event] | 
         scenario.finish()
     except Violated as stop:
         return stop.violation
-    tape.close()
+    tape.close()  # not after a violation, which may come before the end of a recorded program
     return None
 
 

@@ -201,7 +201,7 @@ class SideBySide:
             violation = unfinished(self.ledger)
         except self._excuses as excuse:
             self._excuse(excuse)
-            self.compare_contents(operation, "conformance")
+            self.compare_contents(operation, "conformance")  # the system has refused to shut down, and is still open
             return
         except BaseException as error:
             self.fail_on(error, operation)

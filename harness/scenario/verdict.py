@@ -38,7 +38,7 @@ class Counters:
     operations: int = 0
     reboots: int = 0
     crashes: int = 0
-    crashes_lossy: int = 0  # something was persistent, and something that was not is gone
+    crashes_lossy: int = 0  # at which something was persistent, and something else was lost: only these test anything
     operations_cut: int = 0  # interrupted by the failing power
     recoveries_cut: int = 0
     excused: int = 0  # operations that the system refused with an error which the spec excuses

@@ -73,7 +73,7 @@ class AskedMedium(SimulatedMedium):
 
     def reset(self, extent: int) -> None:
         super().reset(extent)
-        if self.shape.device.emptied(b"") is not None:
+        if self.shape.device.emptied(b"") is not None:  # else the device keeps the image's bytes
             self._emptied.add(extent)
 
     def write_pointer(self, extent: int) -> int:

@@ -282,7 +282,7 @@ class _Part:
         for fixed in ends:
             for schedule in self._schedules(longer, fixed, visited):
                 judged.judge(schedule)
-                if schedule.end is not None:
+                if schedule.end is not None:  # one way to each state is enough to go on from it
                     reached.setdefault(schedule.end, schedule.picks)
         self._programs(longer, list(reached.values()), images)
 
@@ -295,7 +295,7 @@ class _Part:
     ) -> Iterator[Schedule]:
         program = Program((*self._run_up, *steps))
         flushes = [name for name, chosen in zip(self._flushes, flushed or (), strict=False) if chosen]
-        ends = flushed is not None and not any(flushed)
+        ends = flushed is not None and not any(flushed)  # a clean end has no crash step that could flush
         for schedule in self.explorer.schedules(program, self._first, fixed, visited, flushes=flushes, ends=ends):
             self._look_at_clock()
             self.tally.is_complete = self.tally.is_complete and schedule.is_whole
@@ -393,6 +393,7 @@ class _Judged:
             within = self._within_drain()
         else:
             names = [action.name for action in self._part._plan.interruptible]
+            # 2: an operation; 1 would be write-back, which a bounded spec always has.
             within = {"inside.0": 2, "during.0": names.index(last.operation)}
         choices = {**last.choices, **within, **cut, **survivors}
         return self._program(point.picks, (*self._steps[:-1], Step(last.identity, "crash", choices)))

@@ -98,7 +98,7 @@ class Explorer:
             schedule = run.schedule()
             yield schedule
             if ends and schedule.end is not None:
-                yield run.finish()  # only now: what was written is settled by it
+                yield run.finish()  # only now, since it settles the writes that the schedule's points are judged by
             self.schedules_count += 1
             if not trail.advance():
                 return

@@ -105,7 +105,7 @@ def minimise(search: Search, suggestions: Sequence[tuple[str, Suggest]] = ()) ->
         _run_own_passes(search)
         tried: dict[Suggest, Program] = {}  # by suggestion, the program that it could not improve
         for name, suggest in suggestions:
-            if tried.get(suggest) is not search.best:
+            if tried.get(suggest) is not search.best:  # else it would suggest the same programs once more
                 while _follow(search, name, suggest):
                     pass
                 tried[suggest] = search.best
@@ -152,6 +152,7 @@ def _run_own_passes(search: Search) -> None:
 def ddmin(search: Search) -> None:
     """Remove chunks, again at each size until it stops helping. Back to front, since the failure is near the end."""
     chunk_size = len(search.best.steps) // 2
+    # As in Zeller and Hildebrandt (2002), but trying only the complements of chunks, never a chunk alone.
     while chunk_size >= 1:
         improved = False
         end = len(search.best.steps)

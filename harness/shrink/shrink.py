@@ -153,7 +153,7 @@ def redrawn_failures(
             run = run_recorded(plan, varying_tape(shorter, seed))
             if run.violation is not None and run.violation.signature == signature:
                 yield run.program
-                break
+                break  # one is enough without this step: on to the next
 
 
 def swapped_failures(plan: Plan, signature: tuple[str, str], program: Program) -> Iterator[Program]:

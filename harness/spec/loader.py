@@ -142,7 +142,7 @@ def _import(path: Path, shown: str) -> ModuleType:
     name, root = module_name(path)
     if sys.path[:1] != [str(root)]:  # also when it is on the path already: another copy must not come before it
         sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
-    importlib.invalidate_caches()
+    importlib.invalidate_caches()  # the file may be newer than Python's listing of its folder
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a spec file may do anything at import, but it does not end the run

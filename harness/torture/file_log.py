@@ -217,6 +217,7 @@ class FileLog:
             blocks_count = -(-len(entry.data) // BLOCK_SIZE_BYTES)
             done = entry.data[: int(self._part * (blocks_count + 1)) * BLOCK_SIZE_BYTES]
             if done:
+                # Any descriptor of the file will do.
                 self._write_whole(min(self._files), done, entry.offset_bytes)
                 self.entries.append(entry._replace(data=done))
         raise ProcessDied

@@ -129,6 +129,7 @@ class _OneFile:
         try:
             self._read_until_due(reports)
         finally:
+            # Safe also if the child has ended: its process id is not used again before it is waited for.
             os.kill(child.pid, signal.SIGKILL)
             _, status = os.waitpid(child.pid, 0)
             try:

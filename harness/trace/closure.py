@@ -60,6 +60,7 @@ class Closure:
         place = (node.place.medium, node.place.extent)
         needed, up_to = ahead.get(place, (0, 0))
         self._asked[node.number] = self._when_asked(node)
+        # The barrier that passed the other end has passed all that was issued before it on its extent, too.
         for before in self._waits_for.get(node.number, ()):
             needed |= self._up_to.get(before, 1 << before)
         for before in self._built_on.get(node.number, ()):

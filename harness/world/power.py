@@ -60,7 +60,7 @@ class DevicePosition:
     def pass_event(self, kind: Strike) -> None:
         """Count an event that is about to happen. Raises `PowerCut` if the power has failed by now."""
         if not self._left_count and not self.is_cut:
-            self.is_cut = True
+            self.is_cut = True  # before `at_cut`, so that an event within it fails, too
             if self._at_cut is not None:
                 self._at_cut()
         if self.is_cut:

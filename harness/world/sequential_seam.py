@@ -82,7 +82,7 @@ class Monitor:
         for _ in range(WAIT_STEPS_MAX):
             if done():
                 return
-            if not progress() and not done():
+            if not progress() and not done():  # a step that found nothing to do may still have settled it
                 raise Deadlock(f"nothing can end the wait on {self.name!r}")
             if self._state != _HELD:
                 self._refuse("let go by the work waited for")

@@ -40,7 +40,7 @@ class Block:
     ) -> bytes:
         size = self.unit_size_bytes(shape)
         left = entries[0].before
-        for entry in entries:
+        for entry in entries:  # on top of what the entries before have left: they may cover the same pages
             count = 1 if entry.data is None else len(entry.data) // size
             kept_count = count - choose(entry.survivor, count + 1)
             if kept_count < count:
