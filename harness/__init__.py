@@ -1,6 +1,6 @@
 """Check a store against an executable model of itself: random programs, crashes, minimal failures, replay.
 
-What is imported here is the public interface, small and stable; everything else may change.
+The names imported here are the public interface, which is small and stable. Everything else may change.
 
     from harness import Configuration, Crash, Operation, Spec, check, keys, payloads
 """
@@ -46,7 +46,7 @@ from harness.world.world import World
 
 
 def _as_test(spec: Spec, **options: Any) -> type[TestCase]:
-    """Hypothesis is imported by whoever asks for tests, and by nobody else: it takes half a second."""
+    """Import Hypothesis only for callers who ask for tests: the import takes half a second."""
     from harness.testing.state_machine import as_test
 
     return as_test(spec, **options)

@@ -20,7 +20,7 @@ class ExtentsModel:
         return dict(self._contents)
 
     def settle(self, slot: int, data: bytes) -> None:
-        """What a crash has left."""
+        """Make the slot hold the pages that a crash has left."""
         self._contents.pop(slot, None)
         if data:
             self._contents[slot] = data

@@ -22,7 +22,7 @@ class IndexModel:
         return dict(self._entries)
 
     def settle(self, key: bytes, locators: tuple[Locator, ...] | None) -> None:
-        """What a crash has left."""
+        """Make the key read as a crash has left it."""
         if locators is None:
             self.delete(key)
         else:

@@ -57,7 +57,7 @@ class NodeModel:
         self._out.clear()
 
     def settle(self, key: bytes, value: bytes | None) -> None:
-        """What a crash has left."""
+        """Make the key read as a crash has left it."""
         self._shards.pop(key, None)
         if value is not None:
             self._shards[key] = value

@@ -15,7 +15,7 @@ class SuperblockModel:
         self._epoch = 0
 
     def change(self, extents: Sequence[int], state: tuple[int, int], after: object) -> None:
-        """Each change has an epoch of its own; ``after`` says when it is recorded, which is nothing to a model."""
+        """Change some extents, under an epoch of their own. The model needs no ``after``: it records at once."""
         self._epoch += 1
         self._records.update(dict.fromkeys(extents, (self._epoch, *state)))
 
@@ -23,5 +23,5 @@ class SuperblockModel:
         return self._records.get(extent, PRISTINE)
 
     def settle(self, extent: int, record: Record) -> None:
-        """What a crash has left."""
+        """Make the extent read as a crash has left it."""
         self._records[extent] = record

@@ -1,8 +1,8 @@
 """The buffer cache: all chunk reads and writes go through it.
 
-Keeps the most recently read pages of one disk, keyed by extent and page. Writes go through without being kept:
-most are not read again soon. A page never changes within an epoch, so what is cached cannot be out of date as long as a
-reset drops it (CACHE-1). Joins, for every append, the dependency of the bytes with that of the pointer that covers
+It keeps the most recently read pages of one disk, keyed by extent and page. It does not keep written pages, since most
+are not read again soon. A page never changes within an epoch, so a cached page is never out of date as long as a reset
+drops it (CACHE-1). For every append, the cache joins the dependency of the bytes with that of the pointer that covers
 them (EXT-3).
 
 The caller holds the store's monitor.
@@ -17,11 +17,15 @@ from shardstore.extents import Extents
 
 
 class CachedAppend(NamedTuple):
+    """The first page of an append, and the dependency of both its bytes and its pointer."""
+
     page: int
     dependency: Dependency
 
 
 class BufferCache:
+    """See the module."""
+
     def __init__(self, extents: Extents, capacity_pages: int) -> None:
         self._extents = extents
         self._capacity_pages = capacity_pages
@@ -30,18 +34,18 @@ class BufferCache:
         self._pages: dict[int, bytes] = {}  # least recently used first
 
     def append(self, extent: int, data: bytes, after: Dependency) -> CachedAppend:
-        """Append whole pages. Given back: persistent when the bytes are *and* the pointer over them."""
+        """Append whole pages. The dependency is persistent once the bytes *and* the pointer that covers them are."""
         appended = self._extents.append(extent, data, after)
         return CachedAppend(appended.page, appended.data & appended.pointer)  # EXT-3
 
     def read(self, extent: int, page: int, page_count: int) -> bytes:
-        """Pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""
+        """The bytes of pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""
         pages = self._pages
         first = extent * self._extent_size_pages + page
         found: list[bytes] = []
         for key in range(first, first + page_count):
             data = pages.pop(key, None)
-            if data is None:
+            if data is None:  # one read of all pages costs less than reading the missing ones
                 return self._read_through(extent, page, page_count)
             pages[key] = data  # the most recently used
             found.append(data)

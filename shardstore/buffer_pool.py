@@ -1,8 +1,8 @@
 """The bounded pool of write buffers.
 
-Whoever builds a write takes a buffer first and the IO scheduler gives it back when the write has left
-pending, so the bytes waiting for the device are bounded. Writers wait for a buffer; the last one is kept for
-superblock records, since what the other writes wait for may be such a record (POOL-1).
+Code that builds a write takes a buffer first, and the IO scheduler gives it back when the write is no longer pending.
+So the bytes that wait for the device are bounded. Writers wait for a buffer. The last buffer is kept for superblock
+records, since the other writes may be waiting for such a record (POOL-1).
 """
 
 from __future__ import annotations
@@ -22,21 +22,27 @@ class BufferPool:
         self.free_count = buffer_count
 
     def take(self, progress: Callable[[], bool]) -> None:
-        """Take a buffer for anything but the superblock; ``progress`` does one IO step."""
+        """Take a buffer for a write of chunks, and wait if only the kept one is left; ``progress`` does one IO step."""
         if self.free_count <= 1:
             self._monitor.wait_until(lambda: self.free_count > 1, progress)
         self.free_count -= 1
 
     def take_reserved(self) -> None:
-        """Take a buffer for a superblock record. Never waits: at most one is on its way (LOG-1)."""
+        """Take a buffer for a record, without waiting.
+
+        The superblock may take the last buffer, since at most one of its records is on its way (LOG-1). The metadata
+        log may not, and asks `can_take` first.
+        """
         if self.free_count < 1:
             raise InvariantError("POOL-1", "no buffer was kept for the superblock")
         self.free_count -= 1
 
     def can_take(self) -> bool:
+        """Whether there is a buffer besides the one kept for the superblock."""
         return self.free_count > 1
 
     def give_back(self) -> None:
+        """Give back a buffer. Raises `InvariantError` if none was taken."""
         if self.free_count >= self.buffer_count:
             raise InvariantError("POOL-2", "a buffer was given back twice")
         self.free_count += 1

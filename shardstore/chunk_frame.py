@@ -2,9 +2,8 @@
 
     | magic 2 | UUID 16 | kind 1 | key length 2 | payload length 4 | CRC 4 | key | payload | magic 2 | UUID 16 |
 
-The CRC-32C covers header (without itself), key and payload. The trailer repeats magic and UUID, so a frame
-whose end was torn off is told from a whole one. Any bytes at all decode to a `Frame` or to None; no other error
-leaves this module.
+The CRC-32C covers the header (without itself), key and payload. The trailer repeats magic and UUID, so that a frame
+whose end was torn off is told from a whole one. Any bytes at all decode to a `Frame` or to None; decoding never raises.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ _KEY_START = HEADER_SIZE_BYTES
 
 
 class Frame(NamedTuple):
+    """A decoded frame."""
+
     uuid: bytes
     kind: int
     key: bytes
@@ -50,7 +51,7 @@ def frame_size_bytes(key: bytes, payload_size_bytes: int) -> int:
 
 
 def peek_length(data: bytes, offset: int) -> int | None:
-    """The length that a frame starting here claims, or None where no frame starts."""
+    """The length in bytes that a frame which starts here claims, or None if no frame starts here."""
     if not data.startswith(MAGIC, offset) or len(data) - offset < HEADER_SIZE_BYTES:
         return None
     _, _, _, key_length, payload_length = _unpack_header(data, offset)
@@ -61,7 +62,7 @@ def peek_length(data: bytes, offset: int) -> int | None:
 
 
 def decode(data: bytes, offset: int = 0) -> Frame | None:
-    """The whole and undamaged frame that starts at ``offset``, or None."""
+    """The frame that starts at ``offset``, or None if there is none, or it is torn or damaged."""
     length = peek_length(data, offset)
     if length is None or offset + length > len(data):
         return None
@@ -77,5 +78,5 @@ def decode(data: bytes, offset: int = 0) -> Frame | None:
 
 
 def names(data: bytes, offset: int, uuid: bytes) -> bool:
-    """Whether a frame with this UUID starts here, be it whole or damaged."""
+    """Whether a frame with this UUID starts here, whole or damaged."""
     return data.startswith(MAGIC, offset) and data.startswith(uuid, offset + 2)

@@ -1,15 +1,15 @@
-"""The chunk store: put a payload, get a locator; and walk an extent frame by frame.
+"""The chunk store: takes a payload and gives a locator; also walks an extent frame by frame.
 
     extent  | frame | frame | pad | frame ......... | frame | pad | write buffer: frame | frame |
             ^ page: flush began   ^ page: flush began           ^ page: the next flush begins here
 
 Each kind of chunk has an open extent with a write buffer. A frame gets its locator when it enters the buffer. A flush
-pads the buffer to whole pages and appends it at once, so every frame of it shares one dependency, and is
-persistent together with the page its flush began on. Locators are unique for good (CHUNK-1).
+pads the buffer to whole pages and appends it in one write. So all frames of a buffer share one dependency, and are
+persistent together with the page on which the flush began. Locators are unique for good (CHUNK-1).
 
-Guarantees that `get` gives back exactly the bytes that were put or raises, whatever is on the disk; that `scan` gives
-every persistent frame of an extent (SCAN-1), possibly together with garbage that looks like one. Does not know what
-is live: that is for whoever holds the locators. A chunk that nobody refers to yet must be pinned (GC-1).
+Guarantees. `get` gives exactly the bytes that were put, or raises, whatever is on the disk. `scan` gives every
+persistent frame of an extent (SCAN-1), possibly together with garbage that looks like one. The chunk store does not
+know which chunks are live; the holder of the locators does. A chunk that nobody refers to yet must be pinned (GC-1).
 
 The caller holds the store's monitor.
 """
@@ -31,24 +31,28 @@ from shardstore.units import Kind, Locator, StoreConfiguration
 
 
 class PutChunk(NamedTuple):
+    """A chunk that was put, and the dependency of its bytes and of the pointer that covers them."""
+
     locator: Locator
     dependency: Dependency
 
 
 class ScannedFrame(NamedTuple):
+    """A frame that a scan found, and the locator that names it."""
+
     locator: Locator
     frame: Frame
 
 
 class Scan(NamedTuple):
-    """Frames found in an extent. Not complete: some of it could not be read, or is neither frames nor padding."""
+    """The frames of an extent. It is complete if every page could be read, and all bytes are frames or padding."""
 
     frames: list[ScannedFrame]
     is_complete: bool
 
 
 class _Stream:
-    """The open extent of one kind of chunk and the buffer of what goes there next."""
+    """The open extent of one kind of chunk, and its write buffer."""
 
     __slots__ = ("buffer", "extent", "kind", "page", "promise", "room_bytes")
 
@@ -57,11 +61,13 @@ class _Stream:
         self.extent: int | None = None
         self.page = 0  # where the buffer will go
         self.buffer = bytearray()
-        self.promise: Promise | None = None  # the flush of the buffer, while it holds anything
-        self.room_bytes = 0  # left in the extent behind the buffer's start
+        self.promise: Promise | None = None  # of the buffer's flush; None while the buffer is empty
+        self.room_bytes = 0  # in the extent, from the place of the buffer on
 
 
 class ChunkStore:
+    """See the module."""
+
     def __init__(
         self,
         cache: BufferCache,
@@ -88,7 +94,7 @@ class ChunkStore:
     # --- writing ------------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Go on in an extent that is partly written, if there is one for a kind of chunk. `CorruptionError`."""
+        """Open for each kind of chunk an extent that has room, if there is one. Raises `CorruptionError`."""
         for extent in self._extents.in_use():
             owner = self._extents.owner(extent)
             if owner not in tuple(Kind):
@@ -98,9 +104,9 @@ class ChunkStore:
                 self._open(stream, extent)
 
     def put(self, kind: Kind, key: bytes, payload: bytes) -> PutChunk:
-        """Store a chunk and pin its extent; `unpin` it once something refers to it.
+        """Store a chunk and pin its extent. The caller must `unpin` it once something refers to it.
 
-        Raises `NoSpaceError` if an extent is needed and none is free.
+        Raises `NoSpaceError` if an extent is needed and none is free. May wait for a write buffer.
         """
         size = chunk_frame.OVERHEAD_SIZE_BYTES + len(key) + len(payload)
         stream = self._streams[kind]
@@ -120,7 +126,7 @@ class ChunkStore:
         return self._extent_size_bytes - chunk_frame.OVERHEAD_SIZE_BYTES - len(key)
 
     def unpin(self, locator: Locator) -> None:
-        """Something refers to the chunk now, or nothing ever will."""
+        """Take back the pin of `put`, because something refers to the chunk now, or nothing ever will."""
         count = self._pins.get(locator.extent, 0)
         if count < 1:
             raise InvariantError("GC-1", f"extent {locator.extent} was unpinned more often than pinned")
@@ -153,8 +159,8 @@ class ChunkStore:
             stream.extent = None  # the device takes nothing more there
 
     def _make_ready(self, stream: _Stream, size: int) -> tuple[int, Promise]:
-        """See that the stream has an extent with room for a frame of this size, and a buffer to pack it in."""
-        self._pool.take(self._io_step)  # may wait and so let other threads in: look at the stream only after it
+        """Give the stream an extent with room for a frame of this size, and a buffer to pack it in."""
+        self._pool.take(self._io_step)  # may wait and so let other threads in, so look at the stream only afterwards
         try:
             if stream.extent is None or len(stream.buffer) + size > stream.room_bytes:
                 self._flush(stream)
@@ -167,7 +173,7 @@ class ChunkStore:
             raise
         if stream.promise is None:
             stream.promise = Promise(self._waiter)
-        else:
+        else:  # another thread has begun a buffer meanwhile, and has taken one for it
             self._pool.give_back()
         return extent, stream.promise
 
@@ -184,11 +190,12 @@ class ChunkStore:
     # --- reading ------------------------------------------------------------------------------------
 
     def get(self, locator: Locator) -> bytes:
-        """The payload. Raises `StaleLocatorError` if that chunk is not there, `CorruptionError`, `DiskError`."""
+        """The payload. Raises the errors of `get_frame`."""
         frame = self.get_frame(locator)
         return frame.payload
 
     def get_frame(self, locator: Locator) -> Frame:
+        """The frame of a locator. Raises `StaleLocatorError` if it is not there, `CorruptionError`, `DiskError`."""
         data, offset = self._read(locator)
         if not chunk_frame.names(data, offset, locator.uuid):
             raise StaleLocatorError(f"no such chunk at extent {locator.extent}, offset {locator.offset_bytes}")
@@ -198,7 +205,7 @@ class ChunkStore:
         return frame
 
     def _read(self, locator: Locator) -> tuple[bytes, int]:
-        """Bytes that contain the frame, and where in them it starts."""
+        """Bytes that contain the frame, and the offset in them at which it starts."""
         extent, start, length, _ = locator
         size = self._page_size_bytes
         for stream in self._streams.values():
@@ -210,11 +217,12 @@ class ChunkStore:
     # --- walking an extent --------------------------------------------------------------------------
 
     def scan(self, extent: int) -> Scan:
-        """Every whole frame below the soft pointer, in order of place."""
+        """Every whole frame below the soft pointer, in the order of their offsets."""
         size = self._page_size_bytes
         page_count = self._extents.soft_pages(extent)
         found: dict[int, ScannedFrame] = {}
         is_complete = True
+        # Garbage may look like a frame, and a real frame may begin within it; but every flush begins on a page.
         for page in range(page_count):  # SCAN-1: each page, also within frames already decoded
             try:
                 self._scan_from(extent, page * size, page_count * size, found)
@@ -228,7 +236,7 @@ class ChunkStore:
         return Scan(frames, is_complete)
 
     def _scan_from(self, extent: int, offset: int, end: int, found: dict[int, ScannedFrame]) -> None:
-        """Decode frame behind frame, from ``offset`` to where no whole frame follows."""
+        """Decode one frame after the other, from ``offset`` up to where no whole frame follows."""
         while offset not in found and offset + chunk_frame.OVERHEAD_SIZE_BYTES <= end:
             frame = self._decode_at(extent, offset, end)
             if frame is None:
@@ -251,7 +259,7 @@ class ChunkStore:
         return chunk_frame.decode(data, offset - page * size)
 
     def _is_covered(self, extent: int, page_count: int, frames: list[ScannedFrame]) -> bool:
-        """Whether every byte is part of a frame or of the zeros between a flush's last frame and the page's end."""
+        """Whether every byte is in a frame, or in the zeros between a flush's last frame and the end of its page."""
         size = self._page_size_bytes
         ends = {scanned.locator.offset_bytes: scanned.frame.length_bytes for scanned in frames}
         offset = 0
@@ -269,7 +277,7 @@ class ChunkStore:
     # --- space --------------------------------------------------------------------------------------
 
     def extents_needed(self, kind: Kind, sizes: list[int]) -> int:
-        """How many more extents frames of these sizes may take, at the worst padding."""
+        """How many more extents frames of these sizes may take, if each is padded to whole pages."""
         stream = self._streams[kind]
         size = self._page_size_bytes
         room = stream.room_bytes - len(stream.buffer)
@@ -283,7 +291,7 @@ class ChunkStore:
         return count
 
     def note_dead(self, locator: Locator) -> None:
-        """Nothing refers to this chunk any more. Only steers the choice of victims."""
+        """Note that nothing refers to this chunk any more. This only steers the choice of victims."""
         extent = locator.extent
         self.dead_bytes[extent] = self.dead_bytes.get(extent, 0) + locator.length_bytes
 
@@ -292,10 +300,11 @@ class ChunkStore:
         return extent in self._pins
 
     def is_open(self, extent: int) -> bool:
+        """Whether new chunks may still go to the extent."""
         return any(stream.extent == extent for stream in self._streams.values())
 
     def close_extent(self, extent: int) -> None:
-        """Let go of an open extent, so that it can be reclaimed; what is buffered is flushed first."""
+        """Flush the buffer of an open extent and put nothing more there, so that it can be reclaimed."""
         for stream in self._streams.values():
             if stream.extent == extent:
                 self._flush(stream)
@@ -303,7 +312,7 @@ class ChunkStore:
                 stream.room_bytes = 0
 
     def reset(self, extent: int, after: Dependency) -> Dependency:
-        """Give the extent back once ``after`` is persistent."""
+        """Give the extent back once ``after`` is persistent. The dependency is that of the reset."""
         if self.is_open(extent) or self.has_pins(extent):
             raise InvariantError("GC-1", f"extent {extent} is open or has chunks in flight")
         self.dead_bytes.pop(extent, None)

@@ -1,8 +1,8 @@
-"""What the chunk store and reclamation promise: what is referred to stays, and no locator is used twice.
+"""The spec of the chunk store and of reclamation: chunks that are referred to stay, and no locator is used twice.
 
-In place of the index stands a table of references that is perfect by construction: a reference becomes persistent
-exactly when the chunk it names does, and a crash leaves the newest such reference of each key. The model is told which
-chunks reclamation moved and dropped, and refuses what it may not have done.
+A table of references stands in place of the index. It is perfect by construction: a reference becomes persistent
+exactly when its chunk does, and a crash leaves the newest such reference of each key. The model is told which chunks
+reclamation moved and dropped, and refuses moves and drops that it may not have made.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Reference(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What reclamation did, for the model: whose chunk went from where to where."""
+    """The result of a reclamation, for the model: whose chunk went from where to where."""
 
     extent: int | None  # None: no extent was given back
     moved: tuple[tuple[bytes, Locator, Locator], ...]
@@ -38,26 +38,26 @@ class Done(NamedTuple):
 
 
 class ReferenceTable:
-    """Who refers to which chunk; `recover` after a crash."""
+    """The references of keys to chunks. It outlives crashes; `recover` must be called after each."""
 
     def __init__(self) -> None:
         self._history: dict[bytes, list[Reference]] = {}
         self.moved: list[tuple[bytes, Locator, Locator]] = []
 
     def recover(self) -> None:
-        """Of each key, the newest reference that was persistent; the rest is gone."""
+        """Keep of each key only the newest reference that was persistent."""
         for key, history in list(self._history.items()):
             persistent = [each for each in history if each.dependency.state is PERSISTENT_STATE]
             self._history[key] = [each._replace(dependency=PERSISTENT) for each in persistent[-1:]]
 
     def copy(self) -> ReferenceTable:
-        """Its own history; dependencies have no copy."""
+        """A copy with a history of its own; both share the dependencies, which cannot be copied."""
         copied = ReferenceTable()
         copied._history = {key: list(history) for key, history in self._history.items()}
         return copied
 
     def state(self) -> Hashable:
-        """What a crash would find, and what it would not."""
+        """All references, with whether a crash would leave each."""
         return frozenset(
             (key, tuple((each.locator, each.dependency.state) for each in history))
             for key, history in self._history.items()
@@ -67,7 +67,7 @@ class ReferenceTable:
         return (each.dependency for history in self._history.values() for each in history)
 
     def as_of(self, is_persistent: Callable[[Dependency], bool]) -> ReferenceTable:
-        """As a crash leaves it that left persistent what this says."""
+        """The table after a crash, if just those dependencies are persistent that the function says."""
         left = ReferenceTable()
         for key, history in self._history.items():
             persistent = [each for each in history if is_persistent(each.dependency)]
@@ -75,7 +75,7 @@ class ReferenceTable:
         return left
 
     def poll(self) -> None:
-        """Look at every dependency once more, so that `recover` knows."""
+        """Poll every dependency once more, since `recover` can only see states that were polled."""
         for history in self._history.values():
             for each in history:
                 each.dependency.poll()
@@ -165,14 +165,14 @@ class CheckedChunkStore(ExtentsStack):
             victims = self._reclamation.victims()
             reclaimed = None
             if victims:
-                with suppress(NoSpaceError):  # what was moved by then stays moved
+                with suppress(NoSpaceError):  # chunks that were moved by then stay moved
                     reclaimed = self._reclamation.reclaim(victims[choice % len(victims)])
             extent = reclaimed.extent if reclaimed is not None and reclaimed.is_reset else None
             done = self.reclaimed_so_far()._replace(extent=extent)
             return done, CheckedDependency(self, self._table.settled())
 
     def reclaimed_so_far(self) -> Done:
-        """What the last reclamation, interrupted before its extent could be given back, has moved."""
+        """The moves of a reclamation that was interrupted before its extent could be given back."""
         return Done(None, tuple(self._table.moved), self._referred)
 
     def sync(self) -> None:
@@ -187,7 +187,7 @@ class CheckedChunkStore(ExtentsStack):
 
 
 class CheckedDependency(Dependency):
-    """A dependency that the table is asked about too, so that the table knows it when a crash comes."""
+    """Passes polls on to a dependency of the table, so that the table knows its state when a crash comes."""
 
     def __init__(self, stack: CheckedChunkStore, dependency: Dependency) -> None:
         super().__init__(stack)

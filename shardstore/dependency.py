@@ -1,14 +1,19 @@
-r"""Dependencies: when is something persistent, and what must be so first.
+r"""Dependencies: say whether something is persistent, and what must be persistent before it.
 
-    pending --> persistent      a barrier has passed over every write it stands for
-            \-> failed          one of those writes was refused; nothing leaves these two states
+    pending --> persistent      a barrier has passed every write that it stands for
+            \-> failed          one of these writes was refused; nothing leaves these two states
 
-Kinds: a `Write` is settled by the IO scheduler; a `Promise` stands for a write that is not built yet and is
-bound once; a `Join` is as pending as any of its parts. The graph is acyclic by construction (DEP-1, asserted where a
-promise is bound) and forgets what has become persistent, so a store that runs for ever does not grow.
+Kinds:
 
-Modelled on soft updates (Ganger et al., 2000) and on ShardStore's dependencies (SOSP 2021, section 2.2). We depart in
-that a caller sees a join of at most a few parts, since entries of one memtable share one promise.
+    Write     a write or reset; the IO scheduler settles it
+    Promise   a write that is not built yet; it is bound once, to that write
+    Join      persistent once all of its parts are
+
+The graph has no cycles (DEP-1, asserted where a promise is bound). It forgets nodes that have become persistent, so a
+store that runs for ever does not grow.
+
+Modelled on soft updates (Ganger et al., 2000) and on ShardStore's dependencies (SOSP 2021, section 2.2). Unlike there,
+a caller sees a join of at most a few parts, since the entries of one memtable share one promise.
 """
 
 from __future__ import annotations
@@ -21,21 +26,21 @@ from shardstore.errors import InvariantError
 
 
 class State(IntEnum):
-    """What has become of something that was asked for."""
+    """The state of a dependency."""
 
     PENDING = 0
     PERSISTENT = 1
     FAILED = 2
 
 
-# The states are compared millions of times, and a module's name is looked up in a fraction of the time of a member's.
+# Names of the module, since the states are compared millions of times: looking up a member takes much longer.
 PENDING: Final = State.PENDING
 PERSISTENT_STATE: Final = State.PERSISTENT
 FAILED: Final = State.FAILED
 
 
 class Waiter(Protocol):
-    """Whoever can make pending dependencies persistent: the store they belong to."""
+    """Makes pending dependencies persistent: the store that they belong to."""
 
     def poll(self, dependency: Dependency) -> State: ...
     def wait(self, dependency: Dependency) -> None: ...
@@ -60,20 +65,22 @@ class Dependency:
         return self._public_state() is FAILED
 
     def wait(self) -> None:
-        """Return once persistent. Raises `DiskError` if it failed."""
+        """Return once it is persistent. Raises `DiskError` if it failed, `OutOfServiceError` after a shutdown."""
         if self._waiter is not None:
             self._waiter.wait(self)
 
     def _public_state(self) -> State:
+        # Without the monitor if possible: a settled state never changes.
         if self.state is not PENDING or self._waiter is None:
             return self.state
         return self._waiter.poll(self)
 
     def poll(self) -> State:
+        """The state now. The caller holds the store's monitor."""
         return self.state
 
     def parts(self) -> tuple[Dependency, ...]:
-        """What it directly waits for and is still pending."""
+        """The pending dependencies that it directly waits for."""
         return ()
 
     def __and__(self, other: Dependency) -> Dependency:
@@ -90,7 +97,7 @@ PERSISTENT: Final = Dependency(None, PERSISTENT_STATE)
 
 
 class Write(Dependency):
-    """A write or reset handed to the IO scheduler, which alone settles it."""
+    """A write or reset that was handed to the IO scheduler. Only the scheduler settles it."""
 
     __slots__ = ("after",)
 
@@ -108,7 +115,7 @@ class Write(Dependency):
 
 
 class Promise(Dependency):
-    """A write that is yet to be built; pending until bound, then as its target."""
+    """Stands for a write that is not built yet: pending until it is bound, and then in the state of its target."""
 
     __slots__ = ("_target",)
 
@@ -118,6 +125,7 @@ class Promise(Dependency):
         self._target: Dependency | None = None
 
     def bind(self, target: Dependency) -> None:
+        """Stand for ``target`` from here on. Raises `InvariantError` if it is bound already, or closes a cycle."""
         if self._target is not None or self.state is not PENDING:
             raise InvariantError("DEP-2", "a promise is bound once")
         if target.state is PENDING and reaches(target, self):
@@ -126,7 +134,7 @@ class Promise(Dependency):
         self.poll()
 
     def fail(self) -> None:
-        """Nothing will ever fulfil it."""
+        """Fail the promise, since no write will ever fulfil it."""
         if self._target is not None:
             raise InvariantError("DEP-2", "a bound promise fails with its target only")
         self.state = FAILED
@@ -137,7 +145,7 @@ class Promise(Dependency):
             state = target.poll()
             if state is not PENDING:
                 self.state = state
-                self._target = None
+                self._target = None  # so that the graph does not grow
             return state
         return self.state
 
@@ -146,7 +154,7 @@ class Promise(Dependency):
 
 
 class Join(Dependency):
-    """Persistent when all parts are, failed as soon as one is."""
+    """Persistent once all parts are, failed as soon as one is."""
 
     __slots__ = ("_parts",)
 
@@ -197,7 +205,7 @@ class AcrossStores(Dependency):
 
 
 def join(parts: Iterable[Dependency], waiter: Waiter | None) -> Dependency:
-    """The dependency that is persistent once all ``parts`` are."""
+    """The dependency that is persistent once all ``parts`` are. The caller holds the monitor of their store."""
     pending = []
     for part in dict.fromkeys(parts):
         state = part.poll()
@@ -211,7 +219,7 @@ def join(parts: Iterable[Dependency], waiter: Waiter | None) -> Dependency:
 
 
 def reaches(start: Dependency, goal: Dependency) -> bool:
-    """Whether ``start`` waits, directly or not, for ``goal``."""
+    """Whether ``start`` is ``goal``, or waits for it, directly or not."""
     if start is goal:
         return True
     seen = {start}

@@ -1,4 +1,4 @@
-"""What the store asks of a device.
+"""The disk: the methods that the store needs of a device.
 
     extent   0            1            2
            +--+--+--+--+--+--+--+--+--+--+--+--+ ...
@@ -6,7 +6,7 @@
            +--+--+--+--+--+--+--+--+--+--+--+--+ ...
                   ^ write pointer: the only page that may be written next
 
-The device reports trouble by `OSError`. What survives a crash is said in ``docs/PROTOCOLS.md``.
+The device reports trouble by `OSError`. ``docs/PROTOCOLS.md`` says what survives a crash.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Disk(Protocol):
     def write(self, extent: int, page: int, data: bytes) -> None: ...
     def reset(self, extent: int) -> None: ...
     def barrier(self) -> None:
-        """When it returns, everything issued before it was called survives a crash."""
+        """Return once everything that was issued before the call survives any crash."""
 
     def write_pointer(self, extent: int) -> int:
-        """Pages that the device holds in this extent. Zoned disks only."""
+        """The number of pages that the device holds in this extent. Zoned disks only."""

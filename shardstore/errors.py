@@ -1,7 +1,7 @@
 """Typed errors of the store.
 
-Two families that never mix: `StoreError` is what can happen to a correct store (a full disk, a failing
-device, damaged bytes); `InvariantError` means that the store itself is wrong, names the broken rule of
+There are two families, which never mix. A `StoreError` can happen to a correct store: a full disk, a failing device,
+damaged bytes. An `InvariantError` means that the store itself is wrong. It names the broken rule of
 ``docs/INVARIANTS.md``, and is never caught inside the store.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class StoreError(Exception):
-    """Anything a caller of a correct store may have to handle."""
+    """An error that a caller of a correct store may have to handle."""
 
 
 class NotFoundError(StoreError):
@@ -17,11 +17,11 @@ class NotFoundError(StoreError):
 
 
 class OutOfServiceError(StoreError):
-    """The disk that this shard id steers to is out of service."""
+    """The disk is out of service: it was taken out, or its store was shut down."""
 
 
 class NoSpaceError(StoreError):
-    """The request was refused whole: there is no room for it. Deleting still works."""
+    """There is no room for the request, and the disk has done nothing of it. Deletions need hardly any room."""
 
 
 class TooLargeError(StoreError):

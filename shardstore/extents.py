@@ -1,11 +1,15 @@
-"""Extents: append, read, reset; who owns what; soft and hard write pointers.
+"""Extents: append, read and reset; their owners, and their soft and hard write pointers.
 
     free --allocate--> owned, empty --append--> open --append--> ... --reset--> resetting --persistent--> free
 
-Guarantees, whatever a crash leaves: nothing below a recorded soft pointer is lost (EXT-2); a page on an unowned extent
-is damage, never an accident (EXT-1); an extent is reset on the device only after a record says that it is empty
-(EXT-5), and that record only after all that the caller of `reset` waits for is persistent (EXT-4). Survives crashes
-within recovery, which writes nothing but resets. The argument is in ``docs/PROTOCOLS.md``, section 4.
+Guarantees, whatever a crash leaves:
+
+    EXT-1   a page on an extent without an owner is damage: no crash of a correct store leaves one
+    EXT-2   nothing below a recorded soft pointer is lost
+    EXT-4   an extent is recorded as empty only after everything is persistent that the caller of `reset` waits for
+    EXT-5   an extent is reset on the device only after that record is persistent
+
+Survives crashes within recovery, which writes nothing but resets. The argument is in ``docs/PROTOCOLS.md``, section 4.
 
 The caller holds the store's monitor.
 """
@@ -23,7 +27,7 @@ from shardstore.units import RESERVED_EXTENTS_COUNT, UNOWNED, Owner
 
 
 class Appended(NamedTuple):
-    """Where an append went, and its two halves: the bytes, and the record of the pointer that covers them."""
+    """The page that an append went to, and its two dependencies: of the bytes, and of the pointer that covers them."""
 
     page: int
     data: Write
@@ -31,7 +35,7 @@ class Appended(NamedTuple):
 
 
 class _Extent:
-    """What is known of one extent in memory, ahead of what is recorded."""
+    """The state of one extent in memory, which is ahead of the recorded one."""
 
     __slots__ = ("epoch", "next_page", "owner", "ownership", "soft_pages")
 
@@ -40,10 +44,12 @@ class _Extent:
         self.soft_pages = record.soft_pages  # pages that may be read
         self.next_page = record.soft_pages  # where the next append goes
         self.owner = record.owner
-        self.ownership: Dependency = PERSISTENT  # the record of the owner
+        self.ownership: Dependency = PERSISTENT  # of the record that names the owner
 
 
 class Extents:
+    """See the module."""
+
     def __init__(self, scheduler: IoScheduler, superblock: Superblock) -> None:
         self._scheduler = scheduler
         self._superblock = superblock
@@ -59,7 +65,7 @@ class Extents:
     # --- opening ------------------------------------------------------------------------------------
 
     def format(self) -> None:
-        """Every extent of a fresh disk is free."""
+        """Make every extent of a fresh disk free."""
         for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
             self._extents[number] = _Extent(PRISTINE)
             self._free.append(number)
@@ -82,8 +88,8 @@ class Extents:
         if extent.owner == UNOWNED and hard_pages:
             raise CorruptionError(number, 0, f"an extent without an owner holds {hard_pages} pages")
         if extent.soft_pages:
-            extent.next_page = hard_pages  # what lies between is a dead tail
-        elif hard_pages:
+            extent.next_page = hard_pages  # the pages between the pointers are a dead tail
+        elif hard_pages:  # a crash came between the record that it is empty and its reset (EXT-5)
             self._resetting.append((number, self._scheduler.submit_reset(number, PERSISTENT, "reset")))
         else:
             self._free.append(number)
@@ -91,11 +97,12 @@ class Extents:
     # --- allocating ---------------------------------------------------------------------------------
 
     def free_count(self) -> int:
-        """Extents that can be allocated now."""
+        """The number of extents that can be allocated now."""
         self._collect_resets()
         return len(self._free)
 
     def resetting_count(self) -> int:
+        """The number of extents that are free once their reset is persistent."""
         self._collect_resets()
         return len(self._resetting)
 
@@ -117,14 +124,17 @@ class Extents:
         for number, reset in self._resetting:
             if reset.state is PERSISTENT_STATE:
                 heapq.heappush(self._free, number)
-            elif reset.state is PENDING:  # an extent whose reset has failed is out of use until the disk is reopened
+            elif reset.state is PENDING:  # an extent whose reset failed is out of use until the disk is reopened
                 waiting.append((number, reset))
         self._resetting = waiting
 
     # --- using --------------------------------------------------------------------------------------
 
     def append(self, number: int, data: bytes, after: Dependency) -> Appended:
-        """Write whole pages at the write pointer once ``after`` is persistent. The caller has taken a buffer."""
+        """Write whole pages at the write pointer once ``after`` is persistent. The caller has taken a buffer.
+
+        Raises `InvariantError` if the extent has no owner or no room for them.
+        """
         extent = self._extents[number]
         page = extent.next_page
         end = page + len(data) // self.page_size_bytes
@@ -136,13 +146,13 @@ class Extents:
         return Appended(page, write, self._superblock.change(number, record, write, "soft pointer"))  # EXT-2
 
     def read(self, number: int, page: int, page_count: int) -> bytes:
-        """Pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""
+        """The bytes of pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""
         if page + page_count > self.soft_pages(number):
             raise StaleLocatorError(f"extent {number}: pages {page}..{page + page_count} are past the soft pointer")
         return self._scheduler.read(number, page, page_count)
 
     def reset(self, number: int, after: Dependency) -> Dependency:
-        """Empty the extent once ``after`` is persistent; given back: when it can be allocated again."""
+        """Empty the extent once ``after`` is persistent. Gives the dependency after which it can be allocated again."""
         extent = self._extents[number]
         extent.epoch += 1
         extent.soft_pages = extent.next_page = 0
@@ -158,17 +168,19 @@ class Extents:
     # --- looking ------------------------------------------------------------------------------------
 
     def soft_pages(self, number: int) -> int:
-        """Readable pages; 0 for an extent that does not exist or is reserved."""
+        """The number of readable pages; 0 for an extent that does not exist or is reserved."""
         extent = self._extents.get(number)
         return 0 if extent is None else extent.soft_pages
 
     def next_page(self, number: int) -> int:
+        """The page that the next append goes to: behind the soft pointer if there is a dead tail."""
         return self._extents[number].next_page
 
     def owner(self, number: int) -> Owner:
         return self._extents[number].owner
 
     def epoch(self, number: int) -> int:
+        """How many times the extent was reset."""
         return self._extents[number].epoch
 
     def in_use(self) -> list[int]:

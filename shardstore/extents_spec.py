@@ -1,8 +1,8 @@
-"""What extents, superblock and buffer cache promise: appended pages stay, a reset empties, pointers never disagree.
+"""The spec of extents, superblock and buffer cache: appended pages stay, a reset empties, pointers never disagree.
 
-The system is a handful of named slots, each the content of one extent at a time. What an index does in the store, the
-directory does here: it remembers which pages of which epoch each slot's appends are. Its memory survives
-crashes, but it names only what the recovered pointers cover, as an index would.
+The system is a handful of named slots, each the content of one extent at a time. A directory stands in place of the
+index: it remembers the pages and the epoch of each slot's appends. Its memory survives crashes, but it names only pages
+that the recovered pointers cover, as an index would.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CheckedExtents(ExtentsStack):
         super().__init__(world)
         self._directory: list[Appended] = world.kept.setdefault("directory", [])
         self._after: dict[int, Dependency] = {}  # of each slot, its last reset
-        # What recovery does not show was lost, and must not come back when the pointer passes over it.
+        # Pages that recovery does not show were lost, and must not come back when the pointer passes over them.
         self._directory[:] = [appended for appended in self._directory if self._is_there(appended)]
 
     def _is_there(self, appended: Appended) -> bool:

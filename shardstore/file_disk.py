@@ -1,14 +1,14 @@
-"""A disk in one preallocated file.
+"""The file disk: a disk in one preallocated file.
 
     offset 0           4096                4096 + extent size
            | label     | extent 0          | extent 1  ...
 
-The label says that this is such a disk, its format version and its geometry; it is written when the file is made and
-never again. Reads and writes are positioned; the barrier is ``fdatasync``; an advisory lock keeps a second
-opener out. A file has no write pointers of its own (``zoned`` is False) and ``reset`` leaves the bytes alone.
+The label says that this is such a disk, with its format version and its geometry. It is written when the file is made
+and never again. Reads and writes are positioned, and the barrier is ``fdatasync``. An advisory lock keeps a second
+process out. A file has no write pointers of its own (``zoned`` is False), and ``reset`` leaves the bytes alone.
 
-What a power cut leaves of unsynced writes is any subset of their sectors. A killed process loses nothing that
-`write` has taken, since that is in the operating system's cache.
+A power cut leaves any subset of the sectors of unsynced writes. A killed process loses no write that has returned,
+since its bytes are in the operating system's cache.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ FORMAT_VERSION = 1
 _MAGIC = b"ShardDsk"
 _LABEL = struct.Struct("<8sHIII")  # magic, version, extents, pages an extent, bytes a page; then a CRC-32C
 _CHECKSUM = struct.Struct("<I")
-_NUMBER_MAX = (1 << 32) - 1  # what the label has room for
-_FILE_SIZE_MAX_BYTES = (1 << 63) - 1  # what a file offset can say
+_NUMBER_MAX = (1 << 32) - 1  # the largest that the label has room for
+_FILE_SIZE_MAX_BYTES = (1 << 63) - 1  # the largest file offset
 
 
 class FileDisk:
@@ -55,7 +55,7 @@ class FileDisk:
         page_size_bytes: int = 4096,
         preallocate: bool = True,
     ) -> Self:
-        """Make a new file. Raises `FileExistsError`, `ConfigurationError`; `DiskError` where it cannot be made."""
+        """Make a new file. Raises `FileExistsError`, `ConfigurationError`, and `DiskError` if it cannot be made."""
         size_bytes = _file_size_bytes(extent_count, extent_size_pages, page_size_bytes)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -106,7 +106,7 @@ class FileDisk:
             raise DiskError(f"{path}: in use by another process") from None
 
     def close(self) -> None:
-        """Let go of the file. What was written since the last barrier is left to the operating system."""
+        """Let go of the file. Writes since the last barrier are left to the operating system."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -133,7 +133,7 @@ class FileDisk:
         _write_all(self._descriptor, data, self._offset(extent, page))
 
     def reset(self, extent: int) -> None:
-        """Nothing to do: pages past the soft pointer are never read, and are written before it passes them."""
+        """Do nothing: pages past the soft pointer are never read, and are overwritten before it passes them."""
 
     def barrier(self) -> None:
         os.fdatasync(self._descriptor)
@@ -146,7 +146,7 @@ class FileDisk:
 
 
 def _file_size_bytes(extent_count: int, extent_size_pages: int, page_size_bytes: int) -> int:
-    """Raises `ConfigurationError` for a disk that no file can hold, or no label describe."""
+    """The size of the file of a disk. Raises `ConfigurationError` if no file can hold it, or no label describe it."""
     geometry = (extent_count, extent_size_pages, page_size_bytes)
     if min(geometry) < 1:
         raise ConfigurationError("a disk has at least one extent of one page of one byte")

@@ -1,4 +1,4 @@
-"""What the index promises: it is a dictionary from key to locators, and what was persistent stays.
+"""The spec of the index: it is a dictionary from key to locators, and persistent entries stay.
 
 It runs on the real chunk store, and on the chunk store's model as its fake, which never loses anything.
 """
@@ -44,7 +44,7 @@ locators: Generator = sampled([(locator,) for locator in _LOCATORS] + [tuple(_LO
 
 
 class CheckedIndex:
-    """An index by itself, under the monitor of what it lives in."""
+    """An index by itself, used under the monitor of its host."""
 
     def __init__(self, host: Store | IndexOnFake) -> None:
         self._host = host
@@ -107,7 +107,7 @@ class CheckedStoreIndex(CheckedIndex):
 
 
 class FakeChunks:
-    """The chunk store's model behind the methods that the index calls."""
+    """The chunk store's model, behind the methods of a chunk store that the index calls."""
 
     def __init__(self, model: ChunkStoreModel) -> None:
         self._model = model

@@ -1,15 +1,17 @@
 r"""The IO scheduler: the only writer to the disk.
 
-Guarantees that a write is issued only once its dependency is persistent (IO-1), that an extent's writes are
-issued in the order they were submitted (IO-2), and that a write is called persistent only when a barrier that
-began after it was issued has completed (IO-3). Writes gather between barriers, so many callers share one (group
-commit). Which ready write goes first, and when a barrier comes, is an open choice of the seam.
+Guarantees. A write is issued only once its dependency is persistent (IO-1). An extent's writes are issued in the order
+in which they were submitted (IO-2). A write is called persistent only when a barrier has completed that began after it
+was issued (IO-3).
+
+Writes gather between barriers, so many callers share one (group commit). The seam chooses which ready write goes first,
+and when a barrier comes.
 
     submitted --> issued --> persistent       by `step`, one arrow of one write (or a barrier for all issued) at a time
          \-----------\--> failed              the device refused it, or what it waited for
 
-A refused write fails everything queued behind it on its extent, for nothing may be written over the gap
-(IO-4), and so does a write whose dependency failed. A refused barrier fails everything it should have covered. A
+A refused write fails everything that is queued behind it on its extent, since nothing may be written behind the gap
+(IO-4). A write whose dependency failed does so, too. A refused barrier fails everything that it should have covered. A
 failed extent takes no more writes until it is reset.
 
 The caller holds the store's monitor; it is let go around the device's barrier.
@@ -29,14 +31,14 @@ from shardstore.seam import Monitor, Seam
 
 
 class RecordSource(Protocol):
-    """Builds records at the moment they are issued (LOG-3)."""
+    """Builds records only at the moment when they are submitted, so that each has all that is ready (LOG-3)."""
 
     def is_due(self) -> bool: ...
     def submit_record(self) -> None: ...
 
 
 class _Request(Write):
-    """A queued page write, or, where ``data`` is None, a reset."""
+    """A request on its way: a write of pages, or, if ``data`` is None, a reset."""
 
     __slots__ = ("data", "extent", "page")
 
@@ -50,6 +52,8 @@ class _Request(Write):
 
 
 class IoScheduler:
+    """See the module."""
+
     def __init__(self, disk: Disk, seam: Seam, monitor: Monitor, pool: BufferPool, waiter: Waiter) -> None:
         self.disk = disk
         self.pool = pool
@@ -59,7 +63,7 @@ class IoScheduler:
         self._queues: dict[int, deque[_Request]] = {}  # extents with requests not yet issued
         self._issued: list[_Request] = []  # issued since the last barrier began
         self._barrier_running = False
-        self._failed: dict[int, int] = {}  # extent -> the first page that is not, or may not be, as written
+        self._failed: dict[int, int] = {}  # extent -> the first page that may not be on the disk as written
         self._sources: list[RecordSource] = []
         self._is_stopped = False
         self.observer: Observer | None = None
@@ -68,7 +72,7 @@ class IoScheduler:
         self.bytes_written = 0
 
     def stop(self) -> None:
-        """Touch the disk no more, whoever still asks for it: it may have a new owner. What is submitted fails."""
+        """Issue nothing more, since the disk may have a new owner from now on. Requests submitted later fail."""
         self._is_stopped = True
 
     def is_stopped(self) -> bool:
@@ -84,11 +88,12 @@ class IoScheduler:
         return self._submit(_Request(self._waiter, after, extent, page, data), label)
 
     def submit_reset(self, extent: int, after: Dependency, label: str) -> Write:
+        """Queue a reset. It makes a failed extent usable again."""
         self._failed.pop(extent, None)
         return self._submit(_Request(self._waiter, after, extent, 0, None), label)
 
     def observe(self, observer: Observer) -> None:
-        """Tell it of all that is asked for from now on; and at once of what opening has left in the queues."""
+        """Tell the observer of every request from now on, and at once of those that opening has left in the queues."""
         self.observer = observer
         for queue in self._queues.values():
             for request in queue:
@@ -114,7 +119,7 @@ class IoScheduler:
     # --- reading ------------------------------------------------------------------------------------
 
     def read(self, extent: int, page: int, page_count: int) -> bytes:
-        """Pages as written, whether or not they have reached the disk. Raises `DiskError`."""
+        """The bytes of pages as submitted, whether or not they have reached the disk. Raises `DiskError`."""
         queue = self._queues.get(extent)
         if queue:
             for request in queue:
@@ -146,8 +151,10 @@ class IoScheduler:
     # --- making progress ----------------------------------------------------------------------------
 
     def on_its_way(self) -> tuple[object, ...]:
-        """What is not persistent yet, in the order of the extents: page and bytes of what is not issued, a reset having
-        none, and the place of what is issued and not called persistent. For checking.
+        """All requests that are not persistent yet, for checks.
+
+        First by extent those not issued, each with its page and its bytes, which are None for a reset. Then extent and
+        page of those that were issued and are not called persistent.
         """
         queued = tuple(
             (extent, tuple((request.page, request.data) for request in queue))
@@ -158,7 +165,7 @@ class IoScheduler:
     def step(self) -> bool:
         """Do one thing: issue a ready request, pass a barrier, or submit a due record.
 
-        False if there is nothing that this caller can do.
+        False if there is nothing that this caller can do. While it waits for a barrier, other threads may come in.
         """
         if self._is_stopped:
             return False
@@ -168,6 +175,7 @@ class IoScheduler:
         option_count = len(ready) + can_barrier + len(due)
         if not option_count:
             return False
+        # Requests come first, then the barrier: with choice 0 all ready writes share one barrier.
         choice = self._choose(option_count) if option_count > 1 else 0
         if choice < len(ready):
             self._issue(ready[choice])
@@ -178,11 +186,11 @@ class IoScheduler:
         return True
 
     def wait_for_barrier(self) -> None:
-        """Return once no other thread is waiting for the device."""
+        """Return once no thread is waiting for the device's barrier."""
         self._monitor.wait_until(lambda: not self._barrier_running, self.step)
 
     def is_barrier_running(self) -> bool:
-        """Whether another thread is waiting for the device."""
+        """Whether some thread is waiting for the device's barrier."""
         return self._barrier_running
 
     def _ready_extents(self) -> list[int]:
@@ -218,7 +226,7 @@ class IoScheduler:
         self._issued.append(request)
 
     def _barrier(self) -> None:
-        covered, self._issued = self._issued, []
+        covered, self._issued = self._issued, []  # IO-3: writes that are issued from here on wait for the next barrier
         self._barrier_running = True
         state = FAILED  # also if waiting for the device is interrupted
         self._monitor.release()
@@ -241,6 +249,7 @@ class IoScheduler:
         self._monitor.notify_all()
 
     def _fail_queue(self, extent: int) -> None:
+        # Nothing is unreadable because of this alone; `_settle` lowers the page for each write that fails.
         self._failed.setdefault(extent, self.disk.extent_size_pages)
         for request in self._queues.pop(extent, ()):
             self._settle(request, FAILED)
@@ -252,4 +261,4 @@ class IoScheduler:
             self.pool.give_back()
             if state is FAILED:
                 self._failed[request.extent] = min(request.page, self._failed.get(request.extent, request.page))
-            request.data = None
+            request.data = None  # let go of the bytes: dependencies outlive their writes

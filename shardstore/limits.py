@@ -1,4 +1,4 @@
-"""What a disk's geometry and a configuration allow together."""
+"""The limits that follow from a disk's geometry and a configuration together."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from shardstore.superblock import superblock_full_size_bytes
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES
 from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, StoreConfiguration
 
-_RUN_KEY_SIZE_BYTES = 12  # of the frame around a run's block
+_RUN_KEY_SIZE_BYTES = 12  # of the key in the frame of a run's block: run id and block number
 
 
 def value_size_max_bytes(disk: Disk, configuration: StoreConfiguration) -> int:
-    """The longest value. Raises `ConfigurationError` if the configuration does not suit the disk."""
+    """The size in bytes of the longest value. Raises `ConfigurationError` if the two do not go together."""
     return _checked(disk.extent_count, disk.extent_size_pages, disk.page_size_bytes, configuration)
 
 
@@ -40,7 +40,7 @@ def _checked(extent_count: int, extent_size_pages: int, page_size_bytes: int, co
 
 
 def _locators_max(extent_size_bytes: int, configuration: StoreConfiguration) -> int:
-    """How many chunks a value may have: its entry must fit a block, and the block an extent."""
+    """How many chunks a value may have, such that its entry fits a block, and the block an extent."""
     empty = run_block.block_size_bytes([(bytes(configuration.key_size_max_bytes), ())])
     room = extent_size_bytes - chunk_frame.OVERHEAD_SIZE_BYTES - _RUN_KEY_SIZE_BYTES - empty
     return min(run_block.LOCATORS_MAX, room // run_block.LOCATOR_SIZE_BYTES)

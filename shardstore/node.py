@@ -1,10 +1,12 @@
 """The node: several disks, one store each; shard ids steer to disks.
 
 Request plane: put, get, delete. Control plane: list, bulk create and remove, take a disk out of service, return it.
-Guarantees per disk what `Store` guarantees; across disks there is no order and no atomicity. A disk that is out of
-service has been shut down cleanly: its shards are refused, not lost, and are back when it returns.
 
-Safe to call from many threads: each store has its monitor, and the table of stores changes under the node's own.
+Guarantees per disk what `Store` guarantees; across disks there is no order and no atomicity. A disk that is out of
+service has been shut down cleanly. Requests for its shards are refused; the shards are not lost, and are back when it
+returns.
+
+Many threads may call a node: each store has its monitor, and the table of stores changes under the node's own.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ class Node:
         return self._store_of(key).put(key, value)
 
     def get(self, key: bytes) -> bytes:
-        """Raises `NotFoundError`, `OutOfServiceError`, `CorruptionError`, `DiskError`."""
+        """The value of a shard. Raises `NotFoundError`, `OutOfServiceError`, `CorruptionError`, `DiskError`."""
         return self._store_of(key).get(key)
 
     def delete(self, key: bytes) -> Dependency:
-        """Forget a shard, if there is one."""
+        """Forget a shard, if there is one. Raises `TooLargeError`, `NoSpaceError`, `OutOfServiceError`, `DiskError`."""
         return self._store_of(key).delete(key)
 
     # --- control plane ------------------------------------------------------------------------------
@@ -66,37 +68,41 @@ class Node:
         return Listing(snapshots, page_size_keys)
 
     def bulk_create(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
-        """Store several shards; each disk's share all or none.
+        """Store several shards. Of each disk's share, all or none are stored.
 
-        Raises `TooLargeError` or `OutOfServiceError` before anything is done. `NoSpaceError` of one disk leaves
-        the shares of the disks before it, in order of their numbers, done.
+        Raises `TooLargeError` for too many shards, or `OutOfServiceError`, before anything is done. Any other error of
+        one disk, `NoSpaceError` above all, leaves the shares of the disks with lower numbers done.
         """
         shares = self._shares([(key, (key, value)) for key, value in items])
         return AcrossStores([self._store(disk).bulk_put(share) for disk, share in shares])
 
     def bulk_remove(self, keys: Sequence[bytes]) -> Dependency:
-        """Forget several shards; each disk's share all or none. Raises as `bulk_create` does."""
+        """Forget several shards. Of each disk's share, all or none are forgotten. Raises what `bulk_create` does."""
         shares = self._shares([(key, key) for key in keys])
         return AcrossStores([self._store(disk).bulk_delete(share) for disk, share in shares])
 
     def remove_disk(self, disk: int) -> None:
-        """Take a disk out of service: shut it down cleanly and refuse its shards. Raises `OutOfServiceError`."""
+        """Take a disk out of service: shut it down cleanly and refuse its shards.
+
+        Raises `OutOfServiceError` if it is out already, and `DiskError` if some writes have failed, though it is out
+        then. Raises `NoSpaceError` if its index finds no room; the disk then stays in service.
+        """
         with self._monitor:
             store = self._store(disk)
             try:
                 store.shutdown()
             finally:
-                if not store.is_open():
+                if not store.is_open():  # a shutdown that found no room leaves the store open
                     self._stores[disk] = None
 
     def return_disk(self, disk: int) -> None:
-        """Put a disk back into service. Raises `CorruptionError`, `DiskError`."""
+        """Put a disk back into service; one that is in service stays so. Raises `CorruptionError`, `DiskError`."""
         with self._monitor:
             if self._stores[disk] is None:
                 self._stores[disk] = open_store(self._disks[disk], self._seam, self._configurations[disk])
 
     def shutdown(self) -> None:
-        """Shut down every disk in service; raises what the first that fails raises, once all have been tried."""
+        """Shut down every disk in service. Once all have been tried, raises the first error."""
         errors: builtins.list[StoreError] = []
         for store in self.in_service():
             try:
@@ -107,14 +113,14 @@ class Node:
             raise errors[0]
 
     def sync(self) -> None:
-        """Return once every change accepted so far, on the disks in service, is persistent."""
+        """Return once every change accepted so far on the disks in service is persistent. Raises `DiskError`."""
         for store in self.in_service():
             store.sync()
 
     # --- background work ----------------------------------------------------------------------------
 
     def write_back(self, steps: int) -> int:
-        """Up to ``steps`` steps of IO on each disk. Returns how many were done."""
+        """Do up to ``steps`` steps of IO on each disk. Gives how many were done in all."""
         return sum(store.write_back(steps) for store in self.in_service())
 
     def flush_buffers(self) -> None:
@@ -136,10 +142,11 @@ class Node:
     # --- steering -----------------------------------------------------------------------------------
 
     def disk_of(self, key: bytes) -> int:
+        """The number of the disk that a shard id steers to."""
         return crc32c(key) % len(self._disks)
 
     def contents(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every shard on the disks in service, in order of ids. Must not be interleaved with changes."""
+        """Every shard on the disks in service, in order of ids. The node must not change while it is read."""
         return merge(*(store.contents() for store in self.in_service()))
 
     def _store_of(self, key: bytes) -> Store:
@@ -152,10 +159,11 @@ class Node:
         return store
 
     def in_service(self) -> Sequence[Store]:
+        """The stores of the disks in service."""
         return [store for store in self._stores if store is not None]
 
     def _shares(self, items: Iterable[tuple[bytes, T]]) -> Sequence[tuple[int, Sequence[T]]]:
-        """What goes to which disk, in order of disks. Raises if a share cannot be taken."""
+        """The items of each disk, in order of disks. Raises `OutOfServiceError`, `TooLargeError`."""
         shares: dict[int, builtins.list[T]] = {}
         for key, item in items:
             shares.setdefault(self.disk_of(key), []).append(item)
@@ -168,7 +176,7 @@ class Node:
 
 
 class Listing:
-    """Pages of shard ids, in order. Closes itself when exhausted; `close` it if you stop early."""
+    """Pages of shard ids, in order. It closes itself at its end; a caller that stops early must `close` it."""
 
     def __init__(self, snapshots: Sequence[StoreSnapshot], page_size_keys: int) -> None:
         self._snapshots = snapshots
@@ -185,7 +193,7 @@ class Listing:
         if not keys:
             self.close()
             raise StopIteration
-        self._start = keys[-1] + b"\0"
+        self._start = keys[-1] + b"\0"  # the least key that is greater
         return keys
 
     def __enter__(self) -> Self:
@@ -201,10 +209,13 @@ class Listing:
 
 
 def format_node(disks: Sequence[Disk], seam: Seam, configuration: StoreConfiguration) -> Node:
-    """Make an empty node on these disks, whatever was on them."""
+    """Make an empty node on these disks, whatever they hold. Raises `ConfigurationError`, `DiskError`."""
     return Node(disks, [format_store(disk, seam, configuration) for disk in disks], seam)
 
 
 def open_node(disks: Sequence[Disk], seam: Seam, configuration: StoreConfiguration) -> Node:
-    """Open the node on these disks, in the same order as ever. Raises `CorruptionError`, `DiskError`."""
+    """Open the node on these disks, which must be in the same order each time, since ids steer to their numbers.
+
+    Raises the errors of `open_store`.
+    """
     return Node(disks, [open_store(disk, seam, configuration) for disk in disks], seam)

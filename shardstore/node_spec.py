@@ -1,4 +1,4 @@
-"""What the node promises: it is a dictionary, and what was persistent stays."""
+"""The spec of the node: it is a dictionary, and persistent shards stay."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from shardstore.units import StoreConfiguration
 
 
 class CheckedNode(Node):
-    """A node, with listings read to their end; traced, once it is, with the disks that come back later."""
+    """A node whose listings are read to their end. Its trace also follows disks that come back later."""
 
     _tracer: Tracer | None = None
 

@@ -1,15 +1,17 @@
-"""Reclamation: copy what is live out of an extent, then give the extent back.
+"""Reclamation: copies the live chunks out of an extent, then gives the extent back.
 
     pick a victim --> scan it --> move each live chunk --> reset once the index has settled
 
-Guarantees that no live chunk is lost, whatever a crash leaves: a chunk is moved by compare-and-swap (GC-2), and
-the extent is reset only when everything the index has accepted so far is persistent (GC-3): the copies, the
-entries that name them, and whatever made the other chunks dead. An extent with a chunk that nobody refers to
-yet is never a victim (GC-1). Where something could not be read or decoded, the extent is kept unless the index
-shows that nothing live is in it (GC-4).
+Guarantees that no live chunk is lost, whatever a crash leaves:
 
-Who refers to a chunk is asked through `References`, which is passed in: the index keeps itself in chunks, so
-neither can import the other. The caller holds the store's monitor, which is let go between chunks.
+    GC-1   an extent with a chunk that nobody refers to yet is never a victim
+    GC-2   a chunk is moved by compare-and-swap
+    GC-3   the extent is reset only when everything the index has accepted so far is persistent: the copies, the entries
+           that name them, and the changes that made the other chunks dead
+    GC-4   if part of the extent cannot be read or decoded, it is kept unless the index shows that nothing live is in it
+
+Reclamation asks `References`, which is passed in, whether a chunk is live. It cannot import the index, which keeps
+itself in chunks. The caller holds the store's monitor, which is let go between chunks.
 """
 
 from __future__ import annotations
@@ -25,21 +27,23 @@ from shardstore.upkeep import Upkeep
 
 
 class References(Protocol):
-    """Whoever holds locators."""
+    """The holder of locators: the index, in a store."""
 
     def is_live(self, frame: Frame, locator: Locator) -> bool: ...
 
     def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
-        """Refer to the copy instead, if the chunk is still referred to."""
+        """Refer to the copy instead, if the chunk is still referred to; else give False."""
 
     def settled(self) -> Dependency:
-        """Persistent once every change accepted so far is."""
+        """The dependency that is persistent once every change accepted so far is."""
 
     def names_any_in(self, extent: int) -> bool:
         """Whether any live chunk is in the extent."""
 
 
 class Reclaimed(NamedTuple):
+    """The result of reclaiming one extent."""
+
     extent: int
     moved_count: int
     dropped_count: int
@@ -47,6 +51,8 @@ class Reclaimed(NamedTuple):
 
 
 class Reclamation:
+    """See the module."""
+
     def __init__(
         self,
         chunks: ChunkStore,
@@ -58,11 +64,11 @@ class Reclamation:
         self._extents = extents
         self._references = references
         self._upkeep = upkeep
-        self._running: set[int] = set()
-        self._rotation = 0
+        self._running: set[int] = set()  # other threads may come in while chunks are moved
+        self._rotation = 0  # the last victim: of equal candidates, those behind it come first
 
     def victims(self) -> list[int]:
-        """Extents that may be reclaimed, the most promising first; those still being filled come last."""
+        """Extents that may be reclaimed, the most promising first. Those that are still being filled come last."""
         dead_bytes = self._chunks.dead_bytes
         candidates = [
             (self._chunks.is_open(extent), -dead_bytes.get(extent, 0), extent <= self._rotation, extent)
@@ -72,7 +78,7 @@ class Reclamation:
         return [candidate[-1] for candidate in sorted(candidates)]
 
     def known_victims(self, dead_bytes_min: int) -> list[int]:
-        """Victims that are thought to have this much garbage, the most first; no need to look at the others."""
+        """Victims that are thought to have this much garbage, the most first. Does not look at the other extents."""
         dead_bytes = self._chunks.dead_bytes
         promising = [(-size, extent) for extent, size in dead_bytes.items() if size >= dead_bytes_min]
         return [extent for _, extent in sorted(promising) if self._may_be_victim(extent)]
@@ -88,14 +94,14 @@ class Reclamation:
             self._chunks.dead_bytes[extent] = self._garbage_bytes(extent, self._live(scan))
 
     def _live(self, scan: Scan) -> list[ScannedFrame]:
-        by_key = sorted(scan.frames, key=lambda scanned: scanned.frame.key)  # neighbours in the index, too
+        by_key = sorted(scan.frames, key=lambda scanned: scanned.frame.key)  # so that look-ups share run blocks
         return [scanned for scanned in by_key if self._references.is_live(scanned.frame, scanned.locator)]
 
     def reclaim(self, extent: int, *, dead_bytes_min: int = 0) -> Reclaimed | None:
-        """Reclaim one extent; None if it must not be, has less garbage than asked for, or nowhere to copy to.
+        """Reclaim one extent. None if it may not be, has less garbage than asked for, or there is no room for copies.
 
-        An extent that is being filled is closed first. Raises `NoSpaceError` when there is no room for the
-        copies: what was moved so far stays moved.
+        An extent that is being filled is closed first. Raises `NoSpaceError` if the room runs out on the way; chunks
+        that were moved by then stay moved.
         """
         if extent in self._running or self._chunks.has_pins(extent):
             return None
@@ -110,7 +116,7 @@ class Reclamation:
         scan = self._chunks.scan(extent)
         live = self._live(scan)
         garbage_bytes = self._garbage_bytes(extent, live)
-        self._chunks.dead_bytes[extent] = garbage_bytes  # the estimate is off where older entries came to light late
+        self._chunks.dead_bytes[extent] = garbage_bytes  # the estimate misses older entries that no merge has met yet
         if garbage_bytes < dead_bytes_min or (live and not self._upkeep.may_copy()):
             return None
         self._rotation = extent
@@ -140,6 +146,6 @@ class Reclamation:
         return moved
 
     def _may_reset(self, extent: int, scan: Scan) -> bool:
-        if self._chunks.has_pins(extent):
+        if self._chunks.has_pins(extent):  # since the scan, other threads may have put chunks
             return False
         return scan.is_complete or not self._references.names_any_in(extent)  # GC-4

@@ -1,12 +1,12 @@
 """The one seam to the outside: identifiers, open decisions, locks and waiting.
 
-Everything the store cannot decide by itself comes in through a `Seam`; a test bans clocks, random numbers,
-threads and locks everywhere else. `ThreadSeam` is the one for use. Checkers bring their own and so decide every
-interleaving and every open choice.
+Everything that the store cannot decide by itself comes in through a `Seam`. A test bans clocks, random numbers, threads
+and locks everywhere else. `ThreadSeam` is the seam for use. Checkers bring their own, and so decide every interleaving
+and every open choice.
 
-Each disk's store is a *monitor*: one lock, taken at its public methods, released around device barriers and
-whenever a caller waits. The store starts no threads: whoever waits does the work that is waited for, and when another
-thread is at it already, sleeps until that one has got somewhere.
+Each disk's store is a *monitor*: it has one lock, which its public methods take, and which is released around device
+barriers and whenever a caller waits. The store starts no threads. A thread that waits does the work that it waits for.
+If another thread is at that work already, it sleeps until that one has got somewhere.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Monitor(Protocol):
     def release(self) -> None: ...
 
     def notify_all(self) -> None:
-        """Wake whoever waits. The caller holds the monitor."""
+        """Wake all threads that wait. The caller holds the monitor."""
 
     def wait_until(self, done: Callable[[], bool], progress: Callable[[], bool]) -> None:
-        """Return once ``done()``; the caller holds the monitor, before and after.
+        """Return once ``done()``. The caller holds the monitor, before and after.
 
-        ``progress()`` does one step of background work, or answers False if there is none for this
-        caller to do; then only another thread can help.
+        ``progress()`` does one step of background work, or answers False if there is none for this caller; then only
+        another thread can help.
         """
 
 
@@ -43,10 +43,10 @@ class Seam(Protocol):
     def monitor(self, name: str) -> Monitor: ...
 
     def unique_id(self) -> bytes:
-        """16 bytes that were never given before, nor ever will be."""
+        """16 bytes that were never given before and will never be given again."""
 
     def choose(self, count: int) -> int:
-        """Which of ``count`` equally legal ways to go on, in ``range(count)``."""
+        """Choose one of ``count`` legal ways to go on, as a number in ``range(count)``."""
 
 
 class _ThreadMonitor(threading.Condition):
@@ -55,13 +55,13 @@ class _ThreadMonitor(threading.Condition):
 
     def wait_until(self, done: Callable[[], bool], progress: Callable[[], bool]) -> None:
         while not done():
-            # Finding that nothing is left to do may be what settled it.
+            # Asked once more before sleeping: a step that found nothing to do may have settled it, say as failed.
             if not progress() and not done():
                 self.wait()
 
 
 class ThreadSeam:
-    """The seam for use: real threads, the operating system's entropy, and the first choice always."""
+    """The seam for use: real threads, the operating system's entropy, and always the first choice."""
 
     def monitor(self, name: str) -> Monitor:
         return _ThreadMonitor()

@@ -1,4 +1,4 @@
-"""What the node's spec is exhausted over: a dozen calls, and starting states from which known bugs are near."""
+"""The bounds of the node's spec, for exhaustion: eleven calls, and starting states from which known bugs are near."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TAIL = """
 
 
 def in_memory(node: Node) -> Hashable:
-    """What is on its way, as the stores have it; the rest follows from the calls and what the disks hold."""
+    """The requests on their way. All else in memory follows from the calls, and from what the disks hold."""
     return tuple(store.scheduler.on_its_way() for store in node.in_service())
 
 

@@ -1,9 +1,9 @@
-"""What the store's specs tell a tracer: every write, reset and change that is asked for, each with its label.
+"""Tracing the store: tells a tracer every write, reset and change that the store asks for, each with its label.
 
-The store tells an `Observer`, and this one passes it on. What each waits for is told as the code has it:
+The store tells an `Observer`, and this one passes it on. Each waits for what the code has it wait for:
 
-    a write or reset             what it was submitted with
-    a change of an extent        what it was asked for with; the superblock's next record may carry it then
+    a write or reset             the dependency that it was submitted with
+    a change of an extent        the dependency given with the change; then the superblock's next record may carry it
     an edit of the index         likewise, for the metadata log
     a record of either log       the record before it (LOG-1)
 """
@@ -33,7 +33,7 @@ About = Callable[[int], str]  # extent -> what kind of thing is kept there
 
 
 def trace_store(store: Store, tracer: Tracer) -> None:
-    """All that a store asks for."""
+    """Tell the tracer everything that a store asks for."""
 
     def about(extent: int) -> str:
         owner = UNOWNED if extent < RESERVED_EXTENTS_COUNT else store.extents.owner(extent)
@@ -43,12 +43,12 @@ def trace_store(store: Store, tracer: Tracer) -> None:
 
 
 def trace_stack(stack: SuperblockStack, tracer: Tracer) -> None:
-    """All that a store's lower layers ask for."""
+    """Tell the tracer everything that a store's lower layers ask for."""
     trace_scheduler(stack.scheduler, tracer)
 
 
 def trace_scheduler(scheduler: IoScheduler, tracer: Tracer, about: About = lambda _: "") -> None:
-    """All that a scheduler is to do, and whatever uses it asks for; what opening has left in its queues, too."""
+    """Tell the tracer all requests of a scheduler, and all changes, including those that opening has left queued."""
     medium: int = scheduler.disk.index  # type: ignore[attr-defined]  # of a simulated medium
     tracer.settled(PERSISTENT)
     tracer.take_apart(AcrossStores, lambda each: each._parts)
@@ -56,7 +56,7 @@ def trace_scheduler(scheduler: IoScheduler, tracer: Tracer, about: About = lambd
 
 
 class _Told:
-    """An `Observer`. An origin is where a thing is to go, its label, and what kind of thing it is about."""
+    """An `Observer`. The origin of a request is where it goes, its label, and the kind of chunk that it is about."""
 
     def __init__(self, tracer: Tracer, medium: int, about: About) -> None:
         self._tracer = tracer
@@ -80,7 +80,7 @@ class _Told:
         return self._as_tried(promise, after)
 
     def followed(self, record: Write, before: Dependency) -> None:
-        if before not in self._records:  # it is of the time before
+        if before not in self._records:  # a record from before the tracing began
             self._tracer.settled(before)
         self._records[record] = None
         self._tracer.follows(record, before)
@@ -90,9 +90,9 @@ class _Told:
 
 
 class _AsTried(Dependency):
-    """What the tracer has a node wait for in a trial, in place of what the store does.
+    """In a trial, has a node wait for what the tracer says, in place of what the store says.
 
-    Asked for anew at each poll, since what is to be waited for may itself be asked for later.
+    It asks the tracer at each poll, since the store may ask for a prerequisite only later.
     """
 
     __slots__ = ("_after", "_node", "_tracer")

@@ -1,7 +1,7 @@
 """Small worlds for the specs: media and sizes at which borders, turns and reclamation happen within a few operations.
 
-A page is 128 bytes, so a chunk of one byte fills half of one; an extent has 16; a superblock log turns after
-half a dozen records; a memtable has room for 6 keys, the cache for 4 pages, the first level for 2 entries.
+A page has 128 bytes, so a chunk of one byte takes two fifths of one. An extent has 16 pages, and a superblock log turns
+after half a dozen records. A memtable has room for 6 keys, the cache for 4 pages, level 1 for 2 entries.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ STORE = StoreConfiguration(
     reclaim_free_extents_min=4,
 )
 
-# What a frame's trailer may end in. Two bytes of it on a page of their own may be lost, and the next frame's magic
-# stand in their place: see bug 10.
+# Endings that a choice may give to a frame's UUID, and so to its trailer. If the last two bytes are alone on a page, a
+# crash may take them, and the magic of the next frame may stand in their place: see bug 10.
 COLLISIONS = (chunk_frame.MAGIC,)
 
 values: Generator = payloads(
@@ -68,7 +68,7 @@ def shape(
 
 
 def configurations(store: StoreConfiguration = STORE) -> tuple[Configuration, Configuration]:
-    """One disk, zoned and as a file."""
+    """Two configurations of one disk: zoned, and as a file."""
     return (
         Configuration("zoned", (shape(ZONED),), store, COLLISIONS),
         Configuration("file", (shape(FILE),), store, COLLISIONS),
@@ -78,7 +78,7 @@ def configurations(store: StoreConfiguration = STORE) -> tuple[Configuration, Co
 class SmallStack:
     """The bottom of a store by itself: a monitor, a pool and an IO scheduler on one medium.
 
-    It is the `Upkeep` of what is put on it, and has room for everything.
+    It serves as the `Upkeep` of the layers that are put on it, and has room for everything.
     """
 
     def __init__(self, medium: Disk, seam: Seam, store: StoreConfiguration = STORE) -> None:
@@ -123,7 +123,7 @@ class SmallStack:
         self.monitor.notify_all()
 
     def settle_device(self) -> None:
-        """REC-1: what is read on opening must still be there after the next crash."""
+        """Pass a barrier: everything that opening reads must still be there after the next crash (REC-1)."""
         self.medium.barrier()
 
 
@@ -171,7 +171,7 @@ class ExtentsStack(SuperblockStack):
 
 @contextmanager
 def violations() -> Iterator[None]:
-    """A rule that the model sees broken is the system's failure, not the model's."""
+    """Turn a rule that the model sees broken into a violation of the system, not of the model."""
     try:
         yield
     except InvariantError as error:

@@ -1,15 +1,16 @@
-"""The store of one disk: every layer put together, and the monitor around them.
+"""The store of one disk: puts all layers together, under one monitor.
 
     put: value --> chunks --> memtable entry              ... flush --> run --> edit --> metadata record
                    |                                                     |
                    `-> write buffer --> IO scheduler --> disk            `-> superblock record over every append
 
-Every change is a batch, a single put too. Guarantees that once the dependency of a batch is persistent, its outcome
-or a later one is there after any crash; that a clean `shutdown` makes every dependency persistent, but for the
-failed; that bytes that were damaged are never returned as data; that what is refused for want of space has changed
-nothing. Safe to call from many threads.
+Every change is a batch, also a single put.
 
-Does not promise that different keys survive as one prefix of the history: each key does by itself.
+Guarantees. Once the dependency of a batch is persistent, each of its keys reads, after any crash, as the batch or a
+later change left it. A clean `shutdown` makes every dependency persistent that has not failed. Damaged bytes are
+never returned as data. A request that is refused for want of space has changed nothing. Many threads may call a store.
+
+Not promised: that changes of different keys survive in the order in which they were made. Each key stands by itself.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from shardstore.superblock import Superblock
 from shardstore.units import RESERVED_EXTENTS_COUNT, Change, Delete, Kind, Locator, Put, StoreConfiguration
 
 T = TypeVar("T")
-# A key, where its value's chunks are, and when they are persistent. A deletion has no chunks.
+# A key, the chunks of its value, and the dependency of them all. A deletion has no chunks.
 _Entry = tuple[bytes, tuple[Locator, ...], Dependency]
 
 _ERASE_SIZE_BYTES = 1 << 20
@@ -55,7 +56,7 @@ _ERASE_SIZE_BYTES = 1 << 20
 class Store:
     """Open one with `format_store` or `open_store`.
 
-    The layers are attributes, for whoever measures or checks them; they are used with ``monitor`` held.
+    The layers are attributes for code that measures or checks them. It must hold ``monitor`` while it uses them.
     """
 
     def __init__(self, disk: Disk, seam: Seam, configuration: StoreConfiguration) -> None:
@@ -83,7 +84,7 @@ class Store:
             self.scheduler.add_source(self.metadata)
             self.metadata.format()
             self._drain()
-            # Only now: a disk that has a superblock has metadata too, so a missing log is damage.
+            # Only now, so that a disk with a superblock also has metadata: else a missing log could be a cut format.
             self.scheduler.add_source(self.superblock)
             self.superblock.format()
             self._drain()
@@ -93,7 +94,7 @@ class Store:
 
     def _recover(self) -> None:
         with self.monitor:
-            # What is read below must still be there after the next crash (REC-1).
+            # Everything that is read below must still be there after the next crash (REC-1).
             try:
                 self.disk.barrier()
             except OSError as error:
@@ -107,13 +108,13 @@ class Store:
             self.index.recover()
 
     def shutdown(self) -> None:
-        """Take no more requests, and make everything persistent that can be. `DiskError` if something failed.
+        """Take no more requests, and make everything persistent that can be.
 
-        Raises `NoSpaceError`, and stays open, if there is no room to write the index.
+        Raises `DiskError` if a write has failed. Raises `NoSpaceError`, and stays open, if the index finds no room.
         """
         with self.monitor:
             self._check_open()
-            self._is_open = False  # at once: writing lets other threads in
+            self._is_open = False  # at once, since writing lets other threads in
             try:
                 self.index.flush()  # IDX-3
                 self._drain()
@@ -127,28 +128,28 @@ class Store:
                 raise DiskError("some writes failed and are not persistent")
 
     def _drain(self) -> None:
-        """Do all work there is, short of flushing the memtable, and see other threads' barriers through."""
+        """Do all IO there is to do, but do not flush the memtable. Waits for the barriers of other threads."""
         while self.scheduler.step() or self.chunks.flush() or self.scheduler.is_barrier_running():
             self.scheduler.wait_for_barrier()
 
     # --- requests -----------------------------------------------------------------------------------
 
     def apply(self, batch: Sequence[Change]) -> Dependency:
-        """Make these changes, all or none, for other callers and for a crash (BULK-1).
+        """Make these changes, all or none of them: for other callers, and after a crash (BULK-1).
 
-        Raises `TooLargeError`, `NoSpaceError`, `DiskError`; then nothing has changed.
+        Raises `TooLargeError`, `NoSpaceError`, `DiskError`, `OutOfServiceError`; then nothing has changed.
         """
         with self.monitor:
             self._check_open()
             sizes = self._frame_sizes(batch)
-            if sizes:  # deletions work on a full disk
+            if sizes:  # a batch of deletions must work on a full disk
                 self.space.reserve(sizes)
             chunks: list[PutChunk] = []
             dependency: Dependency = PERSISTENT
             try:
                 entries = [self._store_value(change, chunks) for change in batch]
                 self.space.make_room(len(batch))
-                self._check_open()  # again: what came before may have waited
+                self._check_open()  # again, since the lines above may have waited
                 for key, locators, written in entries:  # all get the memtable's dependency
                     dependency = self.index.put(key, locators, written) if locators else self.index.delete(key)
             except StoreError:
@@ -159,40 +160,40 @@ class Store:
             return dependency
 
     def put(self, key: bytes, value: bytes) -> Dependency:
-        """Store a value. Raises what `apply` does."""
+        """Store a value. Raises the errors of `apply`."""
         return self.apply((Put(key, value),))
 
     def delete(self, key: bytes) -> Dependency:
-        """Forget a value, if there is one. Works on a full disk."""
+        """Forget a value, if there is one. Works on a full disk, unless the index finds no room (see `space`)."""
         return self.apply((Delete(key),))
 
     def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
-        """Store several values, all or none."""
+        """Store several values, all or none. Raises the errors of `apply`."""
         return self.apply([Put(key, value) for key, value in items])
 
     def bulk_delete(self, keys: Sequence[bytes]) -> Dependency:
-        """Forget several values, all or none."""
+        """Forget several values, all or none. Raises the errors of `apply`."""
         return self.apply([Delete(key) for key in keys])
 
     def get(self, key: bytes) -> bytes:
-        """The value. Raises `NotFoundError`, `CorruptionError`, `DiskError`."""
+        """The value of a key. Raises `NotFoundError`, `CorruptionError`, `DiskError`, `OutOfServiceError`."""
         with self.monitor:
             self._check_open()
             locators = self.index.get(key)
             if locators is None:
                 raise NotFoundError(repr(key))
-            if len(locators) == 1:
+            if len(locators) == 1:  # nearly always: without copying the value once more
                 return self._get_chunk(key, locators[0])
             return b"".join([self._get_chunk(key, locator) for locator in locators])
 
     def snapshot(self) -> StoreSnapshot:
-        """The keys as they are now, to be read page by page."""
+        """The keys as they are now, to be read page by page while the store changes."""
         with self.monitor:
             self._check_open()
             return StoreSnapshot(self, self.index.snapshot())
 
     def contents(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every key with its value, in order. For checking: must not be interleaved with changes."""
+        """Every key with its value, in order. For checks: the store must not change while it is read."""
         with self.monitor:
             self._check_open()
             for key, locators in self.index.items():
@@ -201,7 +202,7 @@ class Store:
     # --- background work ----------------------------------------------------------------------------
 
     def write_back(self, steps: int) -> int:
-        """Up to ``steps`` steps: issue a write, pass a barrier, or build a record. Returns how many were done."""
+        """Do up to ``steps`` steps: each issues a write, passes a barrier or builds a record. Gives how many it did."""
         with self.monitor:
             self._check_open()
             for done in range(steps):
@@ -210,20 +211,21 @@ class Store:
             return steps
 
     def flush_buffers(self) -> bool:
-        """Hand buffered chunks to the IO scheduler."""
+        """Hand buffered chunks to the IO scheduler. False if there were none."""
         return self._guarded(self.chunks.flush)
 
     def flush(self) -> bool:
-        """Write the memtable as a run."""
+        """Write the memtable as a run. False if it was empty. Raises `NoSpaceError`, `DiskError`."""
         return self._guarded(self.space.flush)
 
     def compact(self) -> bool:
+        """Merge one level of the index into the next. False if there is nothing to merge. Raises `NoSpaceError`."""
         return self._guarded(self.index.compact)
 
     def reclaim(self, choice: int = 0) -> Reclaimed | None:
-        """Reclaim one extent: of those that may be, the most promising, or one further down the list.
+        """Reclaim one extent: number ``choice`` of those that may be reclaimed, the most promising of which is 0.
 
-        None if there is none, or no room for the copies.
+        None if there is none, or no room for the copies. Raises `NoSpaceError` if the room runs out on the way.
         """
         with self.monitor:
             self._check_open()
@@ -249,7 +251,10 @@ class Store:
             return dependency.poll()
 
     def wait(self, dependency: Dependency) -> None:
-        """Return once it is persistent. `DiskError` if it failed, `OutOfServiceError` if nobody will write it."""
+        """Return once a dependency is persistent.
+
+        Raises `DiskError` if it failed, and `OutOfServiceError` if the store was shut down before it was persistent.
+        """
         with self.monitor:
             self.monitor.wait_until(
                 lambda: dependency.poll() is not PENDING or self.scheduler.is_stopped(), self._progress
@@ -261,7 +266,7 @@ class Store:
             raise OutOfServiceError("the disk went out of service before this was persistent")
 
     def _progress(self) -> bool:
-        """One step towards making everything persistent."""
+        """Do one step towards making everything persistent. False if there is none for this caller."""
         if self.scheduler.step() or self.chunks.flush():
             return True
         return not self.scheduler.is_barrier_running() and self.space.flush()
@@ -269,7 +274,7 @@ class Store:
     # --- the steps of a batch -----------------------------------------------------------------------
 
     def _frame_sizes(self, batch: Sequence[Change]) -> list[int]:
-        """What the values take, frame by frame. Raises `TooLargeError`."""
+        """The sizes in bytes of all frames of the batch's values. Raises `TooLargeError`."""
         limit = self.configuration.memtable_entries_max
         if len(batch) > limit:
             raise TooLargeError(f"one disk's share of a bulk request has at most {limit} keys, not {len(batch)}")
@@ -291,7 +296,10 @@ class Store:
         return sizes
 
     def _store_value(self, change: Change, chunks: list[PutChunk]) -> _Entry:
-        """Store a value's chunks, pinned, and note each at once. A deletion has none."""
+        """Store a value's chunks, pinned. A deletion has none.
+
+        Adds each to ``chunks`` at once, so that an error leaves none behind.
+        """
         if isinstance(change, Delete):
             return change.key, (), PERSISTENT
         key, value = change
@@ -307,7 +315,7 @@ class Store:
         return key, tuple(piece.locator for piece in pieces), join([piece.dependency for piece in pieces], self)
 
     def _abandon(self, chunks: Sequence[PutChunk]) -> None:
-        """Nothing will ever refer to these chunks."""
+        """Give up chunks that nothing will ever refer to."""
         self._unpin(chunks)
         for chunk in chunks:
             self.chunks.note_dead(chunk.locator)
@@ -319,7 +327,7 @@ class Store:
     # --- chunks of a value --------------------------------------------------------------------------
 
     def _get_chunk(self, key: bytes, locator: Locator) -> bytes:
-        """A chunk that the index names. That it is not there is damage: nothing has moved since the look-up."""
+        """Read a chunk that the index names. If it is gone, that is damage: nothing has moved since the look-up."""
         try:
             frame = self.chunks.get_frame(locator)
         except StaleLocatorError:
@@ -331,7 +339,7 @@ class Store:
     # --- limits and space ---------------------------------------------------------------------------
 
     def is_open(self) -> bool:
-        """Whether it takes requests: not yet shut down."""
+        """Whether the store takes requests, that is, has not been shut down."""
         return self._is_open
 
     def _check_open(self) -> None:
@@ -340,7 +348,7 @@ class Store:
 
 
 class _StoreUpkeep:
-    """The `Upkeep` of a store's lower layers."""
+    """Serves a store's lower layers as their `Upkeep`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -369,14 +377,14 @@ class _StoreUpkeep:
 
 
 class StoreSnapshot:
-    """An unchanging view of one store's keys; `close` it when done."""
+    """An unchanging view of one store's keys; the caller must `close` it."""
 
     def __init__(self, store: Store, snapshot: Snapshot) -> None:
         self._store = store
         self._snapshot = snapshot
 
     def keys_after(self, start: bytes, limit_count: int) -> list[bytes]:
-        """Up to ``limit_count`` keys from ``start`` on, in order."""
+        """Up to ``limit_count`` keys from ``start`` on, in order. Raises `CorruptionError`, `DiskError`."""
         return self._store._guarded(lambda: self._snapshot.keys_after(start, limit_count))
 
     def close(self) -> None:
@@ -385,7 +393,7 @@ class StoreSnapshot:
 
 
 def format_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Store:
-    """Make an empty store on the disk, whatever was on it. Raises `ConfigurationError`, `DiskError`."""
+    """Make an empty store on the disk, whatever the disk holds. Raises `ConfigurationError`, `DiskError`."""
     _erase(disk)
     store = Store(disk, seam, configuration)
     store._format()
@@ -393,14 +401,20 @@ def format_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> S
 
 
 def open_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Store:
-    """Open the store on the disk, recovering from whatever a crash has left. Raises `CorruptionError`."""
+    """Open the store on the disk, and recover from whatever a crash has left.
+
+    Raises `CorruptionError`, `ConfigurationError`, `FormatVersionError`, `DiskError`.
+    """
     store = Store(disk, seam, configuration)
     store._recover()
     return store
 
 
 def _erase(disk: Disk) -> None:
-    """Forget what an earlier store may have left: log records of its generations above all."""
+    """Erase the reserved extents, or a whole zoned disk.
+
+    Log records of an earlier store may have higher generations, so that recovery would take them for the newest.
+    """
     try:
         if disk.zoned:
             for extent in range(disk.extent_count):

@@ -1,9 +1,10 @@
-"""The superblock: who owns each extent, in which epoch it is, and how far it may be read.
+"""The superblock: records the owner and the epoch of each extent, and how far it may be read.
 
-Guarantees that a change is recorded only once its prerequisite is persistent, that the changes of one extent are
-recorded in the order they were made, and that the promise given for a change is fulfilled by the first record that
-carries it. Many changes share one record; a record's size depends on the extents changed since the last, not on how
-many there are. Crash safety is that of `TwinLog`.
+Guarantees. A change is recorded only once its prerequisite is persistent. The changes of one extent are recorded in the
+order in which they were made. The promise of a change is persistent once the first record that carries it is.
+
+Many changes share one record. A record's size depends on how many extents have changed since the last, not on how many
+there are; a full record has them all. Crash safety is that of `TwinLog`.
 
     change() --> pending, in order per extent --> carried by a record being written --> persistent
 """
@@ -27,6 +28,8 @@ _ENTRY = struct.Struct("<IIIB")  # extent, epoch, soft pointer in pages, owner
 
 
 class ExtentRecord(NamedTuple):
+    """The recorded state of one extent."""
+
     epoch: int
     soft_pages: int
     owner: Owner
@@ -36,6 +39,8 @@ PRISTINE = ExtentRecord(0, 0, UNOWNED)
 
 
 class _Change(NamedTuple):
+    """A change that is not in a record yet."""
+
     after: Dependency
     record: ExtentRecord
     promise: Promise
@@ -49,13 +54,13 @@ class Superblock:
         self._disk = scheduler.disk
         self._waiter = waiter
         self._log = TwinLog(scheduler, SUPERBLOCK_EXTENTS, MAGIC, "superblock")
-        self._recorded: dict[int, ExtentRecord] = {}  # as the newest record has it; pristine extents are left out
-        self._pending: dict[int, deque[_Change]] = {}
+        self._recorded: dict[int, ExtentRecord] = {}  # as of the newest record; without pristine extents
+        self._pending: dict[int, deque[_Change]] = {}  # by extent; never an empty queue
         self._format_due = False
 
     @property
     def bytes_recorded(self) -> int:
-        """Bytes of records written since the superblock was opened, both copies."""
+        """Bytes of records submitted since the superblock was opened, both copies counted."""
         return self._log.bytes_submitted
 
     # --- opening ------------------------------------------------------------------------------------
@@ -65,13 +70,17 @@ class Superblock:
         self._format_due = True
 
     def recover(self) -> bool:
-        """Read the newest state. False if the disk was never formatted."""
+        """Read the newest state. False if the disk was never formatted.
+
+        Raises `CorruptionError`, `DiskError`, `FormatVersionError`, and `ConfigurationError` for another geometry.
+        """
         payloads = self._log.recover()
         for number, payload in enumerate(payloads):
             self._apply(payload, is_full=number == 0)
         return bool(payloads)
 
     def recorded(self, extent: int) -> ExtentRecord:
+        """The state of an extent as of the newest record that was submitted."""
         return self._recorded.get(extent, PRISTINE)
 
     def _apply(self, payload: bytes, *, is_full: bool) -> None:
@@ -104,7 +113,7 @@ class Superblock:
     # --- changes ------------------------------------------------------------------------------------
 
     def change(self, extent: int, record: ExtentRecord, after: Dependency, label: str) -> Promise:
-        """Record this state of the extent once ``after`` is persistent. Given back: when a record has it."""
+        """Record this state of the extent once ``after`` is persistent. Gives the promise of that record."""
         promise = Promise(self._waiter)
         if self._scheduler.observer is not None:
             after = self._scheduler.observer.promised(promise, label, extent, after)
@@ -112,7 +121,7 @@ class Superblock:
         return promise
 
     def has_pending(self) -> bool:
-        """Whether something that was asked for is not recorded."""
+        """Whether some change is not recorded persistently yet, or the last record has failed."""
         return bool(self._pending) or not self._log.is_ready() or self._log.is_failed()
 
     # --- records ------------------------------------------------------------------------------------
@@ -161,11 +170,12 @@ class Superblock:
         return record
 
     def _fail(self, extent: int) -> None:
-        """What the first change waits for has failed; the later ones build on it."""
+        """Fail all changes of an extent, since the prerequisite of the first has failed and the others build on it."""
         for change in self._pending.pop(extent):
             change.promise.fail()
 
     def _check_steps(self, changed: dict[int, ExtentRecord]) -> None:
+        """Raise `InvariantError` if a record would take an extent back, or give pages to one without an owner."""
         for extent, record in changed.items():
             old = self.recorded(extent)
             if record.epoch < old.epoch or (record.epoch == old.epoch and record.soft_pages < old.soft_pages):
@@ -181,6 +191,6 @@ class Superblock:
 
 
 def superblock_full_size_bytes(extent_count: int, page_size_bytes: int) -> int:
-    """The size of one copy of the largest full record, padded to pages."""
+    """The size in bytes of one copy of the largest full record, padded to whole pages."""
     size = RECORD_HEADER_SIZE_BYTES + _GEOMETRY.size + _ENTRY.size * extent_count
     return -(-size // page_size_bytes) * page_size_bytes

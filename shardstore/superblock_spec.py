@@ -1,7 +1,7 @@
-"""What the superblock promises by itself: a change is recorded once what it waits for is persistent, and stays.
+"""The spec of the superblock by itself: a change is recorded once its prerequisite is persistent, and stays.
 
-Every change has an epoch of its own, and what it waits for is a page of a data extent that holds that epoch. So the
-device shows of whatever a record names whether it was ready.
+Every change has an epoch of its own. Its prerequisite is a page of a data extent, which holds that epoch. So the device
+shows, for every change in a record, whether it was ready.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EXTENTS = range(RESERVED_EXTENTS_COUNT, RESERVED_EXTENTS_COUNT + EXTENT_COUNT)
 
 
 class Prerequisite(NamedTuple):
-    """A page to be written; ``behind`` the change before, if so wished, and so not before that is recorded."""
+    """A page that a change waits for. If ``behind``, the page in turn waits for the record of the change before."""
 
     extent: int
     behind: bool
@@ -84,7 +84,7 @@ class CheckedSuperblock(SuperblockStack):
         return self.scheduler.submit_write(after.extent, page, content(epoch), behind, "page")
 
     def recorded(self, extent: int) -> Record:
-        """As recorded, or as asked for as long as that is on its way."""
+        """The record of an extent: as asked for while the change is on its way, else as recorded."""
         with self.monitor:
             record, promise = self._asked.get(extent, (None, PERSISTENT))
             if record is not None and promise.poll() is PENDING:
@@ -100,7 +100,7 @@ class CheckedSuperblock(SuperblockStack):
         self.sync()
 
     def is_ready(self, epoch: int) -> bool:
-        """Whether the device holds what this change waits for, and will hold it after a crash."""
+        """Whether the device holds the page that this change waits for, and will hold it after any crash."""
         extent, page = self._places.get(epoch, (0, 0))
         if not extent:
             return True  # it waits for nothing

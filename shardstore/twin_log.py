@@ -1,12 +1,14 @@
-"""A log of records kept in two extents in turn, each record written twice.
+"""The twin log: a log of records in two extents in turn, with each record written twice.
 
     extent a   | full g | full g | delta g+1 | delta g+1 | ...  | stale or empty
     extent b   | older turn, being reset, or empty
 
-Guarantees that after any crash `recover` gives the newest record that was persistent, or a newer one, together with
-everything it builds on; survives the loss of any one copy of each record. At most one record is on its way at a time
-(LOG-1), and the old extent is reset only once the full record that opens the new one is persistent (LOG-2). Damage at
-rest to both copies of the newest record cannot be told from a tear: the record before it is then the newest.
+Guarantees. After any crash, `recover` gives the newest record that was persistent, or a newer one, together with all
+records that it builds on. At most one record is on its way at a time (LOG-1). The old extent is reset only once the
+full record that opens the new one is persistent (LOG-2).
+
+Survives the loss of any one copy of each record. Not promised: damage at rest to both copies of the newest record looks
+like a torn write, so `recover` takes the record before it for the newest.
 
 The bytes are in ``docs/ON_DISK_FORMAT.md``; the argument in ``docs/PROTOCOLS.md``, section 3.
 """
@@ -33,6 +35,8 @@ _SCAN_SIZE_BYTES = 256 * 1024
 
 
 class Record(NamedTuple):
+    """One copy of a record that a scan found."""
+
     page: int
     page_count: int  # of one copy
     is_full: bool
@@ -52,30 +56,30 @@ class TwinLog:
         self._active = 0  # which of the two extents holds the newest full record
         self._next_page = 0
         self._next_generation = 1
-        self._turn_due = True
+        self._turn_due = True  # also after opening: a torn record may lie where the next would go
         self._outstanding: Dependency = PERSISTENT
         self._outstanding_turned = False
         self.bytes_submitted = 0
         self.needs_repair = False  # a record of the live chain has lost a copy
 
     def is_ready(self) -> bool:
-        """Whether the next record may be built: the one before is persistent."""
+        """Whether the next record may be built, because the one before is persistent or failed."""
         return self._outstanding.state is not PENDING
 
     def is_failed(self) -> bool:
-        """Whether the last record was refused."""
+        """Whether the device refused the last record."""
         return self._outstanding.state is FAILED
 
     def submit(self, delta: bytes, full: Callable[[], bytes]) -> Write:
-        """Write the next record, ``delta`` if it fits behind the last, else ``full()`` into the other extent.
+        """Write the next record: ``delta`` if it fits behind the last, else ``full()`` into the other extent.
 
-        The caller has taken a buffer. Raises `NoSpaceError` if the full record does not fit an extent.
+        The caller has taken a buffer. Raises `NoSpaceError` if two copies of the full record do not fit an extent.
         """
         if self._outstanding.state is PENDING:
             raise InvariantError("LOG-1", "a record was about to follow one that is not persistent")
         failed = self._outstanding.state is FAILED
         if failed and self._outstanding_turned:
-            # The extent it left still holds the newest chain: try the same turn again.
+            # The other extent still holds the newest chain, so try the same turn again.
             self._scheduler.submit_reset(self._extents[self._active], PERSISTENT, f"{self._name} reset")
             self._active ^= 1
         copy = self._encode(delta, is_full=False)
@@ -112,7 +116,7 @@ class TwinLog:
         return page + 2 * len(copy) // self._disk.page_size_bytes <= self._disk.extent_size_pages
 
     def payload_size_max_bytes(self) -> int:
-        """The longest payload of a full record."""
+        """The size in bytes of the longest payload of a full record."""
         pages = self._disk.extent_size_pages // 2
         return pages * self._disk.page_size_bytes - RECORD_HEADER_SIZE_BYTES
 
@@ -127,10 +131,11 @@ class TwinLog:
     def recover(self) -> list[bytes]:
         """The payloads of the live chain, the full record first; empty if there was never a record.
 
-        On a zoned disk it resets the extent that the next record will open, if that one holds anything.
+        On a zoned disk it resets the extent that the next record will open, unless that is empty. Raises
+        `CorruptionError`, `DiskError`, `FormatVersionError`.
         """
-        # LOG-5: a full record is the first of its extent. What else looks like one is left of a longer, older record
-        # behind the newest, and may be a user's bytes.
+        # LOG-5: a full record is the first of its extent. Other bytes that look like one are left of a longer, older
+        # record, behind the newest; they may even be a user's.
         logs = [
             [each for each in self._scan(extent) if not each.is_full or each.page in (0, each.page_count)]
             for extent in self._extents
@@ -142,6 +147,7 @@ class TwinLog:
             return []
         self._active = next(i for i in (0, 1) if any(record.generation == newest for record in logs[i]))
         chain = self._chain(logs[self._active], newest)
+        # A newer record in the other extent shows that its chain once was the live one, and has lost its full record.
         stray = [record for record in logs[self._active ^ 1] if record.generation > chain[-1].generation]
         if stray:
             raise self._gap(self._active ^ 1, chain[-1].generation + 1, stray[0])
@@ -201,7 +207,7 @@ class TwinLog:
                 page += record.page_count
 
     def _decode(self, extent: int, page: int, limit_page: int, slab: bytes, at: int) -> Record | None:
-        """The record at a page, from what was read of the extent: ``slab`` has the page at ``at``."""
+        """The record that begins at a page, or None. ``slab`` is a part of the extent and has the page at ``at``."""
         size = self._disk.page_size_bytes
         head_count = -(-RECORD_HEADER_SIZE_BYTES // size)
         if page + head_count > limit_page:

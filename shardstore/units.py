@@ -1,4 +1,4 @@
-"""The store's small values: where a chunk is, who owns an extent, what a frame holds, and the configuration."""
+"""The store's small values: locators, owners of extents, kinds of chunks, changes, and the configuration."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ UNOWNED: Owner = 0
 
 
 class Kind(IntEnum):
-    """What a chunk holds. Chunks of one kind share extents, so the kind is also the extent's owner."""
+    """The content of a chunk. Only chunks of one kind share an extent, so the kind is also the extent's owner."""
 
     VALUE = 1
     RUN = 2
 
 
 class Locator(NamedTuple):
-    """Where a chunk's frame is. Unique for good: the UUID is never drawn twice."""
+    """The place of a chunk's frame. Unique for good, since no UUID is drawn twice."""
 
     extent: int
     offset_bytes: int
@@ -56,7 +56,10 @@ Change = Put | Delete
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfiguration:
-    """Sizes and limits of one disk's store. The defaults suit a file of some gigabytes."""
+    """Sizes and limits of one disk's store. The defaults suit a file of some gigabytes.
+
+    Raises `ConfigurationError` if a value is too small, or too large for the format.
+    """
 
     key_size_max_bytes: int = KEY_SIZE_MAX_BYTES
     chunk_payload_max_bytes: int = 256 * 1024

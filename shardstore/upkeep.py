@@ -1,7 +1,7 @@
-"""What work in the background asks of the store it is done for.
+"""Upkeep: the services that background work needs of its store.
 
-The layers that flush, compact and reclaim lie below the store, and need what only the whole of it can do. The store
-hands them its `Upkeep`; so none of them imports what lies above it.
+The layers that flush, compact and reclaim lie below the store, but need some work that only the whole store can do. The
+store hands them its `Upkeep`, so that none of them imports a layer above it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Upkeep(Protocol):
-    """The caller holds the store's monitor, before and after each of these."""
+    """The caller holds the store's monitor, before and after each call."""
 
     def make_room(self) -> None:
         """Flush the memtable unless it takes one entry more. Raises `NoSpaceError`, `DiskError`."""
@@ -20,16 +20,16 @@ class Upkeep(Protocol):
         """Whether there is room for the copies of one extent's live chunks."""
 
     def compaction_room_bytes(self) -> int:
-        """How much compaction may write."""
+        """How many bytes compaction may write."""
 
     def drain(self) -> None:
-        """Do all IO there is to do, short of flushing the memtable."""
+        """Do all IO there is to do, but do not flush the memtable."""
 
     def breathe(self) -> None:
         """Let other threads have the monitor in the middle of long work."""
 
     def wait_until(self, done: Callable[[], bool]) -> None:
-        """Return once ``done()``. Until then does IO, or lets other threads do it."""
+        """Do IO, or let other threads do it, until ``done()``."""
 
     def notify_all(self) -> None:
-        """Something has changed that others may wait for."""
+        """Wake threads that may wait for a change that was just made."""

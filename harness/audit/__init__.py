@@ -1,6 +1,5 @@
 """The audit of dependencies, ``harness audit``: which edge a failure lacks, and which edges of a store could go.
 
-command      the subcommand, and what it prints
 needless     which edges could go
 mend         which edges would keep out every failing state of a saved failure
 schedules    every schedule of one life

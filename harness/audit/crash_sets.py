@@ -1,10 +1,10 @@
-"""The crash states of one life: what the device may leave at each tick, by its own model.
+"""The crash states of one life: the states that the device may leave at each tick, by its own model.
 
-At a tick all is there that a barrier has passed, and of what was issued since
+At a tick, every write is there that a barrier has passed. Of the writes that were issued since, a crash leaves
 
-    survives in order   of each extent a prefix of what was written, resets being part of that order; else each write
-                        by itself
-    tears in order      of a torn write its first units; else any subset, or, of more than a few units, some subsets
+    survives in order   of each extent a prefix of its writes and resets; if not in order, any of them
+    tears in order      of a torn write its first units; if not in order, any subset of its units. Of more than
+                        `SUBSETS_OF_UNITS_MAX` units, only some subsets are tried
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from harness.spec.device import MediumShape
 from harness.trace.trace import Node, Trace
 
 STATES_A_MOMENT_MAX: Final = 512
-SUBSETS_OF_UNITS_MAX: Final = 4  # of more units not every subset is taken
+SUBSETS_OF_UNITS_MAX: Final = 4  # of more units, not every subset is tried
 
-_Part = Sequence[int] | None  # the units that are there; None: all of the write
+_Part = Sequence[int] | None  # the units of a write that are there; None: all of them
 
 
 class CrashState(NamedTuple):
@@ -31,7 +31,10 @@ class CrashState(NamedTuple):
 
 
 def crash_states(trace: Trace, shapes: Sequence[MediumShape], since: int, limits: Limits) -> Iterator[CrashState]:
-    """Each state that was not legal before some tick after ``since``: the newest write is there, in part at least."""
+    """The states that become legal at each tick after ``since``: those that have at least a part of the newest write.
+
+    Sets ``limits.reached`` if there are too many.
+    """
     for event in trace.events:
         if event.tick > since and event.node is not None:
             newest = trace.nodes[event.node]
@@ -59,6 +62,7 @@ def _states_with(
     for node in open_writes:
         assert node.place is not None
         in_order = shapes[node.place.medium].device.survives_in_order
+        # A negative number, unlike any extent's, puts a write in a group of its own.
         places.setdefault((node.place.medium, node.place.extent if in_order else -1 - node.number), []).append(node)
     options = [_fates(nodes, shapes, newest, limits) for nodes in places.values()]
     for fates in product(*options):
@@ -68,7 +72,7 @@ def _states_with(
 def _fates(
     nodes: Sequence[Node], shapes: Sequence[MediumShape], newest: Node, limits: Limits
 ) -> list[list[tuple[int, _Part]]]:
-    """What may be there of these writes, each a prefix: the longest first."""
+    """The prefixes of these writes that may be there, the longest first; the last write of each may be torn."""
     fates: list[list[tuple[int, _Part]]] = []
     for count in range(len(nodes), 0, -1):
         before: list[tuple[int, _Part]] = [(node.number, None) for node in nodes[: count - 1]]

@@ -1,8 +1,8 @@
 """Kinds of edges, and the crash states that only the absence of an edge makes legal.
 
-kind    edges from one origin to another: the same code asked for both ends
-extra   a set of writes that is closed without the edges of one kind, and not with them: it has the write that
-        waits, or the acknowledgement, and not what that waits for
+kind    edges from one origin to another: the same code asked for their first ends, and for their second ends
+extra   a set of writes that is closed without the edges of one kind, but not with them: it has the write that waits,
+        or the acknowledgement, but lacks the write that this waits for
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.trace.trace import Acknowledgement, Edge, Node, Trace
 
 
 class Kind(NamedTuple):
-    """``after`` must wait for ``before``; of an acknowledgement ``after`` is the operation that returned it."""
+    """Edges by which ``after`` must wait for ``before``. ``after`` may be an operation that returns a dependency."""
 
     after: Origin
     before: Origin
@@ -57,7 +57,7 @@ def is_of(trace: Trace, kind: Kind, edge: Edge) -> bool:
 
 
 def is_persistent_without(trace: Trace, kind: Kind, acknowledgement: Acknowledgement, whole: int) -> bool:
-    """Whether it would be called persistent if it did not wait for nodes of this kind."""
+    """Whether an acknowledgement would be called persistent if it did not wait for nodes of this kind."""
     if not acknowledgement.is_complete:
         return False
     free = kind.before if kind.after == Origin(acknowledgement.operation, RETURNED) else None
@@ -67,9 +67,9 @@ def is_persistent_without(trace: Trace, kind: Kind, acknowledgement: Acknowledge
 def extra_states(
     closure: Closure, kind: Kind, instance: Instance, shapes: Sequence[MediumShape]
 ) -> Iterator[State] | None:
-    """States with the end that waits and without the other. None if what is left of the edges implies this one.
+    """States that have the end of an edge that waits, but not the other end. None if the other edges imply this one.
 
-    ``closure`` is that without the kind. There is none where the end that waits was never issued.
+    ``closure`` must be the one without this kind. There are no states if the end that waits was never issued.
     """
     before = closure.trace.write_of(instance.before)
     least = _least(closure, kind, instance)
@@ -81,7 +81,7 @@ def extra_states(
 
 
 def _least(closure: Closure, kind: Kind, instance: Instance) -> int | None:
-    """The smallest closed set that has the end that waits; None if that was never issued."""
+    """The smallest closed set that has the end that waits; None if this end was never issued."""
     trace = closure.trace
     if instance.is_promise:
         acknowledgement = trace.acknowledgements[instance.after]
@@ -101,7 +101,7 @@ def _least(closure: Closure, kind: Kind, instance: Instance) -> int | None:
 
 
 def _states(closure: Closure, least: int, before: int, shapes: Sequence[MediumShape]) -> Iterator[State]:
-    """The least of them, the greatest, and that of the time at which the least was there; each with tears."""
+    """The smallest state, the greatest, and the one at the moment when the smallest was complete; each also torn."""
     trace = closure.trace
     without = closure.issued & ~closure.dependents(before)
     last = max((trace.nodes[number].issued or 0 for number in numbers(least)), default=0)
@@ -114,7 +114,7 @@ def _states(closure: Closure, least: int, before: int, shapes: Sequence[MediumSh
 
 
 def tears(node: Node, shapes: Sequence[MediumShape]) -> Iterator[Sequence[int]]:
-    """A few ways in which a write may be torn: its first unit, all but its last, and, out of order, its last."""
+    """Units of a write that may be left, in a few ways: its first, all but its last, or (out of order) its last."""
     if node.data is None or node.place is None:
         return
     shape = shapes[node.place.medium]

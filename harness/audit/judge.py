@@ -1,8 +1,8 @@
-"""Judging one state of the media that a life might have left: build it, recover on it, ask the ledger.
+"""Judging one state of the media that a life might have left: builds it, recovers on it, and asks the ledger.
 
-The state is a set of whole writes, and of some others a part. The crash is taken to come at the end of the step in
-which the last of these was asked for, so that no operation counts that could have come later. An acknowledgement is
-persistent if all it stands for is there whole.
+The state is a set of whole writes, and a part of some others. The judge assumes the crash at the end of the step in
+which the last of these was asked for. So operations that may come later do not count. An acknowledgement is persistent
+if all writes that it stands for are there whole.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.world.legal_images import Image
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """``parts``: of each torn write the units that are there, pages on a zoned medium, sectors on a file."""
+    """A set of whole writes; ``parts`` has, of each torn write, the units that are there (pages, sectors, ...)."""
 
     whole: int
     parts: Mapping[int, Sequence[int]] = field(default_factory=dict)
@@ -37,7 +37,9 @@ class State:
 
 
 class Judged(NamedTuple):
-    step: int  # at whose end the crash came
+    """The result for one state."""
+
+    step: int  # at the end of which the crash was assumed
     violation: Violation | None
 
 
@@ -56,7 +58,10 @@ class StateJudge:
         self._known: dict[object, Judged] = {}
 
     def judge(self, state: State, is_persistent: IsPersistent | None = None, *, step_min: int = 0) -> Judged:
-        """``is_persistent`` (acknowledgement, writes that are whole) replaces the usual answer."""
+        """Judge a state, with a crash not before ``step_min``.
+
+        ``is_persistent(acknowledgement, whole)`` replaces the usual rule for an acknowledgement.
+        """
         step = max(step_min, self._step_of(state))
         writes = [write for write in self._life.writes if write.step <= step]
         answer = is_persistent or self._is_persistent
@@ -94,7 +99,7 @@ class StateJudge:
         return self._judge.whole(ledger, states, system, model_after_crash(plan, at.model)).violation
 
     def _kept_as_of(self, kept: Mapping[str, Any], whole: int) -> dict[str, Any]:
-        """A copy of what the world keeps, as this state leaves it."""
+        """A copy of the kept values as this state leaves them."""
 
         def is_persistent(dependency: Any) -> bool:
             nodes, is_complete = self._life.stands_for(dependency)
@@ -105,13 +110,13 @@ class StateJudge:
 
 
 def is_there(trace: Trace, number: int, whole: int) -> bool:
-    """Whether a write, or the write that carries a change, is among these."""
+    """Whether a write, or the write that carries a change, is in this set."""
     write = trace.write_of(number)
     return write is not None and bool(whole >> write & 1)
 
 
 def contents(trace: Trace, state: State, shapes: Sequence[MediumShape]) -> Image:
-    """What each extent of each medium holds in this state."""
+    """The content of each extent of each medium in this state."""
     media = [list(extents) for extents in trace.base]
     for node in in_issue_order(trace):
         if state.whole >> node.number & 1:

@@ -1,14 +1,14 @@
-"""What is the smallest set of edges that, if added, makes every crash state of a failing case pass?
+"""Mends: the smallest set of edges that, if added, makes every crash state of a failing case pass.
 
-An edge says that one thing must not be issued before another is persistent; it is named by the code that asked for
-either. Every schedule of the life that the case's crash ended is explored, and every crash state of it judged. A state
-that fails could have been kept out by any edge from something that is not wholly there to something that is there, at
-least in part; or to an acknowledgement that would not have been given. An edge that would close a cycle with those that
-the trace has is none: with it not everything could become persistent.
+An edge says that one thing must not be issued before another is persistent. Its name is the code that asked for either.
+The search explores every schedule of the life that the case's crash ended, and judges every crash state of each. Some
+edges would have kept a failing state out: those from something that is not wholly there to something that is there, at
+least in part, or to an acknowledgement. An edge that closes a cycle with those of the trace is no candidate: with it,
+some writes could never become persistent.
 
-The smallest set of kinds of edges that keeps out all failing states is tried out: the system runs again with these
-edges added to what it asks for; it must still get to its end, and every crash state must pass. Sets of equal size are
-tried in the order of how near the two ends were asked for to each other.
+The smallest set of kinds of edges that keeps out all failing states is then tried: the system runs again with these
+edges added to those it asks for. It must still come to its end, and every crash state must pass. Among sets of equal
+size, those come first whose two ends were asked for at the nearest moments.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from harness.trace.witness import order_violations
 
 SETS_TRIED_MAX: Final = 20
 EDGES_MAX: Final = 4
-LATER_DISTANCE: Final = 1_000  # one asks for what it knows: an edge to what is asked for later is less likely
+LATER_DISTANCE: Final = 1_000  # code can wait only for what it knows: an edge to a later request is less likely
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One edge that would have kept a failing state out."""
+    """An edge that would have kept a failing state out, with its two ends in words."""
 
     after: str
     before: str
@@ -52,7 +52,7 @@ Candidates = Mapping[Kind, Candidate]
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """All crash states of all schedules, with or without added edges."""
+    """The result of trying all crash states of all schedules, with or without added edges."""
 
     schedules: int
     states: int
@@ -62,7 +62,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Mend:
-    """``edges`` is empty where none was found, and ``reason`` says why."""
+    """The result of a search for a mend. If it found none, ``edges`` is empty and ``reason`` says why."""
 
     edges: tuple[tuple[Kind, Candidate], ...] = ()
     reason: str = ""
@@ -73,7 +73,7 @@ class Mend:
 
 
 def find_mend(plan: Plan, program: Program, failed_step: int, limits: Limits) -> Mend:
-    """See the module; ``failed_step`` is where the program fails."""
+    """Search for a mend of a program that fails at ``failed_step``. See the module."""
     span = last_life(plan, program, failed_step)
     if span is None:
         return Mend(reason="the case fails before any crash")
@@ -108,6 +108,7 @@ def _first_that_holds(plan: Plan, program: Program, span: Span, limits: Limits, 
             after = _try(plan, program, span, again, kinds, [])
         except Violated:
             continue
+        # The steps without the crash must still end: edges can also block a store for good.
         without_crash = program.without(step.identity for step in program.steps if step.identity >= span.last)
         if not after.failing and makes_progress(plan, without_crash, Trial(added=frozenset(kinds))):
             return Mend(tuple((kind, examples[kind]) for kind in kinds), "", tried, after, count)
@@ -139,7 +140,7 @@ def _try(
 
 
 def _is_persistent(trace: Trace, added: Sequence[Kind], given: Acknowledgement, whole: int) -> bool:
-    """With the edges that were added to acknowledgements: all that was asked for by that code must be there."""
+    """Whether an acknowledgement would be persistent, given the edges that were added to acknowledgements."""
     if not given.is_complete or not all(is_there(trace, number, whole) for number in given.nodes):
         return False
     returned = Origin(given.operation, RETURNED)
@@ -151,10 +152,10 @@ def _is_persistent(trace: Trace, added: Sequence[Kind], given: Acknowledgement, 
 
 
 def candidates_of(life: Life, closure: Closure, state: State, step: int) -> Candidates:
-    """The edges, by kind, that would have kept this state out; of each kind the nearest."""
+    """By kind, the nearest edge that would have kept this state out."""
     trace = life.trace
     lacking = [node for node in trace.nodes if node.step <= step and not is_there(trace, node.number, state.whole)]
-    carried = trace.carried_by()  # of what a record carries each change has its own reason to wait
+    carried = trace.carried_by()  # not the records, for each change in one has its own reason to wait
     there = [
         node
         for node in trace.nodes
@@ -184,7 +185,7 @@ def _keep_nearest(found: dict[Kind, Candidate], kind: Kind, candidate: Candidate
 
 
 def _waits_for(trace: Trace, closure: Closure, start: int) -> dict[int, None]:
-    """All that a node waits for, directly or not, by the edges of the trace."""
+    """Every node that a node waits for, directly or not, by the edges of the trace."""
     befores: dict[int, list[int]] = {}
     for edge in trace.edges:
         befores.setdefault(edge.after, []).append(edge.before)
@@ -216,9 +217,9 @@ def _nearest(all_candidates: Iterable[Candidates]) -> dict[Kind, Candidate]:
 
 
 def hitting_sets(families: Sequence[Candidates], nearest: Candidates) -> Iterator[tuple[Kind, ...]]:
-    """Sets of kinds of which every family has one, the smallest first, then by how near their ends are."""
+    """Sets of kinds that have a member of every family: the smallest first, then by how near their ends are."""
     needed = list(dict.fromkeys(frozenset(family) for family in families))
-    minimal = [family for family in needed if not any(other < family for other in needed)]
+    minimal = [family for family in needed if not any(other < family for other in needed)]  # these hit the others too
     kinds = sorted(nearest, key=lambda kind: (nearest[kind].distance, kind))
     useful = [kind for kind in kinds if any(kind in family for family in minimal)]
     for size in range(1, EDGES_MAX + 1):

@@ -1,21 +1,21 @@
-"""Which edges of a store's dependencies could go without any crash state being able to tell?
+"""Needless edges: which edges of a store's dependencies could go, so that no crash state could tell?
 
-Every edge costs latency. For each kind of edge that a run's traces show, the crash states that only its absence would
-make legal are built, and recovered from:
+Every edge costs latency. For each kind of edge in a run's traces, the audit builds the crash states that become legal
+without it, and recovers from them:
 
-    needed              such a state breaks a property: the first is kept, and how many were tried until then
-    possibly needless   none of those tried does; nor does any in runs of a system that does without it
-    implied             what the other edges ask for covers it, in every trace: it costs nothing. Kinds are left out
-                        one at a time, so of two that imply each other one must stay
-    never tried         no trace has such a state: nothing is known
+    needed              such a state breaks a property; the first is kept, and how many were tried until then
+    possibly needless   no such state that was tried does, nor does any in runs of a system without these edges
+    implied             the other edges cover it in every trace, so it costs nothing. Kinds are left out one at a time,
+                        so of two kinds that imply each other one must stay
+    never tried         no trace has such a state, so nothing is known
 
-States that are legal as it is are judged too, a few a life. None may fail: else it is the store, or this judge, that
-is wrong, and nothing is said of any edge.
+The audit also judges a few states a life that are legal with all edges. If one fails, the store or this judge is wrong,
+and nothing is said of any edge.
 
-A trace cannot show what a system would do sooner if an edge were gone: an extent that is given back earlier is used
-again earlier. So what seems needless is tried out: the system runs again with these edges left out of what it asks for,
-its crashes are judged as in any check, and its traces are searched for states that fail as above. That is not possible
-for acknowledgements, nor for records of a log that wait for the one before.
+A trace cannot show what a system would do sooner if an edge were gone: it reuses an extent earlier that is given back
+earlier. So an edge that seems needless is tried: the system runs again without it. Its crashes are judged as in any
+check, and its traces are searched for failing states as above. This is not possible for acknowledgements, nor for log
+records that wait for the one before.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Need(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The first state that needed an edge."""
+    """The first state that showed that an edge is needed."""
 
     scenario: int
     step: int
@@ -64,17 +64,17 @@ class Example:
 
 @dataclass(slots=True)
 class EdgeCount:
-    """What is known of one kind of edge."""
+    """The findings about one kind of edge."""
 
     kind: Kind
     edges: int = 0
     implied: int = 0
-    unissued: int = 0  # the end that waits was never issued, or called persistent
-    states: int = 0  # tried, up to the first that failed
+    unissued: int = 0  # edges of which the end that waits was never issued, or never called persistent
+    states: int = 0  # that were tried, up to the first that failed
     example: Example | None = None
     can_be_left_out: bool = False
     trials: int = 0  # scenarios run without these edges
-    trials_effective: int = 0  # in which something was issued that would otherwise have waited
+    trials_effective: int = 0  # trials in which a write was issued that would otherwise have waited
     trial_states: int = 0
 
     @property
@@ -88,7 +88,7 @@ class EdgeCount:
 
 @dataclass(slots=True)
 class Audit:
-    """What the audit of one spec under one configuration found. ``wrong``: why its answers are worth nothing."""
+    """The result of the audit of one spec under one configuration. ``wrong`` says why it is worth nothing."""
 
     scenarios: int = 0
     lives: int = 0
@@ -101,7 +101,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Whichever is over first."""
+    """How much to audit: until the scenarios or the seconds run out; None: no bound."""
 
     scenarios: int | None
     seconds: float | None
@@ -109,9 +109,10 @@ class Budget:
 
 
 def audit_plan(plan: Plan, budget: Budget) -> Audit:
-    """Trace random scenarios and try what each edge keeps out."""
+    """Trace random scenarios and try the states that each edge keeps out."""
     audit = Audit()
     started = time.perf_counter()
+    # Half of the time for states, half for trials of the edges that seem needless.
     for number in _numbers(budget.scenarios, budget.seconds and budget.seconds / 2):
         lives, violation = run_traced(plan, random_tape(scenario_seed(budget.seed, number)), judged=True)
         audit.scenarios += 1
@@ -131,7 +132,7 @@ def audit_plan(plan: Plan, budget: Budget) -> Audit:
 
 
 def _numbers(scenarios: int | None, seconds: float | None) -> Iterator[int]:
-    """Numbers of scenarios, as many as asked for, or as the time allows."""
+    """The numbers of scenarios, as many as asked for, or as the time allows."""
     started = time.perf_counter()
     number = 0
     while scenarios is None or number < scenarios:
@@ -172,7 +173,7 @@ def _audit_life(plan: Plan, life: Life, scenario: int, audit: Audit) -> None:
 
 
 def _legal_states(closure: Closure, random: Random) -> Iterator[State]:
-    """All that was issued up to some tick, less some write and what needs it."""
+    """States with all that was issued up to some moment, without one write and all that need it."""
     order = in_issue_order(closure.trace)
     for _ in range(LEGAL_STATES_A_LIFE if order else 0):
         upto = order[: 1 + int(random.random() * len(order))]
@@ -196,11 +197,11 @@ def _try_kind(plan: Plan, life: Life, scenario: int, count: EdgeCount) -> None:
             if judged.violation is not None:
                 count.example = _example(trace, instance, scenario, judged.step, judged.violation)
                 return
-        count.unissued += count.states == tried
+        count.unissued += count.states == tried  # there was no state, so the end that waits was never issued
 
 
 def _try_without(plan: Plan, count: EdgeCount, seed: int, scenarios: Iterator[int]) -> None:
-    """Run scenarios that pass as they are without these edges, until something fails."""
+    """Run the scenarios again without these edges, until something fails. With the edges they all pass."""
     trial = Trial(removed=frozenset({count.kind}))
     for number in scenarios:
         tape = random_tape(scenario_seed(seed, number))
@@ -221,7 +222,7 @@ def _try_without(plan: Plan, count: EdgeCount, seed: int, scenarios: Iterator[in
 
 
 def _is_early(trace: Trace, kind: Kind) -> bool:
-    """Whether an edge that was left out would have kept something back."""
+    """Whether an edge that was left out would have held back a write."""
     for edge in trace.edges:
         after, before = trace.write_of(edge.after), trace.write_of(edge.before)
         if is_of(trace, kind, edge) and after is not None and after != before:
@@ -232,7 +233,7 @@ def _is_early(trace: Trace, kind: Kind) -> bool:
 
 
 def _given(trace: Trace, instance: Instance) -> int:
-    """The step before whose end nobody had the acknowledgement."""
+    """The step that gave the acknowledgement of an edge: no earlier crash counts. 0 for an edge between nodes."""
     return trace.acknowledgements[instance.after].step if instance.is_promise else 0
 
 

@@ -1,7 +1,7 @@
-"""Every schedule of one life: a program's steps as they are, with all that the device may choose in its last life.
+"""Every schedule of one life: runs a program's steps as they are, with every combination of device choices in one life.
 
-Depth first, the simplest first. A schedule is left where an earlier one has been in the same state: the same on the
-media and past barriers, the same asked for and not yet issued. The lives before the last run as recorded.
+Depth first, the simplest first. A schedule is left where an earlier one was in the same state: the same on the media
+and past barriers, and the same writes asked for and not yet issued. Earlier lives run as recorded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.trace.tracer import NO_TRIAL, Trial
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The steps of one life: opened in ``first``, ended in ``last`` by a crash."""
+    """The steps of one life: it was opened in step ``first``, and a crash ended it in step ``last``."""
 
     first: int
     last: int
@@ -33,7 +33,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Explored:
-    """One schedule of the life; what happened up to ``known`` was seen with an earlier one."""
+    """One schedule of the life. Up to tick ``known`` it is the same as an earlier schedule."""
 
     life: Life
     known: int
@@ -41,7 +41,7 @@ class Explored:
 
 @dataclass(slots=True)
 class Limits:
-    """``reached``: something was left out."""
+    """Bounds of a search; ``reached`` says that something was left out."""
 
     schedules: int
     seconds: float
@@ -49,7 +49,7 @@ class Limits:
 
 
 class _Schedule:
-    """One schedule: stops where an earlier one has been, and remembers from where on this one is new."""
+    """One schedule. It stops where an earlier one was in the same state, and notes from which tick on it is new."""
 
     def __init__(self, plan: Plan, program: Program, span: Span, trail: Trail, trial: Trial, seen: set[object]) -> None:
         policy = ExploringPolicy(span.first, trail)
@@ -63,7 +63,7 @@ class _Schedule:
         self._known = 0
 
     def run(self) -> Explored:
-        """Raises `Violated` where a step before the crash breaks something."""
+        """Run the schedule. Raises `Violated` if a step before the crash breaks a property."""
         scenario = self._scenario
         with suppress(LifeOver), Watchdog(scenario.counters.progress, self._plan.spec.step_seconds_max):
             scenario.perform_all()
@@ -78,7 +78,7 @@ class _Schedule:
             self._leave_if_seen()
 
     def _leave_if_seen(self) -> None:
-        """Not within an operation: the ledger does not know yet what it does."""
+        """End the life if an earlier schedule was in this state. Only for steps that change no keys."""
         assert self._recorder.tracer is not None
         scenario = self._scenario
         media = tuple(medium.state() for medium in scenario.world.media)
@@ -103,7 +103,7 @@ def last_life(plan: Plan, program: Program, failed_step: int) -> Span | None:
 
 
 def explore(plan: Plan, program: Program, span: Span, limits: Limits, trial: Trial = NO_TRIAL) -> Iterator[Explored]:
-    """Every schedule of the life, until a limit is reached. Raises `Violated` where an earlier step fails."""
+    """Every schedule of the life, until a limit is reached. Raises `Violated` if a step before the crash fails."""
     trail = Trail()
     seen: set[object] = set()
     deadline = time.perf_counter() + limits.seconds
@@ -117,6 +117,6 @@ def explore(plan: Plan, program: Program, span: Span, limits: Limits, trial: Tri
 
 
 def makes_progress(plan: Plan, program: Program, trial: Trial) -> bool:
-    """Whether the steps run to their end, shutdown included, with edges added or removed."""
+    """Whether the steps, and a shutdown, run to their end with the edges of ``trial`` added or removed."""
     _, violation = run_traced(plan, replay_tape(program, strict=False), trial=trial)
     return violation is None

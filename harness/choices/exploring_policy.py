@@ -1,4 +1,4 @@
-"""Exploring: a program as it was up to some step, and behind that every combination of device choices, depth first."""
+"""Exploring: replay a program up to some step, then try every combination of device choices, depth first."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harness.choices.trail import Trail
 
 
 class Pick(NamedTuple):
-    """A device choice: of which step, and what."""
+    """A device choice: the step that made it, and its value."""
 
     step: int
     value: int
 
 
 class ExploringPolicy(ReplayPolicy):
-    """Device choices after step ``first`` are ``fixed``, and behind these each way that the trail takes in turn.
+    """Replays the script up to step ``first``; after it, device choices are ``fixed`` first, then the trail's.
 
-    ``before_pick`` is called before each choice of the trail's, and told whether no run before has come there. Once
-    ``is_over`` is set, choices are the script's again.
+    The trail answers each run with the next combination. ``before_pick`` is called before each choice of the trail,
+    with whether no earlier run has reached that choice. Once ``is_over`` is set, the script answers all choices again.
     """
 
     __slots__ = ("_first", "_fixed", "_trail", "before_pick", "is_over", "picks")
@@ -51,7 +51,7 @@ class ExploringPolicy(ReplayPolicy):
         else:
             if self.before_pick is not None:
                 self.before_pick(self._trail.is_at_end())
-                if self.is_over:
+                if self.is_over:  # the callback may have ended the exploration: then the trail must not grow
                     return 0
             value = self._trail.pick(count)
         self.picks.append(Pick(tape.step, value))
@@ -59,9 +59,10 @@ class ExploringPolicy(ReplayPolicy):
 
     @property
     def is_on_new_ground(self) -> bool:
-        """Whether no run before has made all the picks made so far."""
+        """Whether no earlier run has made exactly the picks of this run so far."""
         return len(self.picks) >= len(self._fixed) and self._trail.is_at_end()
 
 
 def exploring_tape(program: Program, policy: ExploringPolicy) -> Tape:
+    # Not strict: after step ``first`` the run may ask for other choices than the program has.
     return Tape(policy, script=Script(program, strict=False), recording=False)

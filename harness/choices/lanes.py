@@ -1,8 +1,8 @@
 """Lanes: every kind of choice that a run leaves open, one row each.
 
-A choice has the name ``<lane>.<n>``, for the n-th draw of that lane in its step. What an operation is called with has
-the argument's name for its lane, and no row here. A new kind of choice is one new row: who records, replays, redraws,
-pins or shrinks choices asks the row, never a list of its own.
+A choice has the name ``<lane>.<n>``: the n-th draw of that lane in its step. An argument of an operation is a lane too,
+named after the argument, and has no row here. A new kind of choice is one new row: the code that records, replays,
+redraws, pins or shrinks choices asks the row and keeps no list of its own.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Final
 
 
 class Whose(Enum):
-    """Who makes a choice."""
+    """The party that makes a choice."""
 
-    CALLER = "caller"  # whoever calls the system: which operation, with what, and whether the power fails within it
-    SURROUNDINGS = "surroundings"  # the device, identifiers, and the moment and kind of a failure
+    CALLER = "caller"  # the caller of the system: operations, arguments, and whether the power fails within a call
+    SURROUNDINGS = "surroundings"  # the device, the identifiers, and the moment and kind of a failure
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One kind of choice. ``simplest`` says what 0 means."""
+    """One kind of choice. ``decides`` and ``simplest`` are words for people; ``simplest`` says what 0 means."""
 
     name: str
     whose: Whose
     decides: str
     simplest: str
     is_rare: bool = False  # a random run mostly answers 0
-    is_pinned: bool = False  # `harness bugs --confirm` tries only what the case has of it, and 0
+    is_pinned: bool = False  # `harness bugs --confirm` tries only 0 and the value that the case has
     is_of_crash: bool = False  # drawn by a crash step for itself, not by an operation within it
-    is_lenient: bool = False  # a replay that finds no place for it goes on: a mended store may not ask
+    is_lenient: bool = False  # a strict replay goes on if nobody asks for it: a mended store may not
 
 
 _CALLER, _SURROUNDINGS = Whose.CALLER, Whose.SURROUNDINGS
@@ -80,7 +80,7 @@ LANES: Final[Mapping[str, Lane]] = {lane.name: lane for lane in _ROWS}
 
 
 def lanes_where(is_so: Callable[[Lane], bool]) -> frozenset[str]:
-    """Names of the lanes of which this is so."""
+    """Names of the lanes for which ``is_so`` holds."""
     return frozenset(lane.name for lane in _ROWS if is_so(lane))
 
 
@@ -91,9 +91,9 @@ LENIENT: Final = lanes_where(lambda lane: lane.is_lenient)
 OF_SURROUNDINGS: Final = lanes_where(lambda lane: lane.whose is Whose.SURROUNDINGS)
 
 SURVIVOR: Final = "survivor"
-INTERRUPTS: Final = "inside.0"  # a crash with this choice comes in the middle of one more operation
+INTERRUPTS: Final = "inside.0"  # a crash step with this choice interrupts one more operation
 
 
 def lane_of(choice: str) -> str:
-    """The lane of a choice's full name; an argument's name for what an operation is called with."""
+    """The lane of a choice, from its full name; for a choice of an argument, the argument's name."""
     return choice.split(".", 1)[0]

@@ -1,11 +1,11 @@
 """The mix of operations a run may take, and how a random run picks from it.
 
-Picking is a table look-up, so that it costs the same however many operations there are. Each scenario uses one
-of a fixed number of *swarm* tables: in each some operations are switched off and the weights of the others
-changed, so that scenarios differ in kind and not only in detail. Tables are a function of the mix alone.
+A pick is a table look-up, so its cost does not depend on the number of operations. Each scenario uses one of a fixed
+number of *swarm* tables. A swarm table switches some operations off and changes the weights of the others, so that
+scenarios differ in kind and not only in detail. Tables depend on the mix alone.
 
-Crashes are not in the tables: a random run in crash mode places them (`CRASH_COUNTS`), late enough for something
-to be persistent by then, and with something still to lose (`CRASH_LEADS`).
+Crashes are not in the tables: a random run in crash mode places them (`CRASH_COUNTS`). It places them late enough for
+something to be persistent by then, and puts operations before them that leave something to lose (`CRASH_LEADS`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from random import Random
 from typing import NamedTuple
 
 SWARM_TABLE_COUNT = 64
-SWARM_TABLE_SIZE = 128  # also the finest difference of weights that shows
+SWARM_TABLE_SIZE = 128  # slots; an operation's share of the weights is rounded to one slot
 SWARM_OFF_CHANCE = 0.2  # an operation is switched off in one table of five
 SWARM_FACTORS = (0.5, 1.0, 1.0, 2.0, 4.0)
-PLAIN_TABLE_CHANCE = 0.25  # tables that keep the spec's own weights
+PLAIN_TABLE_CHANCE = 0.25  # a table keeps the spec's own weights
 CRASH_COUNTS = (0, 1, 1, 1, 1, 1, 1, 2)  # one on average
-# Steps just before a crash that change something: else a reboot or a flush often leaves nothing to lose.
+# Writing steps just before a crash: without them a reboot or a flush often leaves nothing to lose.
 CRASH_LEADS = (0, 1, 1, 2, 3)
 
 
 class CrashSpan(NamedTuple):
-    """Where in a scenario crashes come, as parts of its steps."""
+    """Where in a scenario crashes come, as fractions of its steps."""
 
     earliest: float
     latest: float
@@ -34,8 +34,9 @@ class CrashSpan(NamedTuple):
 class Mix:
     """The operations of one spec that one mode allows.
 
-    ``names`` has all of the spec's operations, in its order; an operation's index is its place there.
-    ``crashes`` and ``ordinary`` are the indices that may be picked; ``writers`` those that change durable state.
+    ``names`` has all of the spec's operations, in the spec's order; an operation's index is its place in ``names``.
+    ``crashes`` and ``ordinary`` are the indices that may be picked; ``writers`` are those that change durable state.
+    A random run has ``steps_mean`` steps on average.
     """
 
     __slots__ = ("_tables", "crashes", "names", "ordinary", "steps_mean", "weights", "writers")
@@ -66,13 +67,13 @@ class Mix:
     def swarm_table(self, number: int) -> tuple[int, ...]:
         """Operation indices, about `SWARM_TABLE_SIZE` of them, for ``number`` below `SWARM_TABLE_COUNT`."""
         table = self._tables[number]
-        if table is None:
+        if table is None:  # filled on first use: a short check uses few of them
             table = self._tables[number] = _fill_table(self._swarm_weights(Random(number).random))
         return table
 
     def _swarm_weights(self, random: Callable[[], float]) -> list[tuple[int, float]]:
         plain = [(index, float(self.weights[index])) for index in self.ordinary if self.weights[index]]
-        if not plain:
+        if not plain:  # all weights are 0: rather anything than nothing
             return [(index, 1.0) for index in self.allowed]
         if random() < PLAIN_TABLE_CHANCE:
             return plain
@@ -83,12 +84,12 @@ class Mix:
         ]
         writers = frozenset(self.writers)
         if not swarm or (writers and not any(index in writers for index, _ in swarm)):
-            return plain  # nothing would happen in such a scenario
+            return plain  # without a writer, nothing would happen in the scenario
         return swarm
 
 
 def _fill_table(weights: Sequence[tuple[int, float]]) -> tuple[int, ...]:
-    """Slots in proportion to weight, at least one each."""
+    """A table in which each operation has slots in proportion to its weight, and at least one."""
     total = sum(weight for _, weight in weights)
     table: list[int] = []
     for index, weight in weights:
@@ -97,7 +98,7 @@ def _fill_table(weights: Sequence[tuple[int, float]]) -> tuple[int, ...]:
 
 
 def place_crashes(operations: list[int], mix: Mix, span: CrashSpan, random: Callable[[], float]) -> None:
-    """Put crashes, each with its lead, into this part of the steps; the first one stays as it is."""
+    """Overwrite some of ``operations`` with crashes, each with its lead; the first entry stays as it is."""
     steps_count = len(operations) - 1
     earliest = 1 + int(steps_count * span.earliest)
     latest = max(earliest, int(steps_count * span.latest))

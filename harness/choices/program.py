@@ -1,22 +1,21 @@
 """Programs: the steps a run took, with every choice that was made in them, by name.
 
-A program is the whole truth about a run. Replaying it against the same code gives the same history,
-byte for byte.
+A program is the whole truth about a run: replaying it against the same code gives the same history, byte for byte.
 
 A choice is an integer in ``range(count)``. Zero is always the simplest: nothing lost, the smallest argument. A choice
-that is not recorded reads as zero, so a step lists only the others, and removing a step removes its own choices and
-moves no others.
+that is not recorded reads as zero, so a step lists only its choices other than zero. Removing a step removes its own
+choices and renames no others.
 
     name                  what it decides
     ``key.0``             first draw for the argument ``key``
     ``device.2``          third decision the system left open in this step: issue order, barriers
     ``survivor.3.1``      at a crash: what is lost of the second write of step 3, on any medium
 
-What stands before the first dot is the *lane*, see `harness.choices.lanes`.
+The word before the first dot is the *lane*, see `harness.choices.lanes`.
 
-Names are given by the step's own identity, never by its position in the program. Step 0, ``open``, is the opening
-of the system, and the last one, ``end``, its clean shutdown and reopening: every run has both, a program only where
-they have choices other than 0.
+Names use the step's identity, never its position in the program. Step 0, ``open``, is the opening of the system. The
+last step, ``end``, is its clean shutdown and reopening. Every run has both steps; a program lists them only where they
+have choices other than 0.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ from typing import Final
 
 from harness.choices.lanes import INTERRUPTS
 
-OPENING: Final = "open"  # operation of step 0, in a program only where it has choices other than 0
-ENDING: Final = "end"  # the same for the last step: clean shutdown and reopening
+OPENING: Final = "open"  # operation of step 0
+ENDING: Final = "end"  # operation of the last step: clean shutdown and reopening
 RESERVED_NAMES: Final = (OPENING, ENDING)
 
-DIGITS_MAX = 18  # of a number in a program's text: a longer one is damage, not a choice
+DIGITS_MAX = 18  # of a number in a program's text: a longer number is damage, not a choice
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One operation with its recorded choices.
 
-    ``identity`` is the position at which the step was first generated. It is unique in its program and
-    stays with the step when others are removed.
+    ``identity`` is the position at which the step was first generated. It is unique in its program, and the step keeps
+    it when others are removed.
     """
 
     identity: int
@@ -50,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Steps in the order they run; identities are strictly increasing."""
+    """Steps in the order they run. Raises `ValueError` unless their identities are strictly increasing."""
 
     steps: tuple[Step, ...] = ()
 
@@ -60,7 +59,7 @@ class Program:
             raise ValueError("step identities must be strictly increasing")
 
     def without(self, identities: Iterable[int]) -> Program:
-        """The same program less the steps named; every other choice is untouched."""
+        """The same program without the steps of these identities; the choices of the others stay."""
         gone = frozenset(identities)
         return Program(tuple(step for step in self.steps if step.identity not in gone))
 
@@ -72,12 +71,12 @@ class Program:
 
 
 def operation_count(program: Program) -> int:
-    """Operations, one that a crash comes in the middle of included; the opening and the end are none."""
+    """The number of operations, counting one that a crash interrupts; the opening and the end do not count."""
     return sum(1 + bool(step.choices.get(INTERRUPTS)) for step in program.steps if step.operation not in RESERVED_NAMES)
 
 
 def cost(program: Program) -> tuple[int, int, int]:
-    """The order of simplicity: operations, choices that are not zero, their sum."""
+    """How complex a program is, for comparing: its operations, its choices that are not zero, the sum of these."""
     values = [value for step in program.steps for value in step.choices.values() if value]
     return (operation_count(program), len(values), sum(values))
 
@@ -110,7 +109,7 @@ def format_program(program: Program) -> str:
 
 
 def parse_program(text: str) -> Program:
-    """Read what `format_program` wrote. Blank lines and ``#`` comments are skipped."""
+    """Read what `format_program` wrote, skipping blank lines and ``#`` comments. Raises `ProgramSyntaxError`."""
     steps: list[Step] = []
     for line, content in enumerate(text.splitlines(), start=1):
         words = content.split("#", 1)[0].split()

@@ -1,7 +1,7 @@
 """Random runs: a policy that decides everything from a seed.
 
-All steps are picked at the beginning of a scenario: their number, a swarm table, where crashes come. So are the chances
-and the `CrashStyle` that hold for the whole scenario. Every table is data, and says which bug asked for it.
+At the beginning of a scenario the policy picks all steps: their number, a swarm table, where crashes come. It also
+picks the chances and the `CrashStyle` that hold for the whole scenario. Every bias is data, next to the reason for it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from harness.choices.lanes import RARE, SURVIVOR
 from harness.choices.mix import SWARM_TABLE_COUNT, CrashSpan, Mix, place_crashes
 from harness.choices.tape import Tape, Turn
 
-RARE_CHANCE = 1 / 16  # of a choice of a rare lane that is not 0
-# The same for identifiers, one of these for each scenario: a collision takes part in bug 10 together with much else.
+RARE_CHANCE = 1 / 16  # that a choice of a rare lane is not 0
+# The same for identifiers, one of these for each scenario: bug 10 needs a collision together with much else.
 COLLISION_CHANCES = (0.0, 1 / 16, 0.5, 1.0)
-# Chance that an issued write is left whole without a further draw, one of these for each scenario. With plain draws
-# alone, a crash after many writes would hardly ever keep any.
+# Chance that a crash leaves an issued write whole without a further draw, one of these for each scenario. With plain
+# draws alone, a crash after many writes would hardly ever keep any of them.
 SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
-EVENLY: Final = -1  # in a table of draws: any value, as without a table
+EVENLY: Final = -1  # in a table of draws: every value is equally likely, as without a table
 
 _MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class CrashStyle:
-    """How a scenario crashes. ``draws`` are tables to draw the choices of these lanes from, their excess clamped."""
+    """How a scenario crashes.
+
+    ``draws`` maps a lane to the table that its choices are drawn from; a value that is too large is clamped.
+    """
 
     name: str
     draws: Mapping[str, Sequence[int]]
-    last_unit_chance: float  # that of a write that does not survive whole its last unit is lost, no more
+    last_unit_chance: float  # that a write which is not left whole has survivor choice 1
     span: CrashSpan
     asked_by: str
 
@@ -51,7 +54,7 @@ CRASH_STYLES = (
 
 
 def scenario_seed(seed: int, scenario: int) -> int:
-    """SplitMix64 of the seed and the scenario's index: 64 bits that neighbours do not share."""
+    """SplitMix64 of the seed and the scenario's index, so that neighbouring scenarios have unrelated seeds."""
     mixed = (seed * 0xD1342543DE82EF95 + (scenario + 1) * 0x9E3779B97F4A7C15) & _MASK
     mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK
@@ -59,12 +62,15 @@ def scenario_seed(seed: int, scenario: int) -> int:
 
 
 def random_tape(seed: int, *, recording: bool = False) -> Tape:
-    """A tape of random choices; recording or not, they are the same."""
+    """A tape of random choices. The choices depend on the seed alone, not on ``recording``."""
     return Tape(RandomPolicy(seed), recording=recording)
 
 
 class RandomPolicy:
-    """See the module. Python promises the stream of `Random.random` alone, so nothing else is drawn."""
+    """See the module.
+
+    Draws with `Random.random` alone: of all its methods, Python promises only that one's stream between versions.
+    """
 
     __slots__ = ("_last_unit_chance", "_random", "_special", "_survival_chance")
 
@@ -74,7 +80,8 @@ class RandomPolicy:
         self._set_style(RARE_CHANCE, {})  # for whoever picks without a run
 
     def _set_style(self, collision_chance: float, draws: Mapping[str, Sequence[int]]) -> None:
-        """Lanes that are not drawn evenly, each with how it is; a look-up that the hot path pays for anyway."""
+        """Note how each lane is drawn that is not drawn evenly."""
+        # One dictionary for all of them, since `pick` is on the hot path and pays for one look-up anyway.
         self._special: dict[str, Callable[[int], int]] = {
             SURVIVOR: self._survivor,
             **dict.fromkeys(RARE, self._seldom(RARE_CHANCE)),
@@ -106,6 +113,7 @@ class RandomPolicy:
         random = self._random
 
         def draw(count: int) -> int:
+            # One draw decides both: below ``chance`` it is again even, so it also says which value.
             value = random()
             return 1 + int(value / chance * (count - 1)) if value < chance and count > 1 else 0
 
@@ -115,7 +123,7 @@ class RandomPolicy:
         random = self._random
         if random() < self._survival_chance:
             return 0
-        if random() < self._last_unit_chance:
+        if random() < self._last_unit_chance:  # 1: only the last unit is lost, or, on a file, all of the write
             return min(1, count - 1)
         return int(random() * count)
 

@@ -1,8 +1,8 @@
-"""Replay: a program's choices again; and near programs, with some of these choices drawn anew.
+"""Replay: the choices of a recorded program again, or with some of them drawn anew.
 
-ReplayPolicy      each choice as the script has it
-RedrawingPolicy   choices of some lanes are kept or drawn evenly: the same steps under other surroundings
-VaryingPolicy     choices are kept or drawn as random runs draw them: a near program, for shrinking
+ReplayPolicy      takes each choice from the script
+RedrawingPolicy   keeps or redraws evenly the choices of some lanes: the same steps under other surroundings
+VaryingPolicy     keeps choices or redraws them as random runs do: a near program, for shrinking
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from harness.choices.tape import Tape, Turn
 
 REDRAW_CHANCE: Final = 0.5
 
-# How likely a choice of a crash, and any other, is drawn anew, by turns.
+# Chance that a choice is drawn anew: (of a crash step, of any other step). A seed takes one of these pairs.
 VARIATIONS: Final = ((1.0, 0.0), (0.25, 0.0), (0.25, 0.25))
 
 
 def replay_tape(program: Program, *, strict: bool) -> Tape:
-    """A tape that gives a program's choices again; see `Script` for what ``strict`` refuses."""
+    """A tape that repeats a program's choices; the module `script` says what ``strict`` refuses."""
     return Tape(ReplayPolicy(), script=Script(program, strict=strict))
 
 
 def redrawing_tape(program: Program, seed: int, lanes: frozenset[str]) -> Tape:
-    """The program with other choices of ``lanes``, a function of ``seed``; the other choices are held to strictly."""
+    """The program with choices of ``lanes`` redrawn from ``seed``; its other choices are replayed strictly."""
     return Tape(RedrawingPolicy(seed, lanes), script=Script(program, strict=True, lenient_lanes=lanes))
 
 
 def varying_tape(program: Program, seed: int) -> Tape:
-    """The steps of a program; by turns all choices of its crashes, some of these, or some of all are drawn anew."""
+    """The steps of a program, redrawing from ``seed`` all choices of its crashes, some of these, or some of all."""
     return Tape(VaryingPolicy(seed), script=Script(program, strict=False))
 
 
@@ -71,10 +71,10 @@ class VaryingPolicy(ReplayPolicy):
         self._chances = VARIATIONS[seed % len(VARIATIONS)]
 
     def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
-        self._fresh.begin(tape, mix)
+        self._fresh.begin(tape, mix)  # only for its chances: the steps are the script's
         self._crashes = frozenset(mix.names[index] for index in mix.crashes)
         if not any(step.operation in self._crashes for step in tape.script.program.steps):
-            self._chances = VARIATIONS[-1]
+            self._chances = VARIATIONS[-1]  # the other pairs would redraw nothing
         return super().begin(tape, mix)
 
     def pick(self, lane: str, count: int) -> int:

@@ -1,11 +1,11 @@
 """Scripts: a recorded program, read by a run that goes through its steps again.
 
-*Strict* raises `NoLongerApplies` for an unknown operation, for a value out of range, and for a choice that was not
-asked for by the end of its step. Otherwise these are skipped, clamped and ignored: made for shrinking. A choice that
-the program does not have reads 0.
+A *strict* script raises `NoLongerApplies` for an unknown operation, a value out of range, and a choice that its step
+did not ask for. A script that is not strict skips, clamps and ignores these, which shrinking needs. A choice that the
+program does not have reads 0.
 
-What a crash was to take of a write is not asked for if a barrier has passed that write meanwhile. That is how a mended
-store looks, so a choice of a lenient lane has no place then but does not make the program inapplicable.
+Choices of a lenient lane are never held to, even by a strict script. A mended store may put a barrier before a crash,
+and the crash then asks for no survivor of the writes that the barrier passed. The case must still replay.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from harness.choices.program import ENDING, OPENING, Program, Step
 
 
 class NoLongerApplies(BaseException):
-    """A recorded program asks for what the code no longer offers, at this step.
+    """At this step, a recorded program asks for something that the code no longer offers.
 
-    ``choice`` is the name of the choice that has no place any more; empty if it is the step itself.
+    ``choice`` is the name of the choice that no longer fits; it is empty if the step itself does not.
     """
 
     def __init__(self, step: int, reason: str, choice: str = "") -> None:
@@ -30,12 +30,12 @@ class NoLongerApplies(BaseException):
         self.choice = choice
 
     def is_of_surroundings(self) -> bool:
-        """Whether what has changed is only what the surroundings may choose from."""
+        """Whether the choice that no longer fits is one of the surroundings', not of the caller's."""
         return lane_of(self.choice) in OF_SURROUNDINGS
 
 
 class Script:
-    """See the module. ``lenient_lanes`` are never held to."""
+    """See the module. A misfit in one of ``lenient_lanes`` never raises."""
 
     __slots__ = ("_asked", "_choices", "_lenient_lanes", "_step", "_strict", "program")
 
@@ -51,7 +51,10 @@ class Script:
         self._asked: set[str] = set()
 
     def turns(self, mix: Mix) -> Iterator[tuple[int, int]]:
-        """Identity and operation of each step in turn, and of the end; entering one leaves the one before."""
+        """Give identity and operation index of each step, and of the end (-1).
+
+        Asking for the next turn closes the step before. Raises `NoLongerApplies` if the script is strict.
+        """
         steps = self.program.steps
         has_opening = bool(steps) and steps[0].operation == OPENING
         self._enter(steps[0] if has_opening else Step(0, OPENING))
@@ -65,7 +68,7 @@ class Script:
             index = indices.get(step.operation, -1)
             if index >= 0 or (step.operation == ENDING and step is steps[-1]):
                 yield step.identity, index
-                if index < 0:
+                if index < 0:  # the program has recorded choices for its end
                     return
             elif self._strict:
                 raise NoLongerApplies(step.identity, f"there is no operation {step.operation!r} here")
@@ -74,7 +77,7 @@ class Script:
         yield self._step, -1
 
     def value(self, name: str, count: int) -> int:
-        """The recorded choice, below ``count``."""
+        """The recorded choice, below ``count``. Raises `NoLongerApplies` if it is too large and held to."""
         value = self._ask(name)
         if value < count or not value:
             return value
@@ -83,7 +86,8 @@ class Script:
         return max(count - 1, 0)
 
     def identity(self, name: str, identities: Sequence[int]) -> int:
-        """The recorded identity of an earlier step, 0 if that is not among these."""
+        """The recorded identity of an earlier step, or 0 if it is not among ``identities``."""
+        # Never a misfit: the step may have been removed, and the step that refers to it is then skipped.
         value = self._ask(name)
         return value if value in identities else 0
 
@@ -93,7 +97,7 @@ class Script:
         return self._choices.get(name, 0)
 
     def check_all_asked(self) -> None:
-        """Raises `NoLongerApplies` if a strict script has a choice in this step that nobody asked for."""
+        """Raise `NoLongerApplies` if a strict script has a choice in this step that nobody asked for."""
         if not self._strict or self._asked.issuperset(self._choices):
             return
         names = sorted(name for name in self._choices if name not in self._asked)

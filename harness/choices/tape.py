@@ -1,18 +1,23 @@
-"""The tape: one run's choices, each given a name, bounded, and written down.
+"""The tape: names each choice of one run, checks its bound and writes it down.
 
     system, device, generators --choose("device", 3)--> Tape --pick("device", 3)--> Policy
                                                          |
                                                          `--> device.0=2 of step 7, in the program
 
-Whoever leaves something open asks the tape. The tape names the choice by its step, lane and number, asks a *policy* for
-an integer below the count, and keeps it. A tape may also have a *script*, the choices of a recorded program; a policy
-that replays asks `Tape.scripted`. Back ends that only decide are as in Hypothesis' `PrimitiveProvider`.
+Code that leaves something open asks the tape. The tape names the choice by its step, lane and number, asks a *policy*
+for an integer below the count, and keeps the answer. A tape may also have a *script*, the choices of a recorded
+program; a policy that replays asks `Tape.scripted`. Policies only decide, as Hypothesis' `PrimitiveProvider` does.
 
-A tape that neither records nor has a script names nothing: `choose` is then the policy's own `pick`, so that a random
-run pays for the draw alone. It makes the very choices that a recording tape makes, so a seed that failed is run again.
+A tape that neither records nor has a script names nothing. Its `choose` is then the policy's own `pick`, so that a
+random run pays for the draw alone. It makes the same choices as a recording tape, so a seed that failed can be run
+again and recorded.
 
-A run: `begin`; choices of step 0, the opening; `next_step` until it answers -1, with each step's choices after it; the
-choices of the run's end, which has an identity of its own; `close`.
+The calls of a run, in order:
+
+    begin        choices of step 0, the opening, follow
+    next_step    choices of that step follow; again until it answers -1
+                 choices of the run's end follow, which has an identity of its own
+    close
 """
 
 from __future__ import annotations
@@ -29,17 +34,17 @@ Turn = tuple[int, int]  # a step's identity, and its operation's index in the mi
 
 
 class Policy(Protocol):
-    """Decides, and nothing else."""
+    """Decides each choice; names, bounds and records are the tape's business."""
 
     def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
-        """A run begins; gives its turns, the end last. Each is asked for when the step before is over."""
+        """Begin a run and give its turns, the end last. The tape asks for each one when the step before is over."""
 
     def pick(self, lane: str, count: int) -> int:
-        """An integer below ``count``. ``tape.name`` is the choice's name, unless the tape names nothing."""
+        """An integer below ``count``. ``tape.name`` is the choice's name, unless that tape names nothing."""
 
 
 class Tape:
-    """See the module. ``step`` is the identity of the step under way, ``operation`` its operation."""
+    """See the module. ``step`` is the identity of the step under way, ``operation`` the name of its operation."""
 
     __slots__ = (
         "_choices",
@@ -80,7 +85,7 @@ class Tape:
         self._turns = self._policy.begin(self, mix)
 
     def next_step(self) -> int:
-        """Go to the next step; answers its operation's index in the mix, or -1 if the run's end is next."""
+        """Go to the next step; give its operation's index in the mix, or -1 for the run's end."""
         if not self._is_naming:
             self.step, index = next(self._turns)
             return index
@@ -91,18 +96,21 @@ class Tape:
         return index
 
     def close(self) -> None:
-        """The run is over and nothing was violated. Raises `NoLongerApplies` if a strict script has more to say."""
+        """End a run that violated nothing. Raises `NoLongerApplies` if a strict script has choices nobody asked for."""
         if self._script is not None:
             self._script.check_all_asked()
 
     # --- choices ------------------------------------------------------------------------------------
 
     def choose_at(self, name: str, count: int) -> int:
-        """An integer below ``count``, kept under exactly this name, asked for once a step. Made for survivors."""
+        """An integer below ``count``, kept under exactly this name. Only for survivors, each asked for once a step."""
         return self._decide(lane_of(name), name, count) if self._is_naming else self._policy.pick(SURVIVOR, count)
 
     def choose_step(self, lane: str, identities: Sequence[int]) -> int:
-        """One of these identities of earlier steps, or 0 if there is none to be had."""
+        """One of these identities of earlier steps, or 0 if there are none.
+
+        The record keeps the identity itself, not its place among them: removing other steps does not change it.
+        """
         if not self._is_naming:
             return identities[self._policy.pick(lane, len(identities))] if identities else 0
         name = self._next_name(lane)
@@ -111,12 +119,12 @@ class Tape:
         return self._keep(name, identities[self._policy.pick(lane, len(identities))] if identities else 0)
 
     def scripted(self, count: int) -> int:
-        """What the script has for the choice under way, below ``count``; 0, the simplest, where it has nothing."""
+        """The script's value for the choice under way, below ``count``; 0, the simplest, if the script has none."""
         return self.script.value(self.name, count)
 
     @property
     def script(self) -> Script:
-        """Only a tape of a policy that replays is asked for it."""
+        """The script of a tape that replays; no other tape may be asked for it."""
         assert self._script is not None
         return self._script
 
@@ -135,21 +143,21 @@ class Tape:
         return self._keep(name, value)
 
     def _keep(self, name: str, value: int) -> int:
-        if value:
+        if value:  # a choice that is not recorded reads 0
             self._choices[name] = value
         return value
 
     # --- the record ---------------------------------------------------------------------------------
 
     def program(self) -> Program:
-        """The run so far, the step under way included; it has only the choices that were asked for."""
+        """The run so far, including the step under way, with only the choices that were asked for."""
         return Program((*self._steps, *self._step_under_way()))
 
     def _keep_step(self) -> None:
         self._steps += self._step_under_way()
 
     def _step_under_way(self) -> list[Step]:
-        """Opening and end are steps of a program only where they have choices."""
+        """The step under way; nothing for an opening or an end that has no choices other than 0."""
         if not self._choices and self.operation in RESERVED_NAMES:
             return []
         return [Step(self.step, self.operation, self._choices)]

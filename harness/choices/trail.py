@@ -1,8 +1,9 @@
-"""Depth first through every combination of choices, simplest first.
+"""The trail: goes depth first through every combination of choices, simplest first.
 
     rewind, run, advance;  rewind, run, advance;  ...  until `advance` answers False
 
-A run takes its choices with `pick`, in order; the number of choices and their ranges may depend on those before.
+A run takes its choices with `pick`, in order. The number of its choices, and the range of each, may depend on the
+choices before.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ class Trail:
         return self._picked[depth][0]
 
     def is_at_end(self) -> bool:
-        """Whether the next pick is one that no run before has made."""
+        """Whether the next pick is one that no earlier run has reached."""
         return self._depth >= len(self._picked)
 
     def advance(self) -> bool:
-        """Go to the next combination; False when all were had."""
-        del self._picked[self._depth :]  # the run may have stopped short of an earlier one's depth
+        """Go to the next combination; False if there is none left."""
+        del self._picked[self._depth :]  # the run may have stopped earlier than one before it
         while self._picked:
             value, count = self._picked.pop()
             if value + 1 < count:

@@ -1,4 +1,4 @@
-"""``harness audit``: of a saved failure the edge that is lacking, of a spec the edges that could go."""
+"""``harness audit``: finds the edge that a saved failure lacks, or the edges that a spec's system could do without."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def audit_target(
     seed: int,
     json_path: Path | None,
 ) -> int:
-    """A case or a spec, by the name of its file; gives the exit status."""
+    """Audit a case or a spec, told apart by the name of the file, and give the exit status."""
     if target.endswith(SUFFIX):
         return audit_case(target, seconds, json_path)
     return audit_specs(target, configuration, scenarios, seconds, seed, json_path)
@@ -50,7 +50,7 @@ def audit_target(
 
 
 def audit_case(name: str, seconds: float, json_path: Path | None) -> int:
-    """Find the likely mend of a case and print it; 0 if there is one, else 3."""
+    """Find the likely mend of a case and print it. Exit status 0 if there is one, else 3."""
     case = _read(name)
     console = make_console()
     spec = load_spec(case.spec, case.name, Path.cwd()).spec
@@ -120,7 +120,7 @@ def _tried_figures(tried: Tried | None) -> dict[str, Any] | None:
 def audit_specs(
     target: str, configuration: str | None, scenarios: int | None, seconds: float, seed: int, json_path: Path | None
 ) -> int:
-    """Audit each spec of a file and print what each edge is needed for; 3 if something fails as it is."""
+    """Audit each spec of a file and print what each edge is needed for. Exit status 3 if an audit is worth nothing."""
     folder = Path.cwd()
     loaded = [each for path in find_spec_files([target], folder) for each in load_specs(path, folder)]
     plans = [(each, plan) for each in loaded for plan in _plans(each.spec, configuration)]
@@ -146,7 +146,7 @@ def audit_specs(
 
 
 def needless_everywhere(audits: Sequence[Audit]) -> list[Kind]:
-    """Kinds of edges that no configuration was seen to need, and one at least seems to do without."""
+    """Kinds of edges that no configuration was seen to need, and at least one seems to do without."""
     if any(audit.wrong for audit in audits):
         return []
     needs: dict[Kind, set[Need]] = {}

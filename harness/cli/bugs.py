@@ -1,4 +1,4 @@
-"""``harness bugs``: planted bugs in, table out."""
+"""``harness bugs``: runs planted bugs and prints which were caught."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.planted.plants import find_plants
 
 
 def run_bugs(path: Path, seeds: int, seconds: float, confirm_seconds: float, jobs: int, json_path: Path | None) -> int:
-    """Run the plants against the code in the current folder; 0 only if every one is caught, 3 if any is unknown."""
+    """Run the plants on the code in the current folder. Exit status 3 if any is unknown, else 0 if all are caught."""
     console = make_console()
 
     def report(result: PlantResult) -> None:

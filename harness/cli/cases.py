@@ -1,4 +1,4 @@
-"""Cases on the command line: reading one by its name, what replaying it said, and its sequence in words."""
+"""Cases on the command line: reads one by its name, and puts its replay and its failing sequence in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.scenario.verdict import Run
 
 
 def describe_replay(replayed: Replayed) -> str:
-    """One line: the answer, the step it showed at, and why."""
+    """A replay as one line: the answer, the step at which it showed, and the reason."""
     at = f" at step {replayed.step}" if replayed.step is not None else ""
     return f"{replayed.answer}{at}{f': {replayed.detail}' if replayed.detail else ''}"
 

@@ -1,4 +1,4 @@
-"""``harness check``: run, shrink, save, and explain each distinct failure once."""
+"""``harness check``: runs checks, then shrinks, saves and explains each distinct failure once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One distinct failure, shrunk and saved."""
+    """One distinct failure, after shrinking and saving."""
 
     verdict: Verdict
     case: Case
@@ -48,7 +48,7 @@ def check_specs(
     json_path: Path | None,
     corpus: Path,
 ) -> int:
-    """Check what the arguments name and print the outcome; gives the exit status."""
+    """Check the specs that the arguments name, print the outcome, and give the exit status."""
     folder = Path.cwd()
     console = make_console()
     loaded = [each for path in find_spec_files(arguments, folder) for each in load_specs(path, folder)]
@@ -57,7 +57,7 @@ def check_specs(
         verdicts = run_checks(jobs, sample, budget, folder, progress)
     paths = [job.path for job in jobs]
     found = [_save(path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
-    print_verdicts(console, verdicts)  # all failures are saved by now, whoever reads this or stops reading
+    print_verdicts(console, verdicts)  # only now: a reader who stops reading must not keep failures from being saved
     for each in found:
         _explain(console, each)
     if json_path is not None:
@@ -66,14 +66,14 @@ def check_specs(
 
 
 def _modes(spec: Spec, mode: Mode | None) -> list[Mode]:
-    """Without a mode asked for, every mode that the spec has steps for."""
+    """The mode asked for, or else every mode that the spec has steps for."""
     if mode is not None:
         return [mode]
     return [Mode.CONFORMANCE, Mode.CRASH] if spec.can_crash else [Mode.CONFORMANCE]
 
 
 def distinct(paths: Sequence[str], verdicts: Sequence[Verdict]) -> list[tuple[str, Verdict]]:
-    """The violated verdicts with their spec's file, each signature of a spec and mode once."""
+    """The violated verdicts with the paths of their specs; of each spec and mode, every signature once."""
     found: dict[tuple[object, ...], tuple[str, Verdict]] = {}
     for path, verdict in zip(paths, verdicts, strict=True):
         if verdict.run is not None and verdict.run.violation is not None:
@@ -82,7 +82,7 @@ def distinct(paths: Sequence[str], verdicts: Sequence[Verdict]) -> list[tuple[st
 
 
 def _save(path: str, verdict: Verdict, corpus: Path, folder: Path) -> Found:
-    """Shrink one failure and save it; as it was found, if shrinking it is broken off."""
+    """Shrink one failure and save it. If shrinking does not come to its end, save it as it was found."""
     assert verdict.run is not None
     assert verdict.run.violation is not None
     each = load_spec(path, verdict.spec, folder)
@@ -122,7 +122,7 @@ def _explain(console: Console, found: Found) -> None:
 
 
 def case_of(path: str, verdict: Verdict, run: Run) -> Case:
-    """The case that saves a run; where it shrank to nothing that fails, the run that was found."""
+    """The case that saves a failing run."""
     violation = run.violation
     assert violation is not None
     return Case(

@@ -1,4 +1,4 @@
-"""``harness exhaust``: what is exhausted, told and saved."""
+"""``harness exhaust``: exhausts specs within their bounds, prints the results and saves failures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def exhaust_spec(
     json_path: Path | None,
     corpus: Path,
 ) -> int:
-    """Exhaust every spec that the argument names and that has bounds; gives the exit status."""
+    """Exhaust every spec of ``argument`` that has bounds, print the results, and give the exit status."""
     folder = Path.cwd()
     console = make_console()
     loaded = [each for path in find_spec_files([argument], folder) for each in load_specs(path, folder)]
@@ -78,7 +78,7 @@ def _note_progress(console: Console, part_count: int) -> Callable[[int, Tally], 
 
 
 def print_results(console: Console, name: str, operations_max: int, results: Sequence[Result]) -> None:
-    """The table, and why anything in it is unknown."""
+    """Print the table of results, and the reason for each answer that needs one."""
     console.print(
         f"{name}: programs of up to {operations_max} operations, a crash at every moment of the last and after it"
     )
@@ -100,7 +100,7 @@ def print_results(console: Console, name: str, operations_max: int, results: Seq
 def _row(result: Result) -> Iterator[str]:
     tally = result.tally
     yield from (result.configuration, result.start, f"{tally.programs:,}", f"{tally.schedules:,}")
-    # Where it was broken off nobody knows how many there are.
+    # A search that stopped early does not know how many states there are.
     is_known = tally.is_complete and result.run is None
     yield f"{tally.states_judged:,} of {f'{tally.states:,}' if is_known else '?'}"
     yield from (f"{tally.recoveries:,}", f"{result.core_seconds:,.1f}", result.answer)

@@ -17,20 +17,20 @@ EXIT_UNKNOWN: Final = 3
 
 
 class Unusable(click.ClickException):
-    """Arguments or input that cannot be used; the message is one line."""
+    """Arguments or input that cannot be used. The message is one line."""
 
     exit_code = EXIT_UNUSABLE
 
 
 def exit_status_of(answers: Collection[Answer]) -> int:
-    """The worst counts: violated, then unknown."""
+    """The exit status for several answers; the worst counts: violated, then unknown."""
     if Answer.VIOLATED in answers:
         return EXIT_VIOLATED
     return EXIT_UNKNOWN if Answer.UNKNOWN in answers else EXIT_OK
 
 
 def exit_status_of_replays(answers: Collection[ReplayAnswer]) -> int:
-    """The same of cases: one that fails, then one that no longer applies."""
+    """The exit status for several replays; the worst counts: a failure, then a case that no longer applies."""
     if {ReplayAnswer.STILL_FAILS, ReplayAnswer.FAILS_DIFFERENTLY} & set(answers):
         return EXIT_VIOLATED
     return EXIT_UNKNOWN if ReplayAnswer.NO_LONGER_APPLIES in answers else EXIT_OK

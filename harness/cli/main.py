@@ -1,7 +1,9 @@
 """The command line: ``harness check | exhaust | replay | shrink | show | bugs | audit | torture``.
 
-Exit status: 0 none found, holds or fixed; 1 violated; 2 unusable arguments or input, with one clear line on
-standard error; 3 unknown. The worst of several counts: violated, then unknown.
+Exit status: 0 none found, holds or fixed; 1 violated; 2 unusable arguments or input, with one clear line on standard
+error; 3 unknown. Of several answers the worst counts: violated, then unknown.
+
+Each command imports its own code when it runs, so that `--help` and errors in arguments come at once.
 """
 
 from __future__ import annotations
@@ -23,14 +25,15 @@ _ALL = "all"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit status."""
+    """Run the command line and give the exit status. ``arguments`` are those of the process if None."""
     try:
         status = harness.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except click.Abort:
         print("harness: interrupted", file=sys.stderr)
         return EXIT_UNKNOWN
     except BrokenPipeError:
-        # Whoever read the output has gone; what was found is saved, but not all of it was said.
+        # The reader of the output has gone. Failures are saved, but not all of them were printed. Without this, Python
+        # would complain once more when it flushes standard output at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_UNKNOWN
     except click.exceptions.NoArgsIsHelpError as error:
@@ -120,7 +123,7 @@ def check(
     sample, budget = Sample(scenarios, seed), Budget(seconds, jobs or _core_count())
     _check_writable(json_path)
     _check_folder(corpus)
-    if seconds is not None and not seconds < float("inf"):
+    if seconds is not None and not seconds < float("inf"):  # nan and inf pass the range of the option
         raise Unusable("--seconds takes a number")
     with _one_line_errors():
         chosen = None if mode == _ALL else Mode(mode)
@@ -300,7 +303,7 @@ def torture(spec: str, images: int, kills: int, seed: int, keep: Path, jobs: int
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turns the errors of unusable input into one line and exit status 2."""
+    """Turn the errors of unusable input into one line and exit status 2."""
     from harness.corpus.case_file import CaseFileError
     from harness.planted.plants import PlantError
     from harness.spec.loader import SpecLoadError
@@ -314,14 +317,14 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def _check_folder(path: Path, what: str = "--corpus") -> None:
-    """Refuse at the start a folder that failures could not be saved in."""
+    """Refuse a folder in which failures could not be saved: at the start, not after the run."""
     existing = next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise Unusable(f"{what} {path}: cannot be written")
 
 
 def _check_writable(path: Path | None, what: str = "--json") -> None:
-    """Refuse at the start a file that could not be written at the end."""
+    """Refuse a file that could not be written: at the start, not after the run."""
     if path is None:
         return
     folder = path.resolve().parent

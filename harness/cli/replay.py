@@ -16,8 +16,8 @@ _STYLES = {ReplayAnswer.FIXED: "green", ReplayAnswer.NO_LONGER_APPLIES: "yellow"
 
 
 def replay_cases(names: Sequence[str], json_path: Path | None) -> int:
-    """Replay each case and say what became of it; gives the exit status."""
-    cases = [(name, read_named(name)) for name in names]  # all, before any runs: a bad name is seen at once
+    """Replay each case, print its answer, and give the exit status."""
+    cases = [(name, read_named(name)) for name in names]  # all before the first run, so that a bad name shows at once
     console = make_console()
     rows: list[dict[str, Any]] = []
     for name, case in cases:

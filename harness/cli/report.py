@@ -1,8 +1,8 @@
-"""What people see: progress, tables, and a failing sequence that explains itself.
+"""Reports for people: progress, and tables of checks and of planted bugs.
 
-Everything printed fits 100 columns and reads the same without colour, so that it can be pasted anywhere. On a
-terminal, progress is live; elsewhere it is a plain line now and then. Printing decides nothing: every figure
-comes from verdicts and counters, and `figures` gives the same ones for machines.
+Everything printed fits 100 columns and reads the same without colour, so that it can be pasted anywhere. On a terminal,
+progress is live; elsewhere it is a plain line now and then. Printing decides nothing: every figure comes from verdicts
+and counters, and `figures` gives the same ones for machines.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _LIVE_SECONDS = 0.1
 
 
 def make_console() -> Console:
-    """A console of exactly `WIDTH_MAX`: a narrower terminal wraps lines rather than losing figures."""
+    """A console of exactly `WIDTH_MAX` columns: a narrower terminal wraps lines, but loses no figures."""
     from rich.console import Console
 
     class Piped(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # the command line says what that means
+            raise BrokenPipeError  # `cli.main` makes an exit status of it; the base class would end the process
 
     return Piped(highlight=False, emoji=False, markup=False, width=WIDTH_MAX)
 
 
 def rate(counters: Counters, seconds: float) -> float:
-    """Scenarios a second and core."""
+    """Scenarios per second and core; ``seconds`` are core seconds."""
     return counters.scenarios / seconds if seconds > 0 else 0.0
 
 
@@ -51,7 +51,7 @@ def replay_command(case: Path) -> str:
 
 
 def figures(verdict: Verdict) -> dict[str, Any]:
-    """Everything a verdict's row and violation show, for ``--json``."""
+    """Every figure of a verdict and its violation, for ``--json``."""
     violation = verdict.run.violation if verdict.run else None
     return {
         "spec": verdict.spec,
@@ -69,7 +69,7 @@ def figures(verdict: Verdict) -> dict[str, Any]:
 
 
 class Progress:
-    """Shows how far a run of several checks is; a context, so that the terminal is always given back."""
+    """Shows how far a run of several checks is. It is a context, so that the terminal is always restored."""
 
     def __init__(self, console: Console, jobs: Sequence[CheckJob]) -> None:
         self._console = console
@@ -97,7 +97,7 @@ class Progress:
             return
         self._shown_at = now
         if self._live is not None:
-            fits = get_terminal_size().columns >= WIDTH_MAX
+            fits = get_terminal_size().columns >= WIDTH_MAX  # a live table that wraps would leave lines behind
             self._live.update(self._table() if fits else self._line())
         else:
             self._console.print(self._line(), soft_wrap=True)
@@ -156,7 +156,7 @@ def plain_table() -> Table:
 
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """The final table of a check, and why anything in it is unknown."""
+    """Print the final table of a check, and the reason for each answer that is unknown."""
     console.print(
         _check_table(
             (each.spec, each.mode, each.configuration, *_work(each.counters, each.seconds), each.answer)
@@ -175,13 +175,13 @@ def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
 
 
 def _share(counters: Counters) -> str:
-    """How much of what a crash might have left was tried."""
+    """How many of the legal crash states were tried."""
     tried = f"{counters.share_tried:,} of {counters.share_legal:,} legal crash states"
     return f"share: {tried}, at {counters.share_crashes:,} crashes with at most {SHARE_STATES_MAX:,} each"
 
 
 def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
-    """The table of planted bugs, and in words what is wrong with any."""
+    """Print the table of planted bugs, and the problems of those that were not caught."""
     table = plain_table()
     for name in ("plant", "property"):
         table.add_column(name, no_wrap=True)

@@ -12,7 +12,7 @@ from harness.corpus.replay import replay
 
 
 def show_case(name: str, svg_path: Path | None) -> int:
-    """Print a case as it runs today, or draw it; the saved text where it no longer runs or no longer fails."""
+    """Print a case as it runs today, and draw it if asked. If it no longer runs or fails, print its saved text."""
     case = read_named(name)
     console = make_console()
     replayed = replay(case)

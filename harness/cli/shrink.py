@@ -19,7 +19,7 @@ from harness.spec.plan import compile_plan
 
 
 def shrink_case(name: str, output: Path | None, json_path: Path | None) -> int:
-    """Shrink a case and write it back, or to ``output``; gives the exit status."""
+    """Shrink a case, write it back or to ``output``, and give the exit status, as for replaying it."""
     case = read_named(name)
     console = make_console()
     replayed = replay(case)

@@ -1,4 +1,4 @@
-"""A failing run as a picture: a card for each step, from left to right, and what the crash took. An SVG by itself.
+"""A failing run as a picture, in SVG: a card for each step, from left to right, with the losses of crashes.
 
     +---------+   +---------+  !  +---------+  !  +------------+
     | 1 put   |-->| 2 sync  |--!->| 3 crash |--!->| violated   |
@@ -50,7 +50,7 @@ text { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fill
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One box: a title, and lines of which some are bad news."""
+    """One box: a title and lines, some of which are bad news."""
 
     kind: str  # "card", "crash" or "broken"
     title: str
@@ -58,7 +58,7 @@ class Card:
 
 
 def timeline(run: Run, heading: str) -> str:
-    """The picture of a run that failed, as SVG."""
+    """The picture of a run that failed, as SVG text. Raises `ValueError` if it did not fail."""
     if run.violation is None:
         raise ValueError("the run did not fail")
     cards = [*_cards(run.events), _broken(run.violation)]
@@ -113,7 +113,7 @@ def _wrapped(lines: Sequence[tuple[str, bool]]) -> tuple[tuple[str, bool], ...]:
     found = [(part, is_bad) for text, is_bad in lines for part in textwrap.wrap(text, TEXT_WIDTH)]
     if len(found) <= LINES_MAX:
         return tuple(found)
-    # What is bad news is shown before all else.
+    # Where there is no room for all lines, show the bad news first of all.
     shown = sorted(range(len(found)), key=lambda at: (not found[at][1], at))[: LINES_MAX - 1]
     return (*(found[at] for at in sorted(shown)), (f"... {len(found) - len(shown)} lines more", False))
 

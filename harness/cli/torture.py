@@ -1,4 +1,4 @@
-"""``harness torture``: a system on a real file, power cuts and killed processes."""
+"""``harness torture``: runs a system on a real file, with power cuts and killed processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STORY_LINES_SHOWN = 24
 
 
 def run_torture(argument: str, dose: Dose, workers: int, json_path: Path | None, keep: Path) -> int:
-    """Torture each spec of a file that runs on a file; gives the exit status."""
+    """Torture each spec of ``argument`` that can run on a file, print the results, and give the exit status."""
     folder = Path.cwd()
     loaded = [each for path in find_spec_files([argument], folder) for each in load_specs(path, folder)]
     chosen = [each for each in loaded if each.spec.on_file is not None]
@@ -67,7 +67,7 @@ def _run(console: Console, each: LoadedSpec, dose: Dose, workers: int, folder: P
 
 
 class _Progress:
-    """A line now and then."""
+    """Prints a line of progress now and then."""
 
     def __init__(self, console: Console, dose: Dose) -> None:
         self._console = console
@@ -124,13 +124,13 @@ def _kills_shown(figures: KillFigures) -> Sequence[tuple[int, str]]:
 
 
 def _keep(each: LoadedSpec, half: HalfResult, dose: Dose, keep: Path) -> Path:
-    """Write the file and its story into a folder of their own; gives the folder."""
+    """Write the bad file and its story into a folder of their own, and give the folder."""
     bad = half.bad
     assert bad is not None
     name = re.sub(r"[^a-z0-9]+", "-", f"{each.spec.name} {half.half} {bad.where} seed {dose.seed}".lower())
     folder = keep / name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "file").unlink(missing_ok=True)
+    (folder / "file").unlink(missing_ok=True)  # of an earlier run: now there may be no file at all
     if bad.content is not None:
         (folder / "file").write_bytes(bad.content)
     (folder / "story.txt").write_text("\n".join([*_heading(each, half, bad), "", *bad.story]) + "\n", encoding="utf-8")
@@ -160,7 +160,7 @@ def _explain(console: Console, each: LoadedSpec, half: HalfResult, kept: Path | 
 
 
 def open_command(each: LoadedSpec, file: Path) -> str:
-    """Opens a copy, for opening may write."""
+    """The command that opens a copy of the file, since opening may write."""
     code = (
         "from pathlib import Path; from harness.spec.loader import load_spec; "
         f"spec = load_spec({each.path!r}, {each.spec.name!r}, Path.cwd()).spec; "

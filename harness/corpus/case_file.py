@@ -1,8 +1,8 @@
 """Case files: one failing run, saved as text that is still readable, and still replays, years later.
 
-A file names what was checked (spec, configuration, mode), what broke (property and place), and holds the
-program with all its choices. Everything that replay needs is in the header and the steps; what follows a
-``#`` says how each step ran when the case was saved, for people only.
+A file names the spec, configuration and mode of the check, and the property and place that broke. It holds the program
+with all its choices. Header and steps have everything that replay needs. The text after a ``#`` says how that step ran
+when the case was saved; it is for people only.
 
     harness case 1
     spec: shardstore/index_spec.py
@@ -18,9 +18,9 @@ program with all its choices. Everything that replay needs is in the header and 
     0 put key.0=1          # put(key=b'b', payload=<1 byte>)
     4 crash survivor.0.0=1 # crash: lost write 1 of step 0
 
-Reading is total: any text gives a `Case` or a `CaseFileError` with the line at fault. A version this code
-does not know is refused, never guessed at. Whether the program still *means* anything to today's spec is
-replay's business, not the file's.
+Reading is total: any text gives a `Case`, or a `CaseFileError` with the line at fault. A version that this code does
+not know is refused, never guessed at. Whether the program still *means* anything to today's spec is decided by
+replaying it, not by reading the file.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ def _check_header(key: str, value: str, *, may_be_empty: bool) -> None:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of blanks and line ends as a single space."""
+    """The text on one line: each run of blanks and line ends becomes a single space."""
     return " ".join(text.split())
 
 
 def format_case(case: Case, comments: Mapping[int, str] | None = None) -> str:
-    """The file's text; ``comments`` maps a step's identity to how it ran."""
+    """The text of a case file; ``comments`` maps a step's identity to a description of how it ran."""
     lines = [f"{_TITLE} {FORMAT_VERSION}"]
     for key in (*_REQUIRED, *_OPTIONAL):
         value = getattr(case, key)
@@ -108,11 +108,11 @@ def _with_comment(step: Step, line: str, width: int, comments: Mapping[int, str]
 
 
 def parse_case(text: str) -> Case:
-    """Read what `format_case` wrote; raises `CaseFileError`."""
+    """Read what `format_case` wrote. Raises `CaseFileError` for any other text."""
     lines = text.splitlines()
     _check_title(lines[0] if lines else "")
     header, header_end = _parse_header(lines)
-    # Blanks in the header's place keep the line numbers of the program's errors true.
+    # Empty lines in place of the header keep the line numbers of the program's errors right.
     body = "\n" * header_end + "\n".join(lines[header_end:])
     try:
         program = parse_program(body)
@@ -133,7 +133,7 @@ def _check_title(line: str) -> None:
 
 
 def _parse_header(lines: list[str]) -> tuple[dict[str, tuple[int, str]], int]:
-    """Header values with their lines, and how many lines the header takes. A blank line ends it."""
+    """The header's values with their line numbers, and the number of lines it takes. A blank line ends it."""
     header: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
@@ -181,7 +181,7 @@ def _integer(header: Mapping[str, tuple[int, str]], key: str) -> int | None:
 
 
 def read_case(path: Path) -> Case:
-    """Raises `CaseFileError` for bad content and `OSError` where the file cannot be read."""
+    """Read a case file. Raises `CaseFileError` for bad content and `OSError` if the file cannot be read."""
     try:
         return parse_case(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
@@ -189,8 +189,9 @@ def read_case(path: Path) -> Case:
 
 
 def file_name(case: Case, copy: int = 1) -> str:
-    """A name that the same failure gets on every machine; ``copy`` counts cases that share it."""
+    """A file name that is the same for the same failure on every machine; ``copy`` counts cases that share it."""
     words = re.sub(r"[^a-z0-9]+", "-", f"{case.name} {case.mode} {case.property}".lower()).strip("-")
+    # The words alone leave out the place, and the path of the spec.
     identity = "\n".join((case.spec, case.name, case.mode, case.property, case.place))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return f"{words}-{digest}{f'-{copy}' if copy > 1 else ''}{SUFFIX}"

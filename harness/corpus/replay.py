@@ -1,12 +1,15 @@
 """Replaying a saved case: does it still fail?
 
-The answer is one of four and never a guess. *Still fails*: the same property at the same kind of place. *Fails
-differently*: another failure. *Fixed*: the program runs to its end and nothing breaks. *No longer applies*: what
-the case was recorded against has changed so that the program does not mean today what it meant then; the
-step at which that shows is named where there is one.
+The answer is one of four and never a guess.
 
-A mend often changes what the device may choose from: an order of writes that broke is not to be had any more. Then the
-steps and their arguments are run with `SCHEDULES_TRIED` other choices of the surroundings, and the answer says so.
+    still fails         the same property breaks at the same kind of place
+    fails differently   another failure
+    fixed               the program runs to its end and nothing breaks
+    no longer applies   the spec or the code has changed, so that the program means something else today; the answer
+                        names the step at which that shows, if there is one
+
+A mend often takes from the device the order of writes that broke. Then the steps and their arguments are run with up to
+`SCHEDULES_TRIED` other choices of the surroundings, and the answer says so.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class ReplayAnswer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What replaying a case answered; ``step`` is the identity at which it failed or ceased to apply."""
+    """The answer of a replay; ``step`` is the identity of the step at which it failed or ceased to apply."""
 
     answer: ReplayAnswer
     detail: str = ""
@@ -45,9 +48,12 @@ class Replayed:
 
 
 def replay(case: Case, folder: Path | None = None) -> Replayed:
-    """Replay against the code in ``folder``, the current one unless given.
+    """Replay a saved case with the code in ``folder``; without one, in the current folder.
 
-    Raises `SpecLoadError` where the spec's file is there but cannot be imported.
+        case = read_case(Path("fuzz_corpus/notebook.case"))  # of harness.corpus.case_file
+        replay(case).answer  # "still fails", "fails differently", "fixed" or "no longer applies"
+
+    Raises `SpecLoadError` if the spec's file exists but cannot be imported.
     """
     try:
         spec = load_spec(case.spec, case.name, folder or Path.cwd()).spec
@@ -63,12 +69,12 @@ def replay(case: Case, folder: Path | None = None) -> Replayed:
 
 
 def _replay_otherwise(case: Case, plan: Plan, gone: NoLongerApplies) -> Replayed:
-    """Run the same steps with other choices of the surroundings; those that were recorded are not to be had."""
+    """Run the same steps with other choices of the surroundings, since the recorded ones are no longer possible."""
     why = f"step {gone.step}: {gone.reason}"
     for seed in range(SCHEDULES_TRIED):
         try:
             run = run_recorded(plan, redrawing_tape(case.program, seed, OF_SURROUNDINGS))
-        except NoLongerApplies as error:
+        except NoLongerApplies as error:  # of the caller's choices, which no redrawing can help
             return Replayed(ReplayAnswer.NO_LONGER_APPLIES, error.reason, error.step)
         if run.violation is not None:
             return replace(judge(case, run), detail=f"with other choices of the device ({why})")
@@ -77,7 +83,7 @@ def _replay_otherwise(case: Case, plan: Plan, gone: NoLongerApplies) -> Replayed
 
 
 def judge(case: Case, run: Run) -> Replayed:
-    """The answer that a finished run gives."""
+    """The answer for a run that came to its end."""
     violation = run.violation
     if violation is None:
         return Replayed(ReplayAnswer.FIXED, run=run)

@@ -1,7 +1,7 @@
 """The corpus: saved failures in a folder, each distinct failure once.
 
-A failure's file name follows from its signature. A case that still fails gives way to a simpler one of the same
-name; a case that no longer fails guards a fixed bug and is never overwritten, so the new one gets a number.
+A failure's file name follows from its signature. A simpler case of the same name replaces one that still fails. A case
+that no longer fails guards a fixed bug: it is never overwritten, and the new case gets a number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from harness.spec.loader import SpecLoadError
 
 
 def save_case(case: Case, comments: Mapping[int, str], corpus: Path, folder: Path) -> Path:
-    """Write the case below ``corpus``; gives the file that holds this failure at its simplest."""
+    """Write the case into the folder ``corpus``, and give the file that holds this failure at its simplest.
+
+    Specs are loaded from ``folder``.
+    """
     corpus.mkdir(parents=True, exist_ok=True)
     copy = 1
     while (path := corpus / file_name(case, copy)).exists():
@@ -31,7 +34,7 @@ def save_case(case: Case, comments: Mapping[int, str], corpus: Path, folder: Pat
 
 
 def _still_failing(path: Path, case: Case, folder: Path) -> Case | None:
-    """The case already there, if it is this failure and has not been fixed."""
+    """The case in this file, if it is the same failure and still fails."""
     try:
         existing = read_case(path)
         if existing.signature == case.signature and replay(existing, folder).answer is ReplayAnswer.STILL_FAILS:

@@ -1,8 +1,8 @@
-"""Worker processes, whatever they work at; nothing here knows the rest of the harness.
+"""Worker processes, for any work: nothing here knows the rest of the harness.
 
-pool         runs jobs on workers, and decides what interrupts, dead and hanging workers make of them
+pool         runs jobs on workers, and handles interrupts, dead workers and hanging ones
 worker         the inside of a worker
-jobs         jobs, what they report, and what becomes of them
-interrupts   SIGINT and SIGTERM, noted; temporary folders that are removed all the same
+jobs         jobs, their reports, and their outcomes
+interrupts   notes SIGINT and SIGTERM; removes temporary folders all the same
 budget       seconds and workers, and how jobs share them
 """

@@ -1,8 +1,8 @@
 """SIGINT and SIGTERM, noted rather than raised, so that a run ends early with what is known.
 
-The first is noted: whoever runs jobs asks, and stops them. A second raises KeyboardInterrupt where it comes, unless
-something is being cleaned up. A signal that the process ignored before is ignored still, as for a shell's background
-jobs. Signals reach the main thread only: elsewhere nothing is listened to.
+The first signal is only noted: the code that runs jobs asks for it, and stops them. A second raises `KeyboardInterrupt`
+at once, unless something is being cleaned up. A signal that the process ignored before stays ignored, as for a shell's
+background jobs. Signals reach the main thread only: other threads do not listen.
 
 Not promised: that anything is cleaned up after SIGKILL.
 """
@@ -26,7 +26,7 @@ _REMOVAL_PAUSE_SECONDS: Final = 0.1
 
 
 class Interrupts:
-    """How many came since somebody listens."""
+    """The interrupts since somebody listens."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -43,7 +43,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nothing is raised within, so that cleaning up comes to its end."""
+        """Raise nothing within, so that cleaning up comes to its end."""
         before, self._is_held = self._is_held, True
         try:
             yield
@@ -56,7 +56,7 @@ _active: Interrupts | None = None
 
 @contextmanager
 def listening() -> Iterator[Interrupts]:
-    """Listen to both signals; within another `listening` they are the same interrupts."""
+    """Listen to both signals. Within another `listening`, give the same interrupts."""
     global _active
     if _active is not None:
         yield _active
@@ -77,7 +77,7 @@ def listening() -> Iterator[Interrupts]:
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """A process that is started within begins with both signals blocked: none comes before it can ignore them."""
+    """Block both signals, so that a process started within gets none before it can ignore them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -87,7 +87,7 @@ def blocked() -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """A temporary folder that is removed in the end, also if interrupts end the run."""
+    """Make a temporary folder, and remove it in the end, even if interrupts end the run."""
     with listening() as interrupts:
         folder = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
         try:

@@ -1,8 +1,8 @@
-"""Jobs, what they report while they run, and what becomes of them.
+"""Jobs, their reports while they run, and their outcomes.
 
-A job is a function and its arguments. It is given a `Reporter` first, and reports what it has so far: a job that does
-not come to its end counts with what it reported last. So nothing is decided twice: interrupted, lost and silent jobs
-all have an `Outcome` with what is known of them and why it is not all.
+A job is a function and its arguments. The function takes a `Reporter` first, and reports its result so far: a job that
+does not come to its end counts with its last report. Interrupted, lost and silent jobs all have an `Outcome`, with what
+is known of them and the reason why it is not all.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any, Final, Generic, TypeVar
 T = TypeVar("T")
 
 INTERRUPTED: Final = "interrupted"
-STEP, STOP = 0, 1  # places on a board, the memory that a worker and its parent share
+STEP, STOP = 0, 1  # indices on a board: the memory that a worker and its parent share
 NO_STEP: Final = -1
 
 
 class Stopped(BaseException):
-    """Leaves a job that is to stop; not an Exception, so that no code under test swallows it."""
+    """Leaves a job that is to stop. No `Exception`, so that no code under test swallows it."""
 
 
 class Reporter:
-    """What a job tells whoever runs it."""
+    """Carries the reports of a job to the code that runs it."""
 
     def __init__(
         self, deliver: Callable[[Any], None], board: MutableSequence[int], is_stopped: Callable[[], bool]
@@ -36,29 +36,31 @@ class Reporter:
         self._is_stopped = is_stopped
 
     def report(self, known: Any) -> None:
-        """What the job has so far; it is not to change later. Raises `Stopped` when the job is to end."""
+        """Report the job's result so far, which must not change later. Raises `Stopped` if the job is to end."""
         self._deliver(known)
         if self._is_stopped():
             raise Stopped
 
     def note_step(self, number: int) -> None:
-        """What the job is at: in shared memory, so that it is known of a job that hangs. Costs next to nothing."""
+        """Note the step that the job is at. It is in shared memory: cheap, and known even of a job that hangs."""
         self._board[STEP] = number
 
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[T]):
-    """To be pickled, unless there is one worker only. ``name`` and ``step_name`` are for people."""
+    """A function to run. It must be picklable unless there is only one worker. Both names are for people."""
 
     name: str
     function: Callable[..., T]  # takes a Reporter, then the arguments
     arguments: tuple[Any, ...] = ()
-    silence_seconds_max: float | None = None  # without report or step for so long, it hangs; None: never
+    silence_seconds_max: float | None = None  # it hangs if it is so long without report or step; None: never
     step_name: str = "step"
-    expected_errors: tuple[type[BaseException], ...] = ()  # whose message says all
+    expected_errors: tuple[type[BaseException], ...] = ()  # their message alone is the reason of the outcome
 
 
 class Fate(StrEnum):
+    """How a job ended."""
+
     DONE = "done"
     FAILED = "failed"  # by an exception
     STOPPED = "stopped"  # by an interrupt, while it ran
@@ -69,27 +71,27 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """What became of one job."""
+    """How one job ended, and its result."""
 
     fate: Fate
-    value: T | None = None  # of a job that was done
-    reason: str = ""  # why it was not; empty if it was not wanted
-    reported: Any = None  # what it reported last
-    step: int | None = None  # what a lost or silent job was at
+    value: T | None = None  # the result of a job that was done
+    reason: str = ""  # why the job was not done; empty if it was not wanted
+    reported: Any = None  # its last report
+    step: int | None = None  # the step that a lost or silent job was at
 
     @property
     def known(self) -> Any:
-        """The value, or what was reported until it ended; None if that is nothing."""
+        """The value of a job that was done, else its last report; None if there is none."""
         return self.value if self.fate is Fate.DONE else self.reported
 
 
 def why_incomplete(outcomes: Iterable[Outcome[Any]]) -> str:
-    """Why these together are not the whole; empty if they are."""
+    """The reasons why these outcomes are not the whole; empty if they are."""
     return "; ".join(sorted({outcome.reason for outcome in outcomes if outcome.reason}))
 
 
 def perform(job: Job[T], reporter: Reporter) -> Outcome[T]:
-    """Run a job in this process."""
+    """Run a job in this process. Errors become outcomes, other than those that derive from `BaseException` alone."""
     try:
         return Outcome(Fate.DONE, job.function(reporter, *job.arguments))
     except Stopped:
@@ -101,7 +103,7 @@ def perform(job: Job[T], reporter: Reporter) -> Outcome[T]:
 
 
 def failed(error: BaseException) -> Outcome[Any]:
-    """With one line for the reason, and the place."""
+    """The outcome of a job that raised an unexpected error, with one line that names error and place."""
     frames = traceback.extract_tb(error.__traceback__)
     at = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

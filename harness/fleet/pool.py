@@ -1,17 +1,17 @@
-"""Runs jobs on worker processes, or in this one, and gives an outcome for each, in their order.
+"""The pool: runs jobs on worker processes, or in this one, and gives an outcome for each, in their order.
 
-    parent   jobs -> begins one on each worker, hears reports and ends; looks after those that die or hang
+    parent   begins a job on each worker, hears reports and results, looks after workers that die or hang
     worker   a spawned process with a pipe of its own and a board of shared memory       `worker`
 
 Survived:
     an interrupt     jobs under way stop at their next report, the others are not run; a second ends all at once
-    a dead worker    killed, out of memory, gone: its job is done again by a fresh one, at most twice, else it is lost
-    a hanging job    killed after so many seconds without report or step, if it has a bound
+    a dead worker    killed, out of memory, gone: a fresh worker does its job again, at most twice; then it is lost
+    a hanging job    killed after its bound of seconds without report or step, if it has a bound
     a dead parent    its workers die with it                                             `end_with_parent`
-However this function is left, no worker and no temporary file of a worker is left behind.
+However `run_jobs` is left, no worker and no temporary file of a worker is left behind.
 
-Not promised: with one worker jobs run in this process, where nothing can be bounded and no death is survived. Processes
-that a job started itself are the job's to end. Time in which this process stands still counts as nobody's silence.
+Not promised: with one worker, jobs run in this process, where nothing is bounded and no death is survived. A job must
+itself end the processes that it starts. Time in which this process stands still does not count as silence of a job.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from harness.fleet.interrupts import Interrupts, blocked, listening, scratch_fol
 from harness.fleet.jobs import INTERRUPTED, NO_STEP, STEP, STOP, Fate, Job, Outcome, Reporter, T, failed, perform
 from harness.fleet.worker import BEGUN, END, REPORT, work
 
-REPEATS_MAX: Final = 2  # of a job whose worker was lost
+REPEATS_MAX: Final = 2  # how often a job is done again whose worker was lost
 _POLL_SECONDS: Final = 0.2
-_START_SECONDS_MAX: Final = 60.0  # in which a worker must have begun, on top of the bound of silence
+_START_SECONDS_MAX: Final = 60.0  # for a worker to begin, on top of the bound of silence
 _DYING_SECONDS_MAX: Final = 5.0
 
 
@@ -54,9 +54,10 @@ def run_jobs(
     on_end: Callable[[int, Outcome[T]], None] = lambda number, outcome: None,
     tell: Callable[[str], None] = say,
 ) -> list[Outcome[T]]:
-    """One outcome a job, in order.
+    """Run the jobs on up to ``workers_max`` workers; give one outcome a job, in order.
 
-    A job begins only if it ``is_wanted`` at that moment. ``tell`` is told, in a line, of every job that is done again.
+    A job begins only if ``is_wanted(number)`` at that moment. ``on_report`` and ``on_end`` are called with the number
+    of a job and its report or outcome. ``tell`` gets a line for every job that is done again.
     """
     with listening() as interrupts:
         run = _Run(jobs, interrupts, is_wanted, on_report, on_end)
@@ -69,7 +70,7 @@ def run_jobs(
 
 
 class _Run(Generic[T]):
-    """Which jobs wait, and what became of the others."""
+    """The jobs that wait, and the outcomes of the others."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class _Run(Generic[T]):
         self._on_end = on_end
 
     def next_job(self) -> int | None:
-        """The next to be begun; what is not to be run ends here."""
+        """The next job to begin, if any. Jobs that are not to be run end here."""
         while self._waiting:
             number = self._waiting.popleft()
             if self.interrupts.is_noted:
@@ -126,12 +127,12 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.board = context.RawArray("q", [NO_STEP, 0])
         self.process = context.Process(target=work, args=(theirs, self.board, os.getpid(), folder))
-        self.job: int | None = None  # that it is at
+        self.job: int | None = None  # the job that it runs
         self.has_begun = False
         self.is_closed = False
         self.silent_seconds = 0.0
         self._step_seen = NO_STEP
-        resource_tracker.ensure_running()  # it would unblock the signals
+        resource_tracker.ensure_running()  # now: starting it within `blocked` would unblock the signals
         with blocked():
             self.process.start()
         theirs.close()
@@ -140,7 +141,7 @@ class _Worker:
         packed = pickle.dumps(job)
         self.job, self.has_begun, self.silent_seconds = number, False, 0.0
         self.board[STEP] = self._step_seen = NO_STEP
-        with suppress(OSError):  # it has died: seen when it is listened to
+        with suppress(OSError):  # the worker has died, which `_hear` notices
             self.connection.send_bytes(packed)
 
     def receive(self) -> bytes | None:
@@ -160,7 +161,7 @@ class _Worker:
         return self.board[STEP] if self.board[STEP] != NO_STEP else None
 
     def grow_silent(self, seconds: float) -> float:
-        """How long it has given no sign of life; a new step is one."""
+        """The seconds since its last sign of life, ``seconds`` later than before. A new step is a sign of life."""
         step, before = self.board[STEP], self._step_seen
         self._step_seen = step
         self.silent_seconds = self.silent_seconds + seconds if step == before else 0.0
@@ -183,7 +184,7 @@ class _Worker:
 
 
 class _Pool(Generic[T]):
-    """The workers, and which job each is at."""
+    """The workers, and the job that each runs."""
 
     def __init__(self, run: _Run[T], workers_max: int, folder: Path, tell: Callable[[str], None]) -> None:
         self._run = run
@@ -206,7 +207,7 @@ class _Pool(Generic[T]):
         return [worker for worker in self._workers if worker.job is not None]
 
     def _begin_jobs(self) -> bool:
-        """Have every worker at a job, as long as there are any; False when all have ended."""
+        """Give every worker a job, as long as there are jobs. False once all jobs have ended."""
         while len(self._busy()) < self._workers_max and (number := self._run.next_job()) is not None:
             self._idle_worker().begin(number, self._run.jobs[number])
         return bool(self._busy())
@@ -220,10 +221,10 @@ class _Pool(Generic[T]):
         return self._workers[-1]
 
     def _listen(self) -> None:
-        """Wait a moment, and take what comes."""
+        """Wait a moment for messages, take them, and check for silence."""
         started = time.monotonic()
         wait([worker.connection for worker in self._busy()], _POLL_SECONDS)
-        seconds = min(time.monotonic() - started, 2 * _POLL_SECONDS)
+        seconds = min(time.monotonic() - started, 2 * _POLL_SECONDS)  # more: this process itself stood still
         for worker in self._busy():
             if self._run.interrupts.is_noted:
                 worker.board[STOP] = 1
@@ -232,8 +233,10 @@ class _Pool(Generic[T]):
                 self._bound_silence(worker, worker.job, worker.grow_silent(seconds))
 
     def _hear(self, worker: _Worker) -> None:
-        """Take all messages of a worker; one that was dead before has sent all it ever will."""
-        was_dead = worker.is_dead  # its pipe need not be closed: what it has forked may hold it
+        """Take all messages of a worker, and notice if it is dead."""
+        # Asked before its messages are read: a worker that was dead by then has sent all of them. Its pipe may still
+        # be open, in processes that it has forked.
+        was_dead = worker.is_dead
         while worker.job is not None and (packed := worker.receive()) is not None:
             self._take(worker, worker.job, packed)
         if worker.job is not None and (was_dead or worker.is_closed):
@@ -242,9 +245,9 @@ class _Pool(Generic[T]):
     def _take(self, worker: _Worker, number: int, packed: bytes) -> None:
         try:
             kind, content = pickle.loads(packed)
-        except Exception as error:  # of a class that this process cannot import
+        except Exception as error:  # say, a class that this process cannot import
             kind, content = END, failed(error)
-            self._dismiss(worker)  # whatever it says next is about this job
+            self._dismiss(worker)  # else its next message would be taken for one about its next job
         worker.silent_seconds = 0.0
         if kind == BEGUN:
             worker.has_begun = True
@@ -276,7 +279,7 @@ class _Pool(Generic[T]):
         return "" if worker.step is None else f" at {self._run.jobs[number].step_name} {worker.step}"
 
     def _dismiss(self, worker: _Worker) -> int | None:
-        """Kill a worker; gives the step that it was at."""
+        """Kill a worker. Gives the step that it was at."""
         worker.kill()
         self._workers.remove(worker)
         return worker.step

@@ -1,9 +1,10 @@
-"""The inside of a worker process: it takes a job from its pipe, runs it, sends what came of it, and takes the next.
+"""The inside of a worker process: takes a job from its pipe, runs it, sends the outcome, and takes the next.
 
-It ignores SIGINT and SIGTERM, for its parent decides: it stops a job through shared memory, or kills the worker. On
-Linux it dies with its parent, at once, even if the interpreter hangs. Elsewhere it ends at its next report or job.
+It ignores SIGINT and SIGTERM, for its parent decides: the parent stops a job through shared memory, or kills the
+worker. On Linux the worker dies with its parent, at once, even if the interpreter hangs. Elsewhere it ends at its next
+report or job.
 
-Its temporary files go to a folder that the parent removes, so none is left by a worker that was killed.
+Its temporary files go to a folder that the parent removes, so that a worker which is killed leaves none behind.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def work(connection: Connection, board: MutableSequence[int], parent_pid: int, f
 
 
 def end_with_parent(parent_pid: int) -> None:
-    """Have this process killed when the thread that started it has gone, and end it if that has happened already."""
+    """Have this process killed when the thread that started it ends; end it now if the parent has gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent_pid:
@@ -60,7 +61,7 @@ def _run(connection: Connection, packed: bytes, reporter: Reporter) -> None:
     outcome = perform(job, reporter)
     try:
         _send(connection, END, outcome)
-    except Exception as error:  # it cannot be pickled
+    except Exception as error:  # the outcome cannot be pickled
         _send(connection, END, failed(error))
 
 

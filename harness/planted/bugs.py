@@ -1,11 +1,12 @@
-"""Running planted bugs: each applied, searched for, shrunk, and its case replayed with and without the plant.
+"""Running planted bugs: applies each, searches for it, shrinks it, and replays its case with and without the plant.
 
-A plant counts as *caught* only if every seed found it, by the property it names, shrank it to the minimum it
-states, certified, and the case still fails on the planted tree and is fixed on the clean one. Anything less
-is said in words.
+A plant counts as *caught* only if all of this holds. Every seed found it, by the property it names. Shrinking reached
+the minimum it states, and certified it. The case still fails on the planted tree, and is fixed on the clean one. The
+report says in words what does not hold.
 
-Each search, and each replay on the clean tree, has a fresh process with the copies first on its path. It is killed when
-it takes too long, when the run is interrupted, and on Linux with whoever started it. Planted trees are temporary.
+Each search, and each replay on the clean tree, runs in a fresh process with the copies first on its path. The process
+is killed when it takes too long, when the run is interrupted, and, on Linux, when its parent dies. Planted trees are
+temporary.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ _POLL_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class SeedResult:
-    """What one seed made of one plant. ``scenarios`` and ``seconds`` are those until it was found, or all."""
+    """The result of one seed for one plant; ``scenarios`` and ``seconds`` count up to the find, if there was one."""
 
     seed: int
     found: bool
     scenarios: int
     seconds: float
-    other_properties: tuple[str, ...] = ()  # broken on the way, but not the one asked for
+    other_properties: tuple[str, ...] = ()  # broken on the way, but not the property asked for
     operations_found: int | None = None
     operations: int | None = None
     certified: bool = False
@@ -48,13 +49,13 @@ class SeedResult:
     still_fails_planted: bool = False
     clean_answer: str = ""
     case: str = ""
-    confirmed_operations: int | None = None  # none of all programs of up to so many of the case's calls fails
-    shorter_fails: bool = False  # one with one operation more than that does, and is shorter than the minimal one
+    confirmed_operations: int | None = None  # no program of up to so many of the case's calls fails
+    shorter_fails: bool = False  # a program of one call more does, though it is shorter than the minimal case
 
 
 @dataclass(frozen=True, slots=True)
 class PlantResult:
-    """All seeds of one plant; ``error`` is why it could not be run, or not to its end."""
+    """The results of all seeds of one plant; ``error`` says why it could not be run, or not to its end."""
 
     plant: Plant
     seeds: tuple[SeedResult, ...] = ()
@@ -62,7 +63,7 @@ class PlantResult:
     is_unknown: bool = False  # interrupted, or its worker was lost
 
     def problems(self) -> list[str]:
-        """Why the plant does not count as caught; nothing if it does."""
+        """The reasons why the plant does not count as caught; empty if it does."""
         if self.error:
             return [self.error]
         missed = [result for result in self.seeds if not result.found]
@@ -95,7 +96,7 @@ class PlantResult:
         return median(result.scenarios for result in self.seeds) if self.seeds else None
 
     def confirmed(self) -> str:
-        """Whether the minimum was confirmed by exhaustion, or how far; empty if that was not tried."""
+        """Whether the minimum was confirmed, or up to how many operations; empty if that was not tried."""
         depths = [each.confirmed_operations for each in self.seeds if each.confirmed_operations is not None]
         if not depths:
             return ""
@@ -119,7 +120,7 @@ def _shrink_problems(found: Sequence[SeedResult], minimum_operations: int) -> li
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What one seed may use, in seconds."""
+    """The time that one seed may use, in seconds."""
 
     seconds: float
     confirm_seconds: float  # 0: the minimum is not confirmed
@@ -135,11 +136,11 @@ def run_plants(
     jobs: int = 1,
     report: Callable[[PlantResult], None] = lambda result: None,
 ) -> list[PlantResult]:
-    """Run every plant against the code in ``source``; ``report`` is called with each plant as it is done.
+    """Run every plant against the code in ``source``; ``report`` is called with each result as it is ready.
 
-    With ``confirm_seconds`` the minimum that the first seed of each plant found is confirmed, in so much time.
-
-    An interrupt ends the run but not this function: plants that were not done have the error `INTERRUPTED`.
+    Each seed searches for ``seconds``. With ``confirm_seconds``, the minimum that the first seed of a plant found is
+    confirmed, for that long. An interrupt ends the run but not this function: unfinished plants have the error
+    `INTERRUPTED`.
     """
     source = source.resolve()
     runs: list[tuple[int, Job[SeedResult]]] = []  # with the position of the plant
@@ -155,7 +156,7 @@ def run_plants(
 
 
 def _plant_error(plant: Plant, source: Path, folder: Path) -> str:
-    """Why the plant cannot be applied; nothing once it is."""
+    """Apply the plant; give why it cannot be applied, or nothing."""
     folder.mkdir()
     try:
         plant_tree(plant, source, folder)
@@ -170,7 +171,7 @@ def _job(plant: Plant, seed: int, planted: Path, clean: Path, search: Search) ->
 
 
 class _Results:
-    """Puts a plant's seeds together as they end."""
+    """Collects the results of each plant's seeds as they end."""
 
     def __init__(
         self,
@@ -208,7 +209,7 @@ class _Results:
 
 
 def run_seed(reporter: Reporter, plant: Plant, seed: int, planted: Path, clean: Path, search: Search) -> SeedResult:
-    """Search one planted tree with one seed, and replay what it found on the clean one."""
+    """Search one planted tree with one seed, and replay the case on the clean tree. Raises `PlantError`."""
     request = {
         "action": "find",
         "plant": plant.id,
@@ -264,7 +265,7 @@ def _in_fresh_process(
 
 
 def _run(reporter: Reporter, plant: Plant, command: list[str], folder: Path, seconds: float) -> tuple[int, str]:
-    """The exit status, and what the process said on standard error."""
+    """Run a process; give its exit status and its standard error."""
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -273,13 +274,13 @@ def _run(reporter: Reporter, plant: Plant, command: list[str], folder: Path, sec
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # a terminal's interrupts are the parent's
+        start_new_session=True,  # so that an interrupt from the terminal reaches only the parent
     )
     ends_at = time.monotonic() + seconds
     with process:
         try:
             while time.monotonic() < ends_at:
-                reporter.report(None)
+                reporter.report(None)  # a sign of life, and raises if the run was interrupted
                 with suppress(subprocess.TimeoutExpired):
                     errors = process.communicate(timeout=_POLL_SECONDS)[1]
                     return process.returncode, errors
@@ -289,6 +290,6 @@ def _run(reporter: Reporter, plant: Plant, command: list[str], folder: Path, sec
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The copies first, then the harness that runs now; hash order fixed like everything else."""
+    """The environment of a planted run: the copies come first on the path, then the running harness."""
     harness_root = Path(__file__).resolve().parents[2]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(harness_root)]), "PYTHONHASHSEED": "0"}

@@ -1,8 +1,8 @@
 """The inside of a planted run: a fresh process whose current folder holds the copies to be checked.
 
-Two requests, each a JSON object in the file named first, answered in the file named second: *find* searches the
-planted tree for the bug, shrinks what it finds and replays it; *replay* replays a case on whatever tree
-the folder holds. Standard output belongs to the code under test and carries nothing.
+It takes a request, a JSON object in the file named first, and writes the answer to the file named second. The request
+*find* searches the planted tree for the bug, shrinks the failure and replays it. The request *replay* replays a case on
+the tree in the folder. Answers do not go to standard output, since the code under test may write there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.spec.loader import LoadedSpec, SpecLoadError, find_configuration, l
 from harness.spec.plan import Plan, compile_plan
 from harness.spec.spec import Configuration, Mode
 
-_FIRST_SLICE = 100  # scenarios; slices double, so that no combination starves the others
+_FIRST_SLICE = 100  # scenarios; slices double, so that every combination has its turn early
 _SLICE_MAX = 20_000
 
 
@@ -48,7 +48,7 @@ def _replay(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def find(request: dict[str, Any]) -> dict[str, Any]:
-    """Search until a failure of the property asked for shows, or the seconds are over."""
+    """Search until the property asked for is violated, or the seconds are over."""
     folder = Path.cwd()
     loaded = load_specs(folder / request["spec"], folder)
     foreign = _not_imported(request["replaced"], folder)
@@ -78,7 +78,7 @@ def _describe(violation: Violation, request: dict[str, Any]) -> str:
 
 
 def _not_imported(replaced: list[str], folder: Path) -> str:
-    """Why the planted copies are not what was imported, or nothing."""
+    """The reason why the planted copies are not what was imported; empty if they are."""
     for file in replaced:
         path = (folder / file).resolve()
         module = sys.modules.get(module_name(path)[0])
@@ -93,7 +93,7 @@ def _not_imported(replaced: list[str], folder: Path) -> str:
 def _violations(
     loaded: list[LoadedSpec], request: dict[str, Any], counts: dict[str, int]
 ) -> Iterator[tuple[LoadedSpec, Verdict]]:
-    """Every violation met, spec by spec and configuration by configuration, in slices in turn."""
+    """Every violation, as specs and configurations take turns in slices of scenarios."""
     deadline = time.perf_counter() + request["seconds"]
     mode = Mode(request["mode"])
     turns = [(each, configuration) for each in loaded for configuration in _configurations(each, request)]
@@ -126,7 +126,7 @@ def _configurations(each: LoadedSpec, request: dict[str, Any]) -> list[Configura
 
 
 def _minimal(each: LoadedSpec, verdict: Verdict, request: dict[str, Any]) -> dict[str, Any]:
-    """The failure, shrunk, as a case that this very tree is asked to replay."""
+    """Shrink the failure, make a case of it, and replay that on this tree."""
     assert verdict.run is not None
     assert verdict.run.violation is not None
     violation, program = verdict.run.violation, verdict.run.program
@@ -138,7 +138,7 @@ def _minimal(each: LoadedSpec, verdict: Verdict, request: dict[str, Any]) -> dic
         violation, program = result.violation, result.program
         certified, shrink_seconds = result.certified, result.seconds
     except NotReproducedError:
-        pass  # shown by the replay below
+        pass  # the replay below shows it, too
     case = Case(
         each.path,
         each.spec.name,

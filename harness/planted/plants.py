@@ -1,10 +1,9 @@
 """Planted bugs: small replacements of source that the checks must find.
 
-A planted bug is one TOML file. It is applied to *copies* of the packages it touches, in a folder of their own,
-and run by a fresh process that imports those copies; the code itself has no switches. A replacement whose ``old``
-text does not occur exactly once is an error that names the plant: the code has moved on and the plant must follow.
-The process also checks that every replaced file is the one it imported, so a plant can never pass by running
-the clean code.
+A planted bug is one TOML file. It is applied to *copies* of the packages it touches, in a folder of their own. A fresh
+process runs these copies; the code itself has no switches. If the ``old`` text of a replacement does not occur exactly
+once, that is an error that names the plant: the code has moved on and the plant must follow. The process also checks
+that it imported every replaced file, so a plant can never pass by running the clean code.
 
     id = "fig5-08"
     component = "buffer cache"
@@ -38,12 +37,12 @@ DEFAULT_COPIES = ("shardstore", "refmodel")
 
 
 class PlantError(Exception):
-    """A planted bug cannot be read, applied or run; the message names it in one line."""
+    """A planted bug cannot be read, applied or run. The message names it in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """Source text that occurs exactly once in ``file``, and what takes its place."""
+    """Source text that occurs exactly once in ``file``, and the text that replaces it."""
 
     file: str
     old: str
@@ -82,7 +81,7 @@ _OPTIONAL_FIELDS: Mapping[str, type] = {"configuration": str, "place": str, "see
 
 
 def find_plants(path: Path) -> list[Plant]:
-    """Every plant of a folder, or the one of a file, by id; raises `PlantError`."""
+    """Every plant of a folder, or the one of a file, ordered by id. Raises `PlantError`."""
     files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
     if not files:
         raise PlantError(f"{path}: no *.toml in this folder")
@@ -103,7 +102,7 @@ def read_plant(path: Path) -> Plant:
 
 
 def parse_plant(text: str, source: str) -> Plant:
-    """Read a plant's TOML; ``source`` says in errors where it came from."""
+    """Read a plant's TOML. Raises `PlantError`, whose message begins with ``source``."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -167,7 +166,7 @@ def _all_of(kind: type, values: Iterable[object], name: str, source: str) -> lis
 
 
 def copied_packages(plant: Plant, source: Path) -> list[str]:
-    """The top-level packages a planted tree holds: those of its files, and the copies asked for that exist."""
+    """The top-level packages in a planted tree: those of its files, and those of ``plant.copies`` that exist."""
     named = [plant.spec, *(replacement.file for replacement in plant.replacements)]
     needed = {PurePosixPath(path).parts[0] for path in named}
     present = {name for name in plant.copies if (source / name).is_dir()}
@@ -175,7 +174,7 @@ def copied_packages(plant: Plant, source: Path) -> list[str]:
 
 
 def plant_tree(plant: Plant, source: Path, target: Path) -> None:
-    """Copy the packages from ``source`` to ``target`` and apply the replacements there."""
+    """Copy the packages from ``source`` to ``target`` and apply the replacements there. Raises `PlantError`."""
     for package in copied_packages(plant, source):
         if not (source / package).is_dir():
             raise PlantError(f"plant {plant.id}: no package {package} in {source}")

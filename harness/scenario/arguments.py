@@ -1,7 +1,7 @@
-"""Calls of one scenario: what goes into them, and how what comes back is taken apart.
+"""The calls of one scenario: drawing their arguments, and splitting what they return.
 
 Arguments are drawn from the tape, in the spec's order. Results that other operations refer to are kept under the
-identity of the step that gave them, the latest `RESULTS_KEPT_COUNT` of each operation.
+identity of the step that gave them, of each operation the latest `RESULTS_KEPT_COUNT`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ArgumentDrawer:
         self._results: dict[str, dict[int, Any]] = {}
 
     def draw(self, action: Action) -> dict[str, Any] | None:
-        """None where an argument refers to a result and there is none to be had."""
+        """The arguments by name; None if one refers to a result and there is none."""
         choose = self._choose
         arguments = {}
         for name, generator in action.arguments:
@@ -40,7 +40,7 @@ class ArgumentDrawer:
         return arguments
 
     def results(self) -> dict[str, dict[int, Any]]:
-        """What arguments may refer to, by operation and step."""
+        """The results that arguments may refer to, by operation and step."""
         return self._results
 
     def remember(self, operation: str, step: int, result: object) -> None:
@@ -51,7 +51,10 @@ class ArgumentDrawer:
 
 
 def split_answer(answer: Any, known_types: dict[type, bool]) -> tuple[Any, Dependency | None]:
-    """Plain result and dependency of what the system returned. ``known_types`` says which types are dependencies."""
+    """Split what the system returned into plain result and dependency.
+
+    ``known_types`` remembers which types are dependencies, so that the hot path asks a type only once.
+    """
     kind = type(answer)
     if known_types[kind] if kind in known_types else _is_dependency(kind, known_types):
         return None, answer

@@ -1,14 +1,14 @@
-"""A crash, as a step of a scenario: what is flushed before, what it interrupts, what it takes, how recovery goes.
+"""A crash, as a step of a scenario. Its phases, with the lanes that decide them:
 
-    flush each component, or not
-      -> one more operation, in whose middle the power fails, or none          "inside", "during", "strike", "cut"
-      -> all dependencies are polled: what they say is what is required
-      -> the device stops and loses what its model allows, or the process dies   "death", "survivor"
-      -> a new system recovers on what is left; the next crash may cut that short "recovery"
-      -> keys and contents are judged
-      -> perhaps power fails again, with nothing written: nothing may read otherwise   "again", "outage"
+    flush each component, or not                                                   "flush"
+      -> one more operation, in whose middle the power fails, or none              "inside", "during", "strike", "cut"
+      -> poll all dependencies: writes that are persistent now must survive
+      -> the device stops and loses what its model allows, or the process dies     "death", "survivor"
+      -> a new system recovers on what is left; the next crash may cut that short  "recovery"
+      -> judge keys and contents
+      -> perhaps the power fails again, with nothing written: contents must stay   "again", "outage"
 
-A crash of the coarse tier is between operations, and each component is kept or dropped as a whole.
+A crash of the coarse tier comes between operations, and leaves or takes as a whole what each extent was given.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from harness.scenario.verdict import SHARE_CRASHES_MAX, SHARE_STATES_MAX
 from harness.spec.plan import OPERATION, Action
 from harness.world.power import PowerCut, Strike
 
-# How far into an operation, or a recovery, the power may fail.
+# How many events into an operation, or a recovery, the power may fail.
 CUT_EVENTS_MAX: Final = 16
-CUT_FAR_MAX: Final = 8  # rarely, so many times as far
-CUT_BARRIERS_MAX: Final = 4  # and resets
+CUT_FAR_MAX: Final = 8  # rarely, up to so many times as far
+CUT_BARRIERS_MAX: Final = 4  # the same for barriers and for resets
 RECOVERY_EVENTS_MAX: Final = 4
 RECOVERIES_CUT_MAX: Final = 2
-DEATH_ODDS: Final = 6  # of so many crashes, one only kills the process
+DEATH_ODDS: Final = 6  # one crash of so many kills only the process
 
 _STRIKES = tuple(Strike)
 
@@ -69,7 +69,8 @@ class CrashStep:
     # --- before -------------------------------------------------------------------------------------
 
     def _choose_inner(self) -> Action | None:
-        """The operation that the crash comes in the middle of; write-back has most events, so it is one of three."""
+        """The operation that the crash interrupts, or None."""
+        # Write-back has a value of its own, since it has most of the device events.
         plan, choose = self._scenario.plan, self._choose
         kinds = [each for each in ((plan.write_back,) if plan.write_back else (), plan.interruptible) if each]
         inside = choose("inside", 1 + len(kinds))
@@ -79,12 +80,12 @@ class CrashStep:
         return candidates[choose("during", len(candidates))]
 
     def _interrupt(self, inner: Action) -> None:
-        """Perform one more operation; the power fails in its middle, or after it if it has fewer events."""
+        """Perform one more operation; the power fails in its middle, or after it if it has too few events."""
         scenario, choose = self._scenario, self._choose
         strike = _STRIKES[choose("strike", len(_STRIKES))]
         count = choose("cut", CUT_EVENTS_MAX if strike is Strike.EVENT else CUT_BARRIERS_MAX)
         count += CUT_EVENTS_MAX * choose("far", CUT_FAR_MAX)
-        scenario.arguments = None
+        scenario.arguments = None  # so that `_note_unfinished` can tell whether the call had begun
         scenario.world.fail_power_after(strike, count if strike is Strike.EVENT else count + 1, self._poll_at_cut)
         try:
             scenario.act(inner)
@@ -95,12 +96,12 @@ class CrashStep:
         scenario.world.keep_power()
 
     def _poll_at_cut(self) -> None:
-        """What is persistent when the power fails; what the system does while it falls down says nothing of that."""
+        """Poll the ledger at the moment at which the power fails, before the system handles the error."""
         with self._scenario.world.seam.held_monitors_aside():
             self._polled_at_cut = self._scenario.ledger.poll()
 
     def _note_unfinished(self, action: Action) -> None:
-        """What an interrupted operation was to change may read either way."""
+        """Enter the changes of the interrupted operation as never persistent: its keys may read either way."""
         scenario = self._scenario
         arguments, ledger, model = scenario.arguments, scenario.ledger, scenario.model
         if arguments is None or action.kind != OPERATION:
@@ -108,7 +109,7 @@ class CrashStep:
         result = None
         if action.adopts:
             if action.partial is None:
-                return  # it has not given back what the model would have to adopt
+                return  # there is no result that the model could adopt
             result = action.partial(scenario.system)
         groups = action.groups_written(arguments, result)
         ledger.expect_groups(model, groups)
@@ -130,7 +131,7 @@ class CrashStep:
         except BaseException as error:
             scenario.fail_on(error, self._action.name)
         writes = scenario.ledger.writes
-        states += [PENDING] * (len(writes) - len(states))  # what the interrupted call was to change
+        states += [PENDING] * (len(writes) - len(states))  # of the interrupted call, entered after the poll
         scenario.note(events.Began, self._action.name)
         if scenario.history is not None:
             for write, state in zip(writes, states, strict=True):
@@ -140,11 +141,11 @@ class CrashStep:
     # --- the crash itself, and after ----------------------------------------------------------------
 
     def _dies(self) -> bool:
-        """Whether it is the process's death alone."""
+        """Whether only the process dies, and the power does not fail."""
         return self._is_fine and self._choose("death", DEATH_ODDS) == 1
 
     def _stop(self, died: bool) -> bool:
-        """The device stops, or only the process dies and leaves the device's log as it is. Was anything lost?"""
+        """Stop the device, or only the process, which leaves the device's log as it is. Whether writes are lost."""
         scenario = self._scenario
         counters, world = scenario.counters, scenario.world
         counters.crashes += 1
@@ -160,6 +161,7 @@ class CrashStep:
         return bool(losses)
 
     def _count_share(self) -> None:
+        # Only the first crashes, and those with few legal states: counting all of them takes too long.
         counters = self._scenario.counters
         if counters.share_crashes < SHARE_CRASHES_MAX:
             legal = self._scenario.world.legal_states_count()
@@ -169,7 +171,7 @@ class CrashStep:
                 counters.share_legal += legal
 
     def _recover(self) -> None:
-        """Open again, after recoveries that the next crash cut short."""
+        """Open again, perhaps after some recoveries that a further crash cuts short."""
         scenario = self._scenario
         for _ in range(RECOVERIES_CUT_MAX if self._is_fine else 0):
             cut = self._choose("recovery", 1 + RECOVERY_EVENTS_MAX)
@@ -178,7 +180,7 @@ class CrashStep:
             scenario.counters.recoveries_cut += 1
             scenario.world.fail_power_after(Strike.EVENT, cut - 1)
             scenario.note(events.RecoveryCut, cut - 1)
-            with suppress(PowerCut):
+            with suppress(PowerCut):  # or recovery has fewer events, and ends before the power fails
                 scenario.build_system(self._action.name)
             self._stop(self._dies())
         scenario.open_system(self._action.name)

@@ -1,6 +1,6 @@
 """Values in words: short texts for people, the same for equal values.
 
-A text is a function of the value alone: no addresses, no hash order, and long values abbreviated the same way always.
+A text is a function of the value alone: it has no addresses and no hash order, and abbreviates long values alike.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _join(texts: Iterable[str]) -> str:
 
 
 def describe_difference(answered: object, allowed: object) -> tuple[str, str]:
-    """Both sides, for people; of two mappings only where they differ."""
+    """Both sides as text; of two mappings only the entries in which they differ."""
     if not (isinstance(answered, Mapping) and isinstance(allowed, Mapping)):
         return describe(answered), describe(allowed)
     keys = [*allowed, *(key for key in answered if key not in allowed)]

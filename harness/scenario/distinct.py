@@ -1,7 +1,7 @@
-"""How many different things were seen, in four kilobytes however many there were.
+"""Counting distinct things in four kilobytes, however many there are.
 
 HyperLogLog (Flajolet et al., 2007) with 2**12 registers: the estimate's standard error is 1.6 %. Two counts can be
-merged, and what both have seen counts once. Small numbers are counted by the empty registers, and nearly exact.
+merged; a thing that both have seen counts once. Small numbers are estimated from the empty registers, and nearly exact.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ _ALPHA: Final = 0.7213 / (1 + 1.079 / _REGISTER_COUNT)
 
 
 class DistinctCount:
+    """An estimate of how many different things were added."""
+
     __slots__ = ("_registers",)
 
     def __init__(self) -> None:
         self._registers = bytearray(_REGISTER_COUNT)
 
     def add(self, *pieces: bytes) -> None:
-        """One thing, which is these pieces in this order."""
+        """Count one thing, which consists of these pieces in this order."""
         digest = blake2b(digest_size=_HASH_BITS // 8)
         for piece in pieces:
-            digest.update(len(piece).to_bytes(8, "little"))
+            digest.update(len(piece).to_bytes(8, "little"))  # else (ab, c) and (a, bc) would be the same
             digest.update(piece)
         value = int.from_bytes(digest.digest(), "little")
         index = value & (_REGISTER_COUNT - 1)
@@ -36,7 +38,7 @@ class DistinctCount:
             self._registers[index] = rank
 
     def merge(self, other: DistinctCount) -> None:
-        """Count what the other has seen too."""
+        """Add everything that the other has counted."""
         self._registers = bytearray(map(max, self._registers, other._registers))
 
     def estimate(self) -> int:

@@ -1,4 +1,4 @@
-"""A failing run as people read it: each step, what it answered, what broke, how to see it again.
+"""The failing sequence: a failing run as text for people, with its steps, the violation, and how to see it again.
 
 Everything fits `WIDTH_MAX` columns and reads the same without colour, so that it can be pasted anywhere.
 """
@@ -40,7 +40,10 @@ def failing_sequence(
     command: str = "",
     story: str = "",
 ) -> str:
-    """A failing run as plain text: each step, what it answered, what should have been, how to see it again."""
+    """A failing run as plain text. Raises `ValueError` if the run did not fail.
+
+    ``certified`` says whether it is 1-minimal; None: it was not shrunk. ``command`` shows it again. ``story`` explains.
+    """
     violation = run.violation
     if violation is None:
         raise ValueError("the run did not fail")
@@ -66,7 +69,7 @@ def _minimality(run: Run, certified: bool | None) -> str:
 
 
 def _history(run: Run) -> list[str]:
-    """Each step's call behind its number, and what followed below it."""
+    """Each step's call behind its number, and below it the events that followed."""
     lines: list[str] = []
     at: int | None = None
     for identity, text in _words(run.events):
@@ -76,7 +79,7 @@ def _history(run: Run) -> list[str]:
 
 
 def _words(events: Sequence[Event]) -> Iterator[tuple[int, str]]:
-    """Each event's lines with its step, less the violation that `_outcome` tells."""
+    """Each event's lines with its step, without the violation, which `_outcome` tells."""
     for event in events:
         if isinstance(event, Began) and event.operation == ENDING:
             yield event.step, "clean shutdown, then opened again"

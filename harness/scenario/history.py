@@ -1,14 +1,14 @@
-"""Histories: what happened in a run, one typed event after another, and the readable line that each makes.
+"""Histories: what happened in a run, one typed event after another, and the readable lines that each makes.
 
-Events hold values; their text is made when somebody reads it, and is never parsed back. Each line begins with the
+Events hold values. Their text is made when somebody reads it, and is never parsed back. Each line begins with the
 identity of its step. Lines are a function of the run alone.
 
     3 put(key=b'a', payload=<130 bytes b'ahovcjqx'...>)
     3 -> pending
     7 crash
     7 polled: 3 put b'a' pending
-    7 lost: write 0 of step 5 (medium 0, extent 3, pages 2..4): pages 4
-    7 recovered b'a': None (allowed: None, b'ahovc')
+    7 lost: entry 0 of step 5 (write of 3 pages to medium 0, extent 3 from page 2): pages 2 of it
+    7 recovered b'a': None (allowed: None, <130 bytes b'ahovcjqx'...>)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.world.power import Strike
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened in a step. ``lines`` are its words, without the step."""
+    """One thing that happened in a step. `lines` gives its text, without the step."""
 
     step: int
 
@@ -48,7 +48,7 @@ class Called(Event):
 
 @dataclass(frozen=True, slots=True)
 class Returned(Event):
-    """It gave a result; ``state`` is that of the dependency, empty where there was none."""
+    """The call gave a result. ``state`` is that of its dependency, empty if it gave none."""
 
     result: object
     state: str
@@ -60,9 +60,9 @@ class Returned(Event):
 
 @dataclass(frozen=True, slots=True)
 class Raised(Event):
-    """It raised an error that the spec names; an excused one makes the step void."""
+    """The call raised an error that the spec names; an excused error makes the step void."""
 
-    error: str  # described: an error itself would keep alive all that led to it
+    error: str  # as text: an error object would keep alive every frame that led to it
     is_excused: bool
 
     def lines(self) -> Iterable[str]:
@@ -71,7 +71,7 @@ class Raised(Event):
 
 @dataclass(frozen=True, slots=True)
 class Skipped(Event):
-    """There was no earlier result that the operation could refer to."""
+    """The operation was not called, since there was no earlier result that it could refer to."""
 
     operation: str
 
@@ -81,7 +81,7 @@ class Skipped(Event):
 
 @dataclass(frozen=True, slots=True)
 class Began(Event):
-    """A step of the harness' own: a reboot, a crash, or the run's end."""
+    """The harness began a step of its own: a reboot, a crash, or the run's end."""
 
     operation: str
 
@@ -91,7 +91,7 @@ class Began(Event):
 
 @dataclass(frozen=True, slots=True)
 class PowerFailed(Event):
-    """The power failed in the middle of an operation, after so many of what was counted."""
+    """The power failed in the middle of an operation, after ``count`` events (of barriers or resets, one more)."""
 
     within: str
     strike: Strike
@@ -117,7 +117,7 @@ class RecoveryCut(Event):
 
 @dataclass(frozen=True, slots=True)
 class Polled(Event):
-    """What the dependency of one write was said to be just before the crash."""
+    """The state of one write's dependency, as the system gave it just before the crash."""
 
     write_step: int
     operation: str
@@ -130,7 +130,7 @@ class Polled(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProcessDied(Event):
-    """The crash was the process's alone."""
+    """Only the process died; the device kept what it had."""
 
     def lines(self) -> Iterable[str]:
         yield "the process dies, the device goes on"
@@ -138,7 +138,7 @@ class ProcessDied(Event):
 
 @dataclass(frozen=True, slots=True)
 class Lost(Event):
-    """What the crash took of what was issued."""
+    """The crash took these of the issued writes and resets."""
 
     losses: Sequence[Loss]
 
@@ -151,7 +151,7 @@ class Lost(Event):
 
 @dataclass(frozen=True, slots=True)
 class Recovered(Event):
-    """What one key reads as after the crash, and what it might."""
+    """One key's outcome after the crash, and the outcomes that were allowed."""
 
     key: object
     outcome: object
@@ -164,7 +164,7 @@ class Recovered(Event):
 
 @dataclass(frozen=True, slots=True)
 class ContentsEqual(Event):
-    """System and model hold the same."""
+    """The contents of system and model were compared, and are equal."""
 
     def lines(self) -> Iterable[str]:
         yield "contents equal"
@@ -185,7 +185,7 @@ class Broke(Event):
 
 @dataclass(frozen=True, slots=True)
 class Said(Event):
-    """An event in words alone: its values could not be taken to another process."""
+    """An event that is text alone, since its values could not be taken to another process."""
 
     line: str
 
@@ -194,16 +194,16 @@ class Said(Event):
 
 
 def portable(events: Sequence[Event]) -> tuple[Event, ...]:
-    """The events as they can be pickled: with their values where that is possible, else in words."""
+    """The same events, such that they can be pickled: as they are if possible, else as text."""
     try:
         pickle.dumps(events)
-    except Exception:  # whatever the values' own classes raise
+    except Exception:  # the values' own classes may raise anything
         return tuple(Said(event.step, line) for event in events for line in event.lines())
     return tuple(events)
 
 
 def lines_of(events: Iterable[Event]) -> tuple[str, ...]:
-    """A history as text, one line an event or more, each led by its step."""
+    """A history as text: one or more lines an event, each of which begins with the step."""
     return tuple(f"{event.step} {line}" for event in events for line in event.lines())
 
 

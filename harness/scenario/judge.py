@@ -1,13 +1,13 @@
-"""The judge: what a crash, or the end of a life, has left, against what the ledger and the model allow.
+"""The judge: compares the state after a crash, or after a life, with what the ledger and the model allow.
 
-There is one, for every way to come to such a state: a random run, an exhausted image, an audited state, a real file.
+All checks share it, however they come to such a state: random runs, exhausted images, audited states, real files.
 
-    outcomes    each key that was written reads as the ledger allows; the model takes over what was found
-    contents    then system and model hold the same
+    outcomes    each key that was written reads as the ledger allows; the model then takes over these outcomes
+    contents    after that, system and model have the same contents
     whole       both, and the spec's invariants
 
-Who asks hands in how a key is read (`Read`), for what is judged need not be a system: an exhausted image was observed
-once, and is judged against many histories.
+The caller hands in how a key is read (`Read`), since there need not be a system: an exhausted image is observed once,
+and the observation is judged against many histories.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Read = Callable[[Key], Any]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the keys read as; ``reading`` is None where one could not be read."""
+    """The result of judging outcomes; ``reading`` is None if a key could not be read."""
 
     violation: Violation | None
     reading: Reading | None
@@ -47,14 +47,14 @@ class Judge:
         self._invariants = plan.spec.invariants
 
     def read_of(self, subject: Any) -> Read:
-        """How keys of a system are read."""
+        """A function that reads keys of this system or model."""
         assert self._read is not None
         return partial(self._read, subject)
 
     def outcomes(
         self, ledger: Ledger, states: Sequence[str], read: Read, model: Any, operation: str = "crash"
     ) -> Judgement:
-        """Read and judge every key written since the last settling; unless violated, the model takes them over."""
+        """Read and judge every key written since the last settling. If all are allowed, the model takes them over."""
         try:
             reading = ledger.judge(read, states)
         except UnreadableKeyError as unreadable:
@@ -73,7 +73,7 @@ class Judge:
     def contents(
         self, subject: Any, model: Any, property_name: str = "persistence", operation: str = "crash"
     ) -> Violation | None:
-        """Whether system and model hold the same; the model must be settled."""
+        """Compare the whole contents of system and model, which must be settled."""
         if self._contents is None:
             return None
         try:
@@ -83,7 +83,7 @@ class Judge:
         return self.observed_contents(answered, model, property_name)
 
     def observed_contents(self, answered: Any, model: Any, property_name: str = "persistence") -> Violation | None:
-        """The same of contents that were read before."""
+        """Compare contents that were read earlier with those of the model."""
         if self._contents is None:
             return None
         allowed = self._contents(model)
@@ -92,7 +92,7 @@ class Judge:
         return Violation(property_name, "contents", *describe_difference(answered, allowed))
 
     def invariants(self, system: Any, model: Any, operation: str = "crash") -> Violation | None:
-        """The first of the spec's invariants that does not hold."""
+        """The violation of the first of the spec's invariants that does not hold."""
         for invariant in self._invariants:
             try:
                 invariant(system, model)
@@ -101,7 +101,7 @@ class Judge:
         return None
 
     def whole(self, ledger: Ledger, states: Sequence[str], system: Any, model: Any) -> Judgement:
-        """Outcomes, then contents, then the invariants: the first violation of a system that has recovered."""
+        """Judge a system that has recovered: outcomes, then contents, then invariants, up to the first violation."""
         judgement = self.outcomes(ledger, states, self.read_of(system), model)
         if judgement.violation is not None:
             return judgement
@@ -110,7 +110,7 @@ class Judge:
 
 
 def model_after_crash(plan: Plan, model: Any) -> Any:
-    """A copy that knows of the crash, with nothing settled yet."""
+    """A copy of the model that was told of the crash, with nothing settled yet."""
     copied = copy_of(model)
     if plan.model_reopens:
         copied.reopened()
@@ -118,7 +118,7 @@ def model_after_crash(plan: Plan, model: Any) -> Any:
 
 
 def unfinished(ledger: Ledger) -> Violation | None:
-    """After a clean shutdown every dependency must be persistent or failed. Raises what polling one raises."""
+    """The violation of a dependency that is pending after a clean shutdown. Raises what polling one raises."""
     pending = ledger.first_unfinished()
     if pending is None:
         return None

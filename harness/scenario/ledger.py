@@ -1,17 +1,21 @@
 """The ledger: what each key may read as after a crash.
 
-Since the last settling it keeps, for each key, the outcome it had before and every (outcome, dependency) written since,
-in order. Just before a crash all dependencies are polled. Allowed afterwards is the outcome of the key's last operation
-seen persistent, or of any later one; with none persistent also the outcome before. The outcome of a failed operation is
-neither required nor forbidden. An operation that changes a group of keys must have reached all of them or none: it is a
-*mixture* if one key reads as the group left it and another as it was before. A key that was written again later says
-nothing either way, for keys need not survive as one prefix; where equal outcomes leave it open what a key says, the
-system has the benefit of the doubt.
+For each key it keeps the outcome at the last settling, and every (outcome, dependency) written since, in order. Just
+before a crash, all dependencies are polled.
 
-What is observed is settled: the model takes it over, and it is the only outcome allowed from there on, also after
-further crashes with nothing written.
+    a key may read as     the outcome of its last operation that was polled persistent, or of any later operation;
+                          if none was persistent, also the outcome at the last settling
+    a failed operation    neither must have taken effect nor must not have
+    a group of keys       was changed as a whole or not at all. If one key reads as the group left it, and another as
+                          before, that is a *mixture*
 
-Memory is bounded by the number of keys and of writes not yet persistent.
+A key that was written again after its group says nothing either way, for keys need not survive as one prefix. Equal
+outcomes may leave it open whether a key reads as before or after its group: the system has the benefit of the doubt.
+
+The observed outcomes are settled: the model takes them over. From then on each is the only outcome allowed, also after
+further crashes, until the key is written again.
+
+Memory is bounded by the number of keys and of writes that are not yet persistent.
 """
 
 from __future__ import annotations
@@ -34,28 +38,28 @@ class Write(NamedTuple):
 
     key: Key
     outcome: Any
-    dependency: Dependency | None  # None: never seen persistent, other than by a clean shutdown
+    dependency: Dependency | None  # None: counts as pending until a clean shutdown
     step: int
     operation: str
-    group: int  # 0: alone
+    group: int  # the same for all keys of one group; 0: the key is in none
 
 
 class LedgerWatcher(Protocol):
-    """Is told what is entered. Whoever watches wants it all: a watched ledger forgets nothing before it is settled."""
+    """Is told of each entry. A watched ledger forgets no entry before it is settled, since a watcher wants them all."""
 
     def acknowledged(self, dependency: Dependency | None, step: int, operation: str, key: Key | None) -> None:
         """An operation returned this dependency; ``key`` is None if it changes none."""
 
     def polled(self, states: Sequence[str]) -> None:
-        """The states of the writes, as they are now."""
+        """The writes of the ledger were polled; these are their states, in order."""
 
     def settled(self) -> None:
-        """All of it is settled, and the ledger empty."""
+        """Everything is settled, and the ledger is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disallowed:
-    """A key, or a group, that reads as nothing that is allowed."""
+    """A key or a group that reads as it is not allowed to."""
 
     place: str  # "outcome" or "mixture"
     answered: dict[Key, Any]
@@ -64,17 +68,17 @@ class Disallowed:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What recovery left of the keys that were written since the last settling."""
+    """The outcomes, after recovery, of the keys that were written since the last settling."""
 
     disallowed: Disallowed | None
     observed: dict[Key, Any]
     allowed: dict[Key, Sequence[Any]]
-    any_persistent: bool  # some key's last operation was persistent, or was settled earlier
-    any_lost: bool  # some key's last operation was not, and is not what the key reads as
+    any_persistent: bool  # the last operation of some key was persistent, or was settled earlier
+    any_lost: bool  # the last operation of some key was not persistent, and the key does not read as it left it
 
 
 class UnreadableKeyError(Exception):
-    """Reading a recovered key raised ``__cause__``; ``allowed`` is what it may read as."""
+    """Reading a recovered key raised ``__cause__``; ``allowed`` are the outcomes that it may have."""
 
     def __init__(self, key: Key, allowed: Sequence[Any]) -> None:
         super().__init__(key, allowed)
@@ -99,7 +103,7 @@ class Ledger:
 
     @classmethod
     def of(cls, read: Callable[[Any, Any], Any] | None, bases: Mapping[Key, Any], writes: Sequence[Write]) -> Ledger:
-        """A ledger as it was when just this had been written."""
+        """A ledger as it was once these writes had been made, and no others."""
         ledger = cls(read)
         ledger._bases.update(bases)
         ledger._writes.extend(writes)
@@ -107,12 +111,12 @@ class Ledger:
         return ledger
 
     def expect(self, model: Any, key: Key) -> None:
-        """The model is about to change this key."""
+        """Note the outcome of a key that the model is about to change."""
         if self._read is not None and key not in self._bases:
             self._bases[key] = self._read(model, key)
 
     def expect_groups(self, model: Any, groups: Iterable[Iterable[Key]]) -> None:
-        """The same of several keys."""
+        """Do the same for several groups of keys."""
         for group in groups:
             for key in group:
                 self.expect(model, key)
@@ -120,7 +124,7 @@ class Ledger:
     def note_group(
         self, model: Any, keys: Iterable[Key], dependency: Dependency | None, step: int, operation: str
     ) -> None:
-        """The model has changed all of these keys; the system may only show all or none of it."""
+        """Note that the model has changed all of these keys; after a crash, the system may show all or none of it."""
         self._group_count += 1
         for key in dict.fromkeys(keys):
             self.note(model, key, dependency, step, operation, self._group_count)
@@ -128,7 +132,7 @@ class Ledger:
     def note(
         self, model: Any, key: Key, dependency: Dependency | None, step: int, operation: str, group: int = 0
     ) -> None:
-        """The model has changed this key."""
+        """Note that the model has changed this key."""
         outcome = None if self._read is None else self._read(model, key)
         self._writes.append(tuple.__new__(Write, (key, outcome, dependency, step, operation, group)))
         if self.watcher is not None:
@@ -137,7 +141,7 @@ class Ledger:
             self._prune()
 
     def note_other(self, dependency: Dependency, step: int, operation: str) -> None:
-        """A dependency of an operation that changes no key: it must only become persistent in the end."""
+        """Note a dependency of an operation that changes no key: it need only be persistent or failed in the end."""
         self._others.append((dependency, step, operation))
         if self.watcher is not None:
             self.watcher.acknowledged(dependency, step, operation, None)
@@ -145,9 +149,9 @@ class Ledger:
             self._others = [other for other in self._others if poll(other[0]) == PENDING]
 
     def _prune(self) -> None:
-        """Forget what a later persistent write of the same key made irrelevant."""
+        """Forget writes that no crash can bring back, since a later write of the same key is persistent."""
         states = self.poll()
-        first_needed = {
+        first_needed = {  # by key, its last persistent write: later ones replace earlier ones here
             write.key: at
             for at, (write, state) in enumerate(zip(self._writes, states, strict=True))
             if state == PERSISTENT
@@ -160,7 +164,7 @@ class Ledger:
         return self._writes
 
     def bases(self) -> dict[Key, Any]:
-        """What each key that was written read as before."""
+        """By key that was written, its outcome at the last settling."""
         return dict(self._bases)
 
     def poll(self) -> list[str]:
@@ -181,15 +185,16 @@ class Ledger:
         return None
 
     def judge(self, read: Callable[[Key], Any], states: Sequence[str]) -> Reading:
-        """Read every key written since the last settling. ``states`` were polled just before the crash.
+        """Read and judge every key written since the last settling.
 
-        Raises `UnreadableKeyError` from whatever ``read`` raises.
+        ``states`` are those of `writes`, polled just before the crash. Raises `UnreadableKeyError` from any `Exception`
+        that ``read`` raises.
         """
         places = self._places_by_key()
         observed: dict[Key, Any] = {}
         allowed: dict[Key, Sequence[Any]] = {}
         disallowed: Disallowed | None = None
-        any_persistent = not self._settled <= places.keys()
+        any_persistent = not self._settled <= places.keys()  # a settled key that was not written since is persistent
         any_lost = False
         for key, key_places in places.items():
             options = allowed[key] = self._allowed(key, key_places, states)
@@ -215,7 +220,7 @@ class Ledger:
         return places
 
     def _allowed(self, key: Key, places: Sequence[int], states: Sequence[str]) -> list[Any]:
-        """Outcomes in the order in which they were written."""
+        """The outcomes that a key may have, in the order in which they were written."""
         options = [self._bases[key]]
         for at in places:
             if states[at] == PERSISTENT:
@@ -239,10 +244,12 @@ class Ledger:
             for at in members:
                 key = self._writes[at].key
                 options = allowed[key]
-                # The key's writes are the last options, so this one is found from the end.
+                # A persistent write has cleared the options before it, so this write is found from the end; it may
+                # itself be cleared, and its place is negative then.
                 place = len(options) - len(places[key]) + places[key].index(at)
                 later = options[max(place + 1, 0) :]
                 before = options[: max(place, 0)]
+                # A later outcome hides the group's, so it says neither that the group is there nor that it is not.
                 may_be_without = may_be_without and (observed[key] in before or observed[key] in later)
                 may_be_with = may_be_with and observed[key] in options[max(place, 0) :]
             if not (may_be_without or may_be_with):
@@ -251,7 +258,7 @@ class Ledger:
         return None
 
     def clear(self) -> None:
-        """Everything is settled."""
+        """Forget all writes, since the model agrees with the system now."""
         self._settled.update(self._bases)
         self._bases.clear()
         self._writes.clear()
@@ -262,6 +269,7 @@ class Ledger:
 
 
 def poll(dependency: Dependency | None) -> str:
+    """The state of a dependency now: "pending", "persistent" or "failed"."""
     if dependency is None:
         return PENDING
     if dependency.is_persistent():

@@ -1,4 +1,4 @@
-"""Comparing results: the model is called as the system was, and must give, or raise, the same."""
+"""Comparing results: calls the model as the system was called; it must return or raise the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.spec.plan import Action, Plan
 def compare_result(
     plan: Plan, model: Any, action: Action, arguments: Mapping[str, Any], result: object
 ) -> Violation | None:
-    """The system gave a result: the model must give an equal one."""
+    """Compare a result of the system with that of the model; None if they are equal."""
     try:
         expected = getattr(model, action.name)(**arguments)
     except plan.spec.errors as error:
@@ -28,7 +28,7 @@ def compare_result(
 def compare_error(
     plan: Plan, model: Any, action: Action, arguments: Mapping[str, Any], error: Exception
 ) -> Violation | None:
-    """The system raised a typed error, which the model adopts, or must raise too."""
+    """Check a typed error that the system raised: the model adopts it, or must raise the same type."""
     if not action.adopts:
         return compare_error_type(plan, model, action, arguments, type(error))
     try:
@@ -41,7 +41,7 @@ def compare_error(
 def compare_error_type(
     plan: Plan, model: Any, action: Action, arguments: Mapping[str, Any], kind: type[Exception]
 ) -> Violation | None:
-    """Errors agree by type."""
+    """Check that the model raises an error of this type; messages may differ."""
     try:
         expected = describe(getattr(model, action.name)(**arguments))
     except plan.spec.errors as model_error:

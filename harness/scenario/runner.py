@@ -1,7 +1,7 @@
-"""Running scenarios of a plan: once as fast as possible, recorded, or from a recorded program.
+"""Running scenarios of a plan: as fast as possible, recorded, or from a recorded program.
 
-Same program, same code: same history, byte for byte. An unrecorded run builds neither program nor history and makes
-the same choices as a recorded one from the same seed.
+The same program with the same code gives the same history, byte for byte. An unrecorded run builds neither program nor
+history, but makes the same choices as a recorded run from the same seed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.spec.plan import Plan
 
 
 def run_plan(plan: Plan, tape: Tape, counters: Counters, history: list[Event] | None = None) -> Violation | None:
-    """One scenario; what it did is added to ``counters``. Nobody watches that it comes to an end."""
+    """Run one scenario and add what it did to ``counters``. The caller must see to a `Watchdog`, if it wants one."""
     tape.begin(plan.mix)
     scenario = Scenario(plan, tape, counters, history)
     try:
@@ -27,12 +27,12 @@ def run_plan(plan: Plan, tape: Tape, counters: Counters, history: list[Event] | 
         scenario.finish()
     except Violated as stop:
         return stop.violation
-    tape.close()
+    tape.close()  # not after a violation, which may come before the end of a recorded program
     return None
 
 
 def run_recorded(plan: Plan, tape: Tape) -> Run:
-    """One scenario, with its program and history. The tape must record."""
+    """Run one scenario and keep its program and history. The tape must record."""
     counters = Counters()
     history: list[Event] = []
     with Watchdog(counters.progress, plan.spec.step_seconds_max):
@@ -41,13 +41,13 @@ def run_recorded(plan: Plan, tape: Tape) -> Run:
 
 
 def record_scenario(plan: Plan, seed: int) -> Run:
-    """The scenario that a random tape gives from this seed, recorded."""
+    """Run and record the scenario that a random tape gives from this seed."""
     return run_recorded(plan, random_tape(seed, recording=True))
 
 
 def replay_program(plan: Plan, program: Program, *, strict: bool) -> Run:
-    """Run a program again. The run's own program has only the choices that were asked for.
+    """Run a program again. The program of the resulting run has only the choices that were asked for.
 
-    Strict: raises `NoLongerApplies` where the program does not fit the code. Otherwise what does not fit is skipped.
+    If strict, raises `NoLongerApplies` where the program does not fit the code; else skips whatever does not fit.
     """
     return run_recorded(plan, replay_tape(program, strict=strict))

@@ -1,8 +1,8 @@
-"""One scenario: system and model, step by step, and the first property that is broken.
+"""One scenario: runs system and model step by step, up to the first violation.
 
-After `open`, each `perform` makes one step and compares; `finish` shuts down, opens again and compares whole contents.
-The first violation raises `Violated`, and the scenario is over. Who drives it picks the steps: the runner from a tape,
-or a state machine rule by rule.
+After `open`, each `perform` makes one step and compares. `finish` shuts down, opens again and compares whole contents.
+The first violation raises `Violated`, and the scenario is over. The driver picks the steps: the runner takes them from
+a tape, a state machine rule by rule.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from harness.spec.plan import CRASH, Plan
 
 
 class Recovered(NamedTuple):
-    """All that is left after a crash was recovered from and settled."""
+    """The whole state after a crash, once the system has recovered and the model is settled."""
 
     media: tuple[tuple[bytes, ...], ...]
     kept: Mapping[str, Any]
     model: Any
-    identifiers_count: int  # given out so far
+    identifiers_count: int  # given out so far: those to come must not repeat them
 
 
 class Scenario(SideBySide):
-    """See the module. Each step that the tape gives is made by `act`, or is a `CrashStep`."""
+    """See the module. A step of the tape is a `CrashStep`, or is made by `act`."""
 
     __slots__ = ("_actions", "_has_invariants")
 
@@ -45,19 +45,19 @@ class Scenario(SideBySide):
         self.open_system(OPENING)
 
     def resume(self, state: Recovered) -> None:
-        """In place of `open` and of all the steps that led to this state: the system recovers on it."""
+        """Recover the system on this state, in place of `open` and of all steps that led to the state."""
         self.counters.scenarios += 1
         self.world.resume(state.media, state.kept, state.identifiers_count)
         self.model = copy_of(state.model)
         self.open_system(OPENING)
 
     def recovered(self) -> Recovered:
-        """The state just after a crash was recovered from; nothing may have been written since."""
+        """The state now, which must be just after the recovery from a crash, with nothing written since."""
         media = tuple(medium.contents() for medium in self.world.media)
         return Recovered(media, dict(self.world.kept), copy_of(self.model), self.world.identifiers_count)
 
     def perform(self, index: int) -> None:
-        """The step that the tape is at: the mix's operation ``index``."""
+        """Perform the step that the tape is at: operation ``index`` of the mix. Raises `Violated`."""
         position = self.position  # what `begin_step` does, without the call
         position.step = self.tape.step
         position.issued_count = 0
@@ -74,7 +74,7 @@ class Scenario(SideBySide):
             self.watcher.step_ends()
 
     def perform_all(self) -> None:
-        """The opening, and every step that the tape gives."""
+        """Open, then perform every step that the tape gives. Raises `Violated`."""
         self.open()
         next_step, perform = self.tape.next_step, self.perform
         index = next_step()
@@ -83,7 +83,10 @@ class Scenario(SideBySide):
             index = next_step()
 
     def perform_after(self, flushes: Sequence[str], index: int, begin: Callable[[], None]) -> None:
-        """As a crash step begins: these background operations, and one more, from ``begin`` on; all are one step."""
+        """Perform one step that begins like a crash: these background operations, then operation ``index``.
+
+        ``begin`` is called between them.
+        """
         self.begin_step()
         for name in flushes:
             self.background(self.plan.action_of[name])
@@ -93,13 +96,13 @@ class Scenario(SideBySide):
         self.check_invariants()
 
     def write_back_again(self) -> None:
-        """As many more device steps as there may be in one write-back."""
+        """Take as many more device steps as one write-back may have."""
         assert self.plan.write_back is not None
         self.operation = self.plan.write_back.name
         self.write_back_steps(self.plan.write_back, self.plan.write_back.steps_max)
 
     def finish(self) -> None:
-        """The end: clean shutdown and reopening where the system has one, then whole contents."""
+        """End the run: a clean shutdown and reopening if the spec has reboots, then compare whole contents."""
         self.begin_step()
         self.operation = ENDING
         if self.plan.reboots:

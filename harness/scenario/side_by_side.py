@@ -1,15 +1,15 @@
-"""System and model side by side: each step but a crash made on both, and compared.
+"""System and model side by side: makes each step other than a crash on both, and compares.
 
     act -- operation      a call on both sides, compared (`results.py`)
-      |--- background     a call on the system
+      |--- background     a call on the system; the model sees the result if it has the operation too
       |--- write-back     device steps
       `--- reboot         clean shutdown, opening, whole contents
 
-What comes out of the system is either a result, an error that the spec names, or a violation, which is raised as
-`Violated`. Errors of the spec itself (generators) and of the harness pass through unchanged, and so do `MemoryError`
-and whatever derives from `BaseException`, other than the stop signals of medium and seam.
+A call of the system ends in a result, in an error that the spec names, or in a violation, which is raised as
+`Violated`. Errors of the spec itself (generators) and of the harness pass through unchanged. So do `MemoryError` and
+errors that derive from `BaseException` alone, other than `SystemExit` and the stop signals of medium and seam.
 
-Who watches is an observer: a history is given each event, a `Watcher` each life of the system.
+A history is given each event; a `Watcher` is told of each life of the system.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Watcher(Protocol):
     """Watches the lives of a scenario's system; a life lasts from an opening to the next crash or shutdown."""
 
     def life_ends(self) -> None:
-        """The system is about to be opened, and whatever there was of it before is over."""
+        """The system is about to be opened, so its life before, if any, is over."""
 
     def life_begins(self) -> None:
         """The system was opened."""
@@ -48,9 +48,9 @@ class Watcher(Protocol):
 
 
 class SideBySide:
-    """See the module. ``counters`` are added to, and may be shared by many scenarios.
+    """See the module. Many scenarios may add to the same ``counters``.
 
-    ``history`` is a list that events are added to, or None where nobody wants them.
+    Events are added to the list ``history``; None: nobody wants them.
     """
 
     __slots__ = (
@@ -96,13 +96,14 @@ class SideBySide:
     # -- steps
 
     def begin_step(self) -> None:
-        """The tape has gone to another step."""
+        """Follow the tape to its next step."""
+        # Inlined from `World.begin_step`, since this is on the hot path.
         position = self.position
         position.step = self.tape.step
         position.issued_count = 0
 
     def act(self, action: Action) -> None:
-        """Any step but a crash."""
+        """Make one step that is not a crash. Raises `Violated`, or `PowerCut` if the power fails meanwhile."""
         kind = action.kind
         if kind == OPERATION:
             self._operation(action)
@@ -142,7 +143,7 @@ class SideBySide:
     def _compare_write(
         self, action: Action, arguments: Mapping[str, Any], result: object, dependency: Dependency | None
     ) -> None:
-        """The ledger looks at each key before the model has changed it, and after."""
+        """Compare a call that changes keys. The ledger reads each key of the model before and after the change."""
         ledger, model, step = self.ledger, self.model, self.position.step
         if action.key_argument is not None:
             key = arguments[action.key_argument]
@@ -191,7 +192,7 @@ class SideBySide:
             self.fail_on(error, action.name)
 
     def reboot(self, operation: str) -> None:
-        """Clean shutdown, after which every dependency must be settled; then opened again."""
+        """Shut down cleanly, after which every dependency must be persistent or failed; then open again."""
         self.note(events.Began, operation)
         self.arguments = {}
         try:
@@ -200,7 +201,7 @@ class SideBySide:
             violation = unfinished(self.ledger)
         except self._excuses as excuse:
             self._excuse(excuse)
-            self.compare_contents(operation, "conformance")
+            self.compare_contents(operation, "conformance")  # the system has refused to shut down, and is still open
             return
         except BaseException as error:
             self.fail_on(error, operation)
@@ -208,14 +209,14 @@ class SideBySide:
         self.world.reboot()
         self.open_system(operation)
         if FAILED in states and self.plan.settle is not None:
-            self.judge_outcomes(operation, states)
+            self.judge_outcomes(operation, states)  # a failed write may be there or not, even without a crash
         self.ledger.clear()
         self.compare_contents(operation, "conformance")
 
     # -- the system
 
     def open_system(self, operation: str) -> None:
-        """Open, or recover, what the world's media hold."""
+        """Open the system, or recover it, on the world's media, and tell the model."""
         self.build_system(operation)
         if operation != OPENING and self.plan.model_reopens:
             try:
@@ -224,7 +225,7 @@ class SideBySide:
                 self.fail_on_model(error, "reopened")
 
     def build_system(self, operation: str) -> None:
-        """Raises `PowerCut` if the power failed meanwhile."""
+        """Open the system, or recover it. Raises `PowerCut` if the power failed meanwhile."""
         if self.watcher is not None:
             self.watcher.life_ends()
         try:
@@ -237,7 +238,7 @@ class SideBySide:
             self.watcher.life_begins()
 
     def _call(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Call the system. Raises `PowerCut` if the power has failed meanwhile, whatever the system made of it."""
+        """Call the system. Raises `PowerCut` if the power failed meanwhile, even if the system swallowed that error."""
         try:
             answer = getattr(self.system, name)(**arguments)
         except BaseException:
@@ -260,7 +261,7 @@ class SideBySide:
     def _compare(
         self, action: Action, arguments: Mapping[str, Any], result: object, dependency: Dependency | None
     ) -> None:
-        """Call the model alike; its answer must be equal, or it adopts the result."""
+        """Call the model in the same way: it must answer the same, or adopt the result."""
         if self.history is not None:
             self._note_result(result, dependency)
         if action.adopts:
@@ -280,7 +281,7 @@ class SideBySide:
     # -- judging
 
     def judge_outcomes(self, operation: str, states: Sequence[str]) -> tuple[bool, bool]:
-        """Judge and settle the keys; says whether anything was persistent, and whether anything was lost."""
+        """Judge and settle the keys. Gives whether anything was persistent, and whether anything was lost."""
         judgement = self.judge.outcomes(self.ledger, states, self.judge.read_of(self.system), self.model, operation)
         reading = judgement.reading
         if reading is not None and self.history is not None:
@@ -319,9 +320,9 @@ class SideBySide:
         self._note_error(error, is_excused=True)
 
     def fail_on(self, error: BaseException, operation: str, property_name: str = "unexpected error") -> NoReturn:
-        """Turn what came out of the system into a violation, or let it pass if it is not the system's."""
+        """Raise an error of the system as a violation, or unchanged if it says nothing about the system."""
         if isinstance(error, PowerCut):
-            raise error  # it was to fail
+            raise error  # the scenario asked for it, so the system has done nothing wrong
         self._stop(violation_of_system(error, operation, property_name), error)
 
     def fail_on_model(self, error: BaseException, operation: str) -> NoReturn:

@@ -1,7 +1,7 @@
-"""What a run, and a check of many runs, can answer.
+"""Verdicts: the answers of a run, and of a check of many runs.
 
-A verdict has four values. *Unknown* is never success: a check that could not reach what matters, or gave
-up, says so.
+An answer has four values. *Unknown* is never success: it is the answer of a check that gave up, or that never reached a
+state that matters.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from harness.scenario.history import Event, lines_of, portable
 from harness.scenario.violation import Violation
 from harness.spec.spec import Mode
 
-# The share of legal crash states that were tried is told of the first so many crashes that have at most so many states.
+# The share of legal crash states that were tried is counted for so many crashes with at most so many states each.
 SHARE_CRASHES_MAX: Final = 1_000
 SHARE_STATES_MAX: Final = 100_000
 
 
 class Answer(StrEnum):
+    """The answer of a check; see `Verdict`."""
+
     VIOLATED = "violated"
     NONE_FOUND = "none found"
     HOLDS = "holds"
@@ -30,24 +32,25 @@ class Answer(StrEnum):
 
 @dataclass(slots=True)
 class Counters:
-    """What a run, or many runs together, did."""
+    """Counts of what one run did, or many runs together."""
 
     scenarios: int = 0
     operations: int = 0
     reboots: int = 0
     crashes: int = 0
-    crashes_lossy: int = 0  # something was persistent, and something that was not is gone
-    operations_cut: int = 0  # in whose middle the power failed
+    crashes_lossy: int = 0  # at which something was persistent, and something else was lost: only these test anything
+    operations_cut: int = 0  # interrupted by the failing power
     recoveries_cut: int = 0
-    excused: int = 0  # operations the system refused for a reason the spec excuses
+    excused: int = 0  # operations that the system refused with an error which the spec excuses
     skipped: int = 0  # steps with nothing to act on
-    crash_states: DistinctCount = field(default_factory=DistinctCount)  # what crashes left on the media
+    crash_states: DistinctCount = field(default_factory=DistinctCount)  # contents of the media after crashes
     # Of the first crashes with few enough legal states: how many states there were, and how many were tried.
     share_crashes: int = 0
     share_tried: int = 0
     share_legal: int = 0
 
     def add(self, other: Counters) -> None:
+        """Add everything that the other has counted."""
         for each in fields(self):
             if each.name != "crash_states":
                 setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
@@ -58,7 +61,7 @@ class Counters:
         return self.scenarios, self.operations
 
     def copy(self) -> Counters:
-        """As they are now, whatever is added later."""
+        """A copy that does not change when more is added to these."""
         copied = Counters()
         copied.add(self)
         return copied
@@ -71,7 +74,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One scenario, run. ``program`` and ``events`` are empty unless it was recorded or replayed."""
+    """One scenario that was run. ``program`` and ``events`` are empty unless it was recorded or replayed."""
 
     violation: Violation | None
     counters: Counters
@@ -79,18 +82,22 @@ class Run:
     events: tuple[Event, ...] = ()
 
     def __reduce__(self) -> tuple[type[Run], tuple[object, ...]]:
-        """A run goes from process to process, whatever values its events hold."""
+        """Make a run such that it can go from process to process, whatever values its events hold."""
         return Run, (self.violation, self.counters, self.program, portable(self.events))
 
     @property
     def history(self) -> tuple[str, ...]:
-        """The events as text, one readable line each or more."""
+        """The events as text, one or more lines each."""
         return lines_of(self.events)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer of a check of one spec in one mode under one configuration."""
+    """The answer of a check of one spec in one mode under one configuration.
+
+    *Violated*: a scenario failed. *None found*: none failed, which proves nothing. *Holds*: everything within the
+    bounds was tried. *Unknown*: see ``reason``.
+    """
 
     spec: str
     mode: Mode

@@ -1,7 +1,8 @@
-"""Violations: a property that is broken, at one step of one run, and what of all that can happen counts as one.
+"""Violations: a property broken at one step of one run, and which errors count as one.
 
-Not violations, and passed on unchanged: `MemoryError`, and whatever derives from `BaseException` other than the stop
-signals of medium and seam (a keyboard interrupt, a program that no longer applies). A system that exits is a violation.
+Errors that derive from `Exception` are violations, and so are the stop signals of medium and seam, and `SystemExit`.
+`MemoryError`, and other errors that derive from `BaseException` alone, are not: they are passed on unchanged. Examples
+are a keyboard interrupt and a program that no longer applies.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from harness.world.sequential_seam import Deadlock, LockMisuse
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A property broken at one step of one run; where nobody has said which yet, ``step`` is 0.
+    """A property broken at one step of one run.
 
-    ``signature`` tells violations apart: the property and the kind of place, never a message's text.
+    `signature` tells violations apart: property and kind of place, never the text of a message. ``step`` and
+    ``operation`` are unset until `at` sets them.
     """
 
     property: str  # "conformance", "persistence", "forward progress", "recovery", "deadlock", "invariant", ...
     place: str  # kind of place: operation name, exception type, invariant name; stable across runs
-    answered: str  # what the system answered, for people
-    allowed: str  # what the model allows, for people
+    answered: str  # by the system, in words
+    allowed: str  # by the model, in words
     step: int = 0  # identity of the step at which it showed
     operation: str = ""  # that step's operation
 
@@ -35,12 +37,12 @@ class Violation:
         return (self.property, self.place)
 
     def at(self, step: int, operation: str) -> Violation:
-        """The same, with where it showed."""
+        """The same violation, with the step at which it showed."""
         return replace(self, step=step, operation=operation)
 
 
 class Violated(BaseException):
-    """A property is broken; the run cannot go on."""
+    """A property is broken, and the run cannot go on. No `Exception`, so that no system or spec catches it."""
 
     def __init__(self, violation: Violation) -> None:
         super().__init__(violation)
@@ -50,9 +52,9 @@ class Violated(BaseException):
 def violation_of_system(
     error: BaseException, operation: str, property_name: str = "unexpected error"
 ) -> Violation | None:
-    """What an error that came out of the system says about it; None if it is not the system's.
+    """The violation that an error of the system stands for; None if it says nothing about the system.
 
-    ``property_name`` is what an ordinary error breaks here.
+    ``property_name`` is the property that an ordinary error breaks here.
     """
     if isinstance(error, ViolationError):
         return _of_rule(error)
@@ -72,7 +74,7 @@ def violation_of_system(
 
 
 def violation_of_model(error: BaseException, operation: str) -> Violation | None:
-    """The same for an error that came out of the model: models can be wrong too."""
+    """The same for an error of the model: models can be wrong too."""
     if isinstance(error, ViolationError):
         return _of_rule(error)
     if isinstance(error, NoProgress):
@@ -91,7 +93,7 @@ def _of_rule(error: ViolationError) -> Violation:
 
 
 def _place_of(error: BaseException) -> str:
-    """The type of error and the function that raised it, whatever operation came by there."""
+    """The type of error and the function that raised it, not the operation: the same fault has the same place."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,13 +1,14 @@
-"""The watchdog: a system that never returns is interrupted, so that its scenario ends with a violation.
+"""The watchdog: interrupts a system that never returns, so that its scenario ends with a violation.
 
-Within the context a timer looks now and then whether the same step is still under way. Once that has taken the bound of
-seconds of the processor, or `WALL_FACTOR` times as long by the clock, `NoProgress` is raised in the middle of whatever
-runs. So a busy machine does not make a step late. This is the last resort, for a loop that neither waits nor uses its
-device; those have bounds that count (`world/sequential_seam.py`, `world/medium.py`).
+Within the context, a timer looks now and then whether the same step is still under way. It raises `NoProgress` in the
+middle of whatever runs, once the step has taken its bound in seconds of processor time. By the clock it allows
+`WALL_FACTOR` times as long, so that a busy machine does not make a step late. This is the last resort, for a loop that
+neither waits nor uses its device. Waits and device entries have bounds that count (`world/sequential_seam.py`,
+`world/medium.py`).
 
-Costs nothing in the loop: scenarios and steps are counted anyway. Not promised: a call that does not come back into
-Python is not interrupted; who runs jobs in processes ends such a process. Where the timer is not to be had, outside the
-main thread, on Windows, or with a SIGALRM handler of somebody else's, nothing is watched.
+It costs nothing in the loop: scenarios and steps are counted anyway. Not promised: a call that does not come back into
+Python is not interrupted; the pool that runs jobs in processes ends such a process. Nothing is watched where the timer
+cannot be used: outside the main thread, on Windows, or if something else handles SIGALRM.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from typing import Final
 
 from harness.world.power import NoProgress
 
-LOOKS_COUNT: Final = 4  # so often is looked within the bound
+LOOKS_COUNT: Final = 4  # how often the timer looks within the bound
 WALL_FACTOR: Final = 6
 
 
 class Watchdog:
-    """``progress()`` is another one as soon as another step is under way; one may take ``seconds_max``."""
+    """Watches a run: one step may take ``seconds_max``. ``progress()`` changes whenever another step is under way."""
 
     __slots__ = ("_is_on", "_progress", "_seconds_max", "_seen", "_since")
 
@@ -34,7 +35,7 @@ class Watchdog:
         self._progress = progress
         self._seconds_max = seconds_max
         self._seen: Hashable = None
-        self._since = (0.0, 0.0)  # when this step was first seen, by processor and by clock
+        self._since = (0.0, 0.0)  # when this step was first seen, in processor time and by the clock
         self._is_on = False
 
     def __enter__(self) -> None:

@@ -1,15 +1,16 @@
-r"""Runs something on each image of the media once, or not at all: images that answer it alike share what came of it.
+r"""The answer tree: runs a function on images of the media, and shares one result between images that answer it alike.
 
     ask for page 0 of extent 0 --- these bytes ---> ask for the length of extent 3 --- 2 pages ---> ... ---> result
                                \--- others -------> ask for page 1 of extent 0 --- ...
 
-What runs is deterministic and knows of an image only what it has read of it. So what it asks first is the same for all
-images, what it asks next depends on the answer alone, and so on: a tree, grown run by run. An image that is led to a
-result by its own bytes would have given that result. What a run has itself written over the image is no question.
+The function is deterministic and knows of an image only the bytes that it has read. So its first question is the same
+for all images, and each further question depends on the answers before. The questions make a tree, which grows run by
+run. If an image's own bytes lead to a result in the tree, then a run on that image would give the same result. Reading
+back bytes that the run itself has written is no question.
 
-Losing nothing by this rests on two things: what runs uses the media through a device's methods and keeps nothing
-outside its world, both of which hold for whatever a crash can strike; and it asks the same after the same answers,
-which is checked wherever the ways of two images part.
+This is right under two conditions. First, the function reaches the media through a device's methods alone, and keeps
+nothing outside its world. Any system that a crash can strike does so. Second, it asks the same questions after the same
+answers. The tree checks this wherever the ways of two images part.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from harness.world.medium import SimulatedMedium
 from harness.world.power import DevicePosition
 from harness.world.world import NewMedium
 
-LEAVES_MAX: Final = 300_000  # results kept in memory; beyond, the tree is begun anew
+LEAVES_MAX: Final = 300_000  # results kept in memory; when there are more, the tree is begun anew
 
-Question = tuple[int, int, int, int]  # medium, extent, first byte, byte after the last; _LENGTH: how many there are
+Question = tuple[int, int, int, int]  # medium, extent, first byte, byte after the last; _LENGTH: the extent's length
 _LENGTH: Final = -1
 
 Result = TypeVar("Result")
 
 
 class AskedOtherwiseError(Exception):
-    """Two runs that had been given the same answers went on with different questions."""
+    """Two runs got the same answers but went on with different questions."""
 
 
 def answer(image: Image, question: Question) -> object:
@@ -42,15 +43,15 @@ def answer(image: Image, question: Question) -> object:
 
 
 class AskedMedium(SimulatedMedium):
-    """Notes in ``asked`` what is asked of the image it was given."""
+    """A medium that holds an image, and notes in ``asked`` each question that is asked of the image."""
 
     __slots__ = ("_asked", "_emptied", "_own_pages")
 
     def __init__(self, shape: MediumShape, index: int, position: DevicePosition, asked: dict[Question, None]) -> None:
         super().__init__(shape, index, position)
         self._asked = asked
-        self._own_pages: dict[int, set[int]] = {}  # by extent, written since
-        self._emptied: set[int] = set()  # extents of which nothing is left of the image
+        self._own_pages: dict[int, set[int]] = {}  # by extent, the pages that the run itself has written
+        self._emptied: set[int] = set()  # extents that the run has reset, so that they hold nothing of the image
 
     def read(self, extent: int, page: int, page_count: int) -> bytes:
         if extent not in self._emptied and self._is_in_range(extent, page):
@@ -65,14 +66,14 @@ class AskedMedium(SimulatedMedium):
         return super().read(extent, page, page_count)
 
     def write(self, extent: int, page: int, data: bytes) -> None:
-        if self.zoned:
+        if self.zoned:  # whether the device takes the write depends on the write pointer
             self._ask_length(extent)
         super().write(extent, page, data)
         self._own_pages.setdefault(extent, set()).update(range(page, page + len(data) // self.page_size_bytes))
 
     def reset(self, extent: int) -> None:
         super().reset(extent)
-        if self.shape.device.emptied(b"") is not None:
+        if self.shape.device.emptied(b"") is not None:  # else the device keeps the image's bytes
             self._emptied.add(extent)
 
     def write_pointer(self, extent: int) -> int:
@@ -84,7 +85,7 @@ class AskedMedium(SimulatedMedium):
             self._asked[self.index, extent, _LENGTH, _LENGTH] = None
 
     def _is_in_range(self, extent: int, page: int) -> bool:
-        return 0 <= extent < self.extent_count and page >= 0  # else the image has no say in what comes of it
+        return 0 <= extent < self.extent_count and page >= 0  # else the call is refused, whatever the image
 
     def _succeed(self, extents: list[bytes], log: list[Entry]) -> AskedMedium:
         self.kill()
@@ -110,9 +111,9 @@ class _Leaf(Generic[Result]):
 
 
 class AnswerTree(Generic[Result]):
-    """Results of ``run``, which is given an image and what to make its media with; without ``sharing`` it always runs.
+    """Gives results of ``run``, a function of an image and of a function that makes the media for it.
 
-    ``run_count``: how often it did.
+    ``run_count`` is how often ``run`` was called. Without ``sharing``, each image is run.
     """
 
     def __init__(self, run: Callable[[Image, NewMedium], Result], *, sharing: bool = True) -> None:
@@ -123,7 +124,7 @@ class AnswerTree(Generic[Result]):
         self.run_count = 0
 
     def result(self, image: Image) -> Result:
-        """Raises `AskedOtherwiseError` if runs are not deterministic, and what ``run`` raises."""
+        """The result for an image. Raises `AskedOtherwiseError` if ``run`` is not deterministic, and its own errors."""
         leaf = self._follow(image) if self._sharing else None
         return leaf.result if leaf is not None else self._run_on(image)
 

@@ -1,11 +1,11 @@
 """Running many checks on several processes: every spec, mode and configuration, each cut into slices.
 
-Each check gets the same share of the time, and each is cut into one slice a process, so that all processes
-are busy to the end. Slice ``k`` of a timed check starts at scenario ``k * SLICE_STRIDE``; a scenario's number and the
-seed alone decide what it does, so a failure is found again whatever the number of processes was.
+Each check gets the same share of the time. Each is cut into one slice a process, so that all processes are busy to the
+end. Slice ``k`` of a timed check starts at scenario ``k * SLICE_STRIDE``. A scenario's number and the seed alone decide
+what it does, so a failure is found again whatever the number of processes was.
 
-A slice that does not come to its end makes its check *unknown*, unless another found a violation: it failed, was
-interrupted, killed its worker each time, or hung at a scenario. What it had done until then is counted.
+A slice may not come to its end: it fails, is interrupted, kills its worker each time, or hangs at a scenario. Then its
+check is *unknown*, unless another slice found a violation. The scenarios that it ran until then are counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.spec.plan import SpecError, compile_plan
 from harness.spec.spec import Configuration, Mode, Spec
 
 SLICE_STRIDE: Final = 1_000_000_000
-SILENCE_SECONDS_MAX: Final = 120.0  # in which a scenario comes to its end
+SILENCE_SECONDS_MAX: Final = 120.0  # a scenario that takes longer hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class CheckJob:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Which scenarios each check runs: so many, or as many as there is time for, of one seed."""
+    """The scenarios that each check runs: this number of them, or as many as there is time for, of one seed."""
 
     scenarios: int | None
     seed: int
@@ -61,7 +61,7 @@ class CheckSlice:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a slice has done until now."""
+    """The counters of a slice so far, and its seconds."""
 
     counters: Counters
     seconds: float
@@ -74,7 +74,11 @@ Report = Callable[[int, Counters, float], None]
 def list_checks(
     loaded: Sequence[LoadedSpec], modes: Callable[[Spec], Sequence[Mode]], configuration: str | None
 ) -> list[CheckJob]:
-    """All combinations, in order; a spec that lacks the configuration asked for is left out unless all do."""
+    """All combinations of spec, mode and configuration, in order.
+
+    A spec without the configuration asked for is left out. Raises `SpecLoadError` if all are, or if a spec cannot be
+    run.
+    """
     jobs = []
     for each in loaded:
         for mode in modes(each.spec):
@@ -101,7 +105,7 @@ def _impossible(spec: Spec, mode: Mode) -> str:
 
 
 def slices(jobs: Sequence[CheckJob], sample: Sample, budget: Budget) -> list[CheckSlice]:
-    """Every check's slices; first all first slices, so that each check has begun early."""
+    """The slices of all checks: all first slices, then all second ones, so that each check begins early."""
     possible = [index for index, job in enumerate(jobs) if not job.impossible]
     seconds = budget.seconds_each(max(1, len(possible) * budget.workers))
     return [
@@ -126,7 +130,7 @@ def run_checks(
     report: Report,
     silence_seconds_max: float | None = SILENCE_SECONDS_MAX,
 ) -> list[Verdict]:
-    """One verdict a check, in order. An interrupt ends the run early but not this function."""
+    """Run the checks and give one verdict each, in order. An interrupt ends the run early but not this function."""
     to_run = slices(jobs, sample, budget)
     progress = _Progress(to_run, report)
     outcomes = run_jobs(
@@ -163,7 +167,7 @@ def run_slice(reporter: Reporter, part: CheckSlice, folder: Path) -> Verdict:
 
 
 def _done(outcome: Outcome[Verdict]) -> Done:
-    """Of a slice that did not come to its end: what it had reported."""
+    """The work of a slice; of one that did not come to its end, its last report."""
     known = outcome.known
     return Done(known.counters, known.seconds) if known is not None else Done(Counters(), 0.0)
 
@@ -192,11 +196,12 @@ def _sum(parts: Iterable[Done]) -> Done:
 
 
 def _merge(job: CheckJob, seed: int, outcomes: Sequence[Outcome[Verdict]]) -> Verdict:
-    """One verdict from a check's slices: violated if any is, else none found if any reached what matters."""
+    """One verdict from a check's slices: *violated* if any is, else as `_conclude` says."""
     total = _sum(map(_done, outcomes))
     parts = [outcome.value for outcome in outcomes if outcome.value is not None]
     violated = [part for part in parts if part.answer is Answer.VIOLATED]
     if violated:
+        # The lowest scenario, so that the answer does not depend on which process was faster.
         first = min(violated, key=lambda part: part.scenario if part.scenario is not None else -1)
         return replace(first, counters=total.counters, seconds=total.seconds)
     answer, reason = _conclude(job, parts, why_incomplete(outcomes))
@@ -204,7 +209,7 @@ def _merge(job: CheckJob, seed: int, outcomes: Sequence[Outcome[Verdict]]) -> Ve
 
 
 def _conclude(job: CheckJob, parts: Sequence[Verdict], incomplete: str) -> tuple[Answer, str]:
-    """The answer of slices none of which found a violation."""
+    """The answer of a check of which no slice found a violation: *none found* if all ended and one reached enough."""
     answers = {part.answer for part in parts}
     if job.impossible or incomplete:
         return Answer.UNKNOWN, job.impossible or incomplete

@@ -1,11 +1,11 @@
 """Checking a spec with many random scenarios.
 
-Scenario ``i`` of seed ``s`` is the run of a random tape from ``scenario_seed(s, i)``, whatever ran before it and
-wherever: work can be cut anywhere by ``first_scenario``. The clock decides when to stop and nothing else.
+Scenario ``i`` of seed ``s`` is the run of a random tape from ``scenario_seed(s, i)``, whatever ran before it and in
+which process. So ``first_scenario`` can cut the work anywhere. The clock decides when to stop and nothing else.
 
-*Violated* comes with the first failing run, recorded. *Unknown* is the answer where no scenario ran, where a crash
-check saw no lossy crash, and where a failing scenario did not fail the same way when run again.
-Never *holds*: random scenarios prove nothing.
+*Violated* comes with the first failing run, recorded. *Unknown* has one of three reasons: no scenario ran, a crash
+check saw no lossy crash, or a failing scenario did not fail in the same way when run again. The answer is never
+*holds*: random scenarios prove nothing.
 """
 
 from __future__ import annotations
@@ -37,10 +37,16 @@ def check(
     progress: Callable[[Counters, float], None] | None = None,
     begin: Callable[[int], None] | None = None,
 ) -> Verdict:
-    """Run scenarios until one fails or the first of the budgets is used up.
+    """Run scenarios until one fails, or a budget (``scenarios`` or ``seconds``) is used up.
 
-    ``progress`` is called now and then, ``begin`` with the number of every scenario before it runs.
-    Without a ``configuration`` the spec's first is used; without a budget `SCENARIOS_DEFAULT` scenarios are run.
+        verdict = check(SPEC, Mode.CRASH, configuration="zoned", scenarios=1_000)
+        assert verdict.answer is Answer.NONE_FOUND, verdict.reason
+
+    Without a ``configuration`` it takes the spec's first; without a budget it runs `SCENARIOS_DEFAULT` scenarios.
+    ``progress`` is called now and then with the counters and the seconds so far. ``begin`` is called with the number
+    of each scenario before that runs.
+
+    Raises `SpecError` if the spec cannot be run or has no such configuration, and `RuntimeError` under ``python -O``.
     """
     if not __debug__:
         raise RuntimeError("the harness does not run under python -O: invariants are assertions too")
@@ -57,6 +63,7 @@ def check(
         scenario, violation = _run_until_violation(
             plan, counters, seed, first_scenario, scenarios, seconds, progress, begin
         )
+    # The runs above record nothing, which makes them fast; the failing one is run again and recorded.
     run = None if violation is None else record_scenario(plan, scenario_seed(seed, scenario))
     answer, reason = _conclude(counters, mode, violation, run)
     return Verdict(
@@ -91,7 +98,7 @@ def _run_until_violation(
     progress: Callable[[Counters, float], None] | None,
     begin: Callable[[int], None] | None,
 ) -> tuple[int, Violation | None]:
-    """The last scenario that ran, and how it failed."""
+    """The scenario that failed and its violation; or the next scenario and None."""
     started = now = perf_counter()
     next_report = started + PROGRESS_INTERVAL_SECONDS
     scenario = first_scenario

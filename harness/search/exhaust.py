@@ -4,12 +4,12 @@
                             ^  ^  ^  ^  ^  the power fails before any device event, in every schedule;
                                            every legal image of the media is recovered and judged
 
-What differs in nothing that recovery can see is recovered once: images of the same bytes, whichever program and
-schedule left them. Each is still judged against every history that may have left it. A program's *legal states* are its
-different images; *holds* means that all were judged. Every prefix of a program is a program that was tried before it.
+Images of the same bytes are recovered once, whichever program and schedule left them. Each is still judged against
+every history that may have left it. A program's *legal states* are its different images; *holds* means that all were
+judged. Every prefix of a program is itself a program that was tried before.
 
-Pinned, not tried: identifiers are plain, recovery runs to its end, the device takes nothing between operations that the
-operations themselves do not ask for.
+Pinned, not tried: identifiers are plain, recovery runs to its end, and between operations the device takes only writes
+that the operations themselves ask for.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REPORT_INTERVAL_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Tally:
-    """What was tried. ``states``: legal crash states, each program's different images."""
+    """Counts of what was tried. ``states`` are legal crash states: each program's different images."""
 
     programs: int = 0
     states_judged: int = 0
@@ -50,7 +50,7 @@ class Tally:
     crash_points: int = 0
     states: int = 0
     recoveries: int = 0
-    is_complete: bool = True  # nothing was left out for want of time
+    is_complete: bool = True  # nothing was left out: no time ran out, no step was refused, every drain came to its end
 
     def add(self, other: Tally) -> None:
         for each in fields(self):
@@ -61,11 +61,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """What came of one part; ``run`` is the failing one, replayed, if there is one."""
+    """The result of one part; ``run`` is the failing run, replayed, if there is one."""
 
     tally: Tally
     run: Run | None = None
-    trouble: str = ""  # a violation that did not show again when replayed
+    trouble: str = ""  # says that a violation did not show again when replayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Images:
 
 
 class _Found(BaseException):
-    """A program that breaks a property."""
+    """Ends the search: this program breaks a property."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program)
@@ -100,7 +100,7 @@ class _OutOfTime(BaseException):
 
 
 def alphabet(spec: Spec, configuration: Configuration) -> list[Call]:
-    """Every operation with every combination of its arguments."""
+    """The calls: every operation of the bounds with every combination of its arguments. Raises `SpecError`."""
     return [call for action in _plan(spec, configuration).actions for call in _calls(action)]
 
 
@@ -131,7 +131,10 @@ def _calls(action: Action) -> Iterator[Call]:
 
 
 def recoveries_of(spec: Spec, configuration: Configuration, *, sharing: bool = True) -> Recoveries:
-    """To be given to several `exhaust` of the same spec, configuration and start; ``sharing`` off recovers on each."""
+    """Recoveries that several `exhaust` of the same spec, configuration and start may share.
+
+    Without ``sharing``, recovery is run on each image.
+    """
     return Recoveries(_plan(spec, configuration), sharing=sharing)
 
 
@@ -162,11 +165,11 @@ def exhaust(
     recoveries: Recoveries | None = None,
     report: Callable[[Tally], None] | None = None,
 ) -> Exhausted:
-    """Programs from one start; with ``first_call`` only those that begin with that call of the alphabet.
+    """Try every program from one start; with ``first_call`` only those that begin with that call of the alphabet.
 
-    ``deadline`` is a `time.perf_counter`; past it the tally is not complete. ``recoveries`` are those of other programs
-    from the same start, to be used and added to. ``report`` is called now and then with what was tried until then.
-    Raises `SpecError` for a spec or a start that cannot be used.
+    ``deadline`` is a time of `time.perf_counter`; when it has passed, the tally is not complete. ``recoveries`` are
+    shared with other programs from the same start. ``report`` is called now and then with the tally so far. Raises
+    `SpecError` for a spec or a start that cannot be used.
     """
     program = parse_start(spec, start)
     shared = recoveries if recoveries is not None else recoveries_of(spec, configuration)
@@ -174,9 +177,9 @@ def exhaust(
 
 
 def recovered_state(plan: Plan, start: Program) -> Recovered | None:
-    """What a start that ends in a crash leaves. Recovering on it once more gives what it gave, so it is run only once.
+    """The state that a start which ends in a crash leaves, so that the start is run only once.
 
-    Raises `_Found` if it fails.
+    None if that state cannot be resumed. Raises `_Found` if the start fails.
     """
     tape = replay_tape(start, strict=False)
     tape.begin(plan.mix)
@@ -185,12 +188,12 @@ def recovered_state(plan: Plan, start: Program) -> Recovered | None:
         scenario.perform_all()
     except Violated:
         raise _Found(start) from None
-    # A process that died has left what no barrier has passed, and the next crash may still take it.
+    # After a process death, a later crash may still take what no barrier had passed: a resumed world would lose that.
     return None if any(medium.log for medium in scenario.world.media) else scenario.recovered()
 
 
 class _Part:
-    """All programs from one start, or those of them that begin with one call."""
+    """Tries all programs from one start, or those of them that begin with one call."""
 
     def __init__(
         self,
@@ -210,13 +213,13 @@ class _Part:
         self.explorer = Explorer(self._plan, spec.bounds, Counters(), merging=merging)
         self._alphabet = alphabet(spec, configuration)
         self._start = start
-        self._run_up = start.steps  # what of the start is run again for every program
+        self._run_up = start.steps  # the steps of the start that are run again for every program
         self._first = start.steps[-1].identity if start.steps else 0
         self._operations_max = operations_max
         self._deadline = deadline
         self._report = report
         self._next_report = time.perf_counter() + REPORT_INTERVAL_SECONDS
-        self._extents: dict[bytes, int] = {}  # numbered, so that an image's name is short
+        self._extents: dict[bytes, int] = {}  # each content has a number, so that an image's name is short
         self._flushes = tuple(spec.bounds.flushes)
         self._recoveries = recoveries
         self._recoveries_before_count = self._recoveries.run_count
@@ -258,7 +261,10 @@ class _Part:
     # --- programs -----------------------------------------------------------------------------------
 
     def _programs(self, steps: tuple[Step, ...], ends: Sequence[Sequence[Pick]], images: Images) -> None:
-        """The program of these steps, drained, and all that go on from it; ``ends`` lead to each state it ends in."""
+        """Judge the drain of the program of these steps, then all longer programs.
+
+        ``ends`` are the device choices that lead to each of the states that the program ends in.
+        """
         drain = Step(self._first + len(steps) + 1, "write_back", {"steps.0": DRAIN_STEPS_MAX - 1})
         judged = _Judged(self, (*steps, drain), images, is_drain=True)
         for flushed in product((False, True), repeat=len(self._flushes)):
@@ -282,7 +288,7 @@ class _Part:
         for fixed in ends:
             for schedule in self._schedules(longer, fixed, visited):
                 judged.judge(schedule)
-                if schedule.end is not None:
+                if schedule.end is not None:  # one way to each state is enough to go on from it
                     reached.setdefault(schedule.end, schedule.picks)
         self._programs(longer, list(reached.values()), images)
 
@@ -295,11 +301,11 @@ class _Part:
     ) -> Iterator[Schedule]:
         program = Program((*self._run_up, *steps))
         flushes = [name for name, chosen in zip(self._flushes, flushed or (), strict=False) if chosen]
-        ends = flushed is not None and not any(flushed)
+        ends = flushed is not None and not any(flushed)  # a clean end has no crash step that could flush
         for schedule in self.explorer.schedules(program, self._first, fixed, visited, flushes=flushes, ends=ends):
             self._look_at_clock()
             self.tally.is_complete = self.tally.is_complete and schedule.is_whole
-            self._recoveries.keep(schedule.kept)
+            self._recoveries.keep(schedule.kept)  # also refuses a ``kept`` that differs between programs
             yield schedule
 
     def _look_at_clock(self) -> None:
@@ -322,23 +328,23 @@ class _Part:
 
 
 class _Judged:
-    """The points of one program's last step, or of its draining: each image against each history."""
+    """Judges the crash points of one program's last step, or of its drain: each image against each history."""
 
     def __init__(self, part: _Part, steps: tuple[Step, ...], images: Images, *, is_drain: bool) -> None:
         self._part = part
         self._steps = steps
         self._is_drain = is_drain
         self._images = images
-        self._done: set[Hashable] = set()  # image and history
-        self._passed: set[Hashable] = set()  # what was seen of an image, and history
+        self._done: set[Hashable] = set()  # (image, history)
+        self._passed: set[Hashable] = set()  # (observation of an image, history): other images may look the same
         self._flushed: Sequence[bool] = ()
 
     def judge(self, schedule: Schedule, flushed: Sequence[bool] = ()) -> None:
-        """Raises `_Found`."""
+        """Judge a schedule. Raises `_Found` for its first violation."""
         self._flushed = flushed
         if schedule.violation is not None:
             steps = self._steps
-            if any(flushed):
+            if any(flushed):  # only a crash step can have the flushes, so make one that the power does not cut
                 choices = {
                     **steps[-1].choices,
                     **self._within_drain(),
@@ -383,7 +389,7 @@ class _Judged:
     # --- the failing program ------------------------------------------------------------------------
 
     def _crashed(self, point: CrashPoint, left: Sequence[Remains]) -> Program:
-        """The program as it ran up to this point, and the crash that leaves this."""
+        """The program as it ran up to this point, and the crash that leaves these remains."""
         survivors = {name: value for remains in left for name, value in remains.choices.items()}
         last = self._steps[-1]
         if point.is_end and not self._is_drain:
@@ -393,6 +399,7 @@ class _Judged:
             within = self._within_drain()
         else:
             names = [action.name for action in self._part._plan.interruptible]
+            # 2: an operation; 1 would be write-back, which a bounded spec always has.
             within = {"inside.0": 2, "during.0": names.index(last.operation)}
         choices = {**last.choices, **within, **cut, **survivors}
         return self._program(point.picks, (*self._steps[:-1], Step(last.identity, "crash", choices)))

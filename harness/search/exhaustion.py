@@ -1,10 +1,14 @@
-"""Exhaustion on several processes: the programs of a start in parts, run side by side, merged into one answer a start.
+"""Exhaustion on several processes: runs the programs of a start in parts, and merges them into one answer a start.
 
-The answer for a configuration and a start is *violated*, *holds* (every legal state was judged), *none found* (time ran
-out, and nothing failed until then) or *unknown*: nothing was judged, a violation did not show again, or a part did not
-come to its end, because it was interrupted, failed, hung or killed its worker each time.
+The answer for a configuration and a start is one of
 
-Parts of a start that is violated already are not begun. What a part had tried before it ended early is counted.
+    violated     a program fails
+    holds        every legal state was judged
+    none found   something was left out, for want of time above all, and nothing failed until then
+    unknown      nothing was judged, a violation did not show again, or a part did not come to its end: it was
+                 interrupted, failed, hung or killed its worker each time
+
+Once a start is violated, no more of its parts are begun. The programs that a part tried before it ended early count.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from harness.spec.loader import LoadedSpec, find_configuration, load_spec
 from harness.spec.plan import SpecError
 from harness.spec.spec import Configuration
 
-SILENCE_SECONDS_MAX: Final = 600.0  # in which the states of one schedule are judged
+SILENCE_SECONDS_MAX: Final = 600.0  # a part that takes longer to judge the states of one schedule hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Part:
     start: str
     operations_max: int
     first_call: int | None
-    seconds: float | None  # for it alone; None: as long as it takes
+    seconds: float | None  # the time for this part alone; None: as long as it takes
 
     @property
     def place(self) -> tuple[str, str]:
@@ -50,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a part has done until now."""
+    """The result of a part so far, and its seconds."""
 
     exhausted: Exhausted
     seconds: float
@@ -59,7 +63,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one start under one configuration."""
+    """The answer for one start under one configuration."""
 
     configuration: str
     start: str
@@ -73,7 +77,7 @@ class Result:
 def list_parts(
     each: LoadedSpec, operations_max: int, configuration: str | None, starts: Sequence[str], budget: Budget
 ) -> list[Part]:
-    """Raises `SpecError` for a start that the spec has not, or that cannot be used."""
+    """The parts of a spec's exhaustion. Raises `SpecError` for a start that does not exist or cannot be used."""
     spec = each.spec
     assert spec.bounds is not None
     for start in starts:
@@ -82,7 +86,7 @@ def list_parts(
     chosen = [find_configuration(spec, configuration)] if configuration else list(spec.configurations)
     for start in starts or spec.bounds.starts:
         parse_start(spec, start)
-    # The start by itself, and then by its first call what begins with one.
+    # First the start by itself, then the longer programs, in one part for each first call.
     firsts = [(0, None), *((operations_max, call) for call in range(len(alphabet(spec, chosen[0]))) if operations_max)]
     combinations = [
         (setting.name, start, depth, first)
@@ -99,7 +103,10 @@ def list_parts(
 def run_parts(
     parts: Sequence[Part], workers: int, folder: Path, note: Callable[[int, Tally], None] = lambda count, total: None
 ) -> list[Result]:
-    """One result a configuration and start, in order; ``note`` is told how many parts have ended, and their tally."""
+    """Run the parts; give one result for each configuration and start, in order.
+
+    ``note`` is called with the number of parts that have ended, and their common tally. Raises `SpecError`.
+    """
     total = Tally()
     ended_count = 0
     violated: set[tuple[str, str]] = set()
@@ -129,7 +136,7 @@ def _name(part: Part) -> str:
 
 
 def run_part(reporter: Reporter, part: Part, folder: Path) -> Done:
-    """One part. A violation is looked for once more among shorter programs."""
+    """Run one part. After a violation, look for a shorter program that fails."""
     started = time.perf_counter()
 
     def done(found: Exhausted) -> Done:
@@ -149,7 +156,7 @@ def run_part(reporter: Reporter, part: Part, folder: Path) -> Done:
             report=lambda tally: reporter.report(done(Exhausted(tally))),
         )
         if found.run is not None:
-            reporter.report(done(found))  # whatever becomes of looking for a shorter one
+            reporter.report(done(found))  # now, since the search for a shorter program may not come to its end
             shortest = _shortest(each, setting, part, found.run, deadline, lambda _: reporter.report(done(found)))
             found = Exhausted(found.tally, shortest)
     except SpecError as error:
@@ -157,11 +164,11 @@ def run_part(reporter: Reporter, part: Part, folder: Path) -> Done:
     return done(found)
 
 
-@lru_cache(maxsize=1)  # parts come in order: what other starts have left on the media is seldom seen again
+@lru_cache(maxsize=1)  # parts come in order, and images of one start are seldom met from another
 def _loaded(
     path: str, name: str, configuration: str, start: str, folder: Path
 ) -> tuple[LoadedSpec, Configuration, Recoveries]:
-    """What the parts of one place have in common, for those that this process is given."""
+    """The spec, configuration and recoveries that the parts of one place share within this process."""
     each = load_spec(path, name, folder)
     setting = find_configuration(each.spec, configuration)
     return each, setting, recoveries_of(each.spec, setting)
@@ -175,7 +182,7 @@ def _shortest(
     deadline: float | None,
     report: Callable[[Tally], None],
 ) -> Run:
-    """A failing run of the fewest operations after the start, if there is time to look for it."""
+    """The failing run with the fewest operations after the start; ``run`` if there is no time to find it."""
     start = parse_start(each.spec, part.start)
     first = start.steps[-1].identity if start.steps else 0
     for operations_count in range(_operations_after(run.program, first)):
@@ -186,7 +193,7 @@ def _shortest(
 
 
 def _operations_after(program: Program, first: int) -> int:
-    """Operations behind the start; the crash, and the draining it comes in, are none."""
+    """The number of operations after the start. The crash does not count, nor does the drain that it interrupts."""
     return sum(
         step.operation not in ("crash", "write_back") or step.choices.get(INTERRUPTS, 0) > 1
         for step in program.steps
@@ -195,7 +202,7 @@ def _operations_after(program: Program, first: int) -> int:
 
 
 def _done(outcome: Outcome[Done]) -> Done:
-    """What is known of a part; of one that was not begun, that it is lacking."""
+    """The last known result of a part; a part that was not begun makes the tally incomplete."""
     return outcome.known or Done(Exhausted(Tally(is_complete=False)), 0.0)
 
 

@@ -1,13 +1,13 @@
-"""Every schedule of the last step of a program, and every point of it at which the power may fail.
+"""Exploring the last step of a program: every schedule of it, and every crash point in each schedule.
 
     start, steps before: as they were, device choices fixed | last step: device choices depth first
                                                               ^   ^    ^   ^  before each device event, and at the end:
                                                               a `CrashPoint`, with all dependencies polled
 
-A schedule is left where an earlier one has been in the same state: the same on the media and past barriers, the same in
-memory (`Bounds.in_memory`). At a point within an operation it is not known yet what the operation changes; such
-points are given out once it has returned, with its changes counted as not persistent; a schedule that is left in its
-middle runs to its end for that, and is not looked at any more.
+The explorer leaves a schedule where an earlier one has been in the same state: the same on the media and past barriers,
+and the same in memory (`Bounds.in_memory`). Within an operation its changes are not known yet. So crash points within
+an operation are given out once it has returned, and its changes count as not persistent there. Therefore a schedule
+that is left within an operation still runs to its end, but adds no more points.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from harness.world.power import Strike
 
 
 class CrashPoint(NamedTuple):
-    """When the power may fail: ``events`` device events into the step."""
+    """A moment at which the power may fail: ``events`` device events into the step."""
 
     events: int
     is_end: bool  # the step is over
-    states: tuple[str, ...]  # of the ledger's writes, those the step was still to make included
+    states: tuple[str, ...]  # of the ledger's writes, including those that the step had still to make
     images: Sequence[tuple[Image, tuple[Remains, ...]]]
-    picks: tuple[Pick, ...]  # of the device, up to here
+    picks: tuple[Pick, ...]  # the device choices up to this moment
 
 
 class Schedule(NamedTuple):
-    """One way through the last step. ``ledger`` and ``model`` are as the step left them."""
+    """One schedule of the last step. ``ledger`` and ``model`` are as the step left them."""
 
     points: Sequence[CrashPoint]
     ledger: Ledger
@@ -48,12 +48,12 @@ class Schedule(NamedTuple):
     kept: Mapping[str, Any]
     violation: Violation | None
     picks: tuple[Pick, ...]
-    end: Hashable  # of the state it ended in; None if the end was not reached
+    end: Hashable  # tells the state it ended in from others; None if the end was not reached
     is_whole: bool  # no point was left out
 
 
 class Visited:
-    """Where schedules of one program have been: states that a schedule went on from, and points given out."""
+    """Where the schedules of one program have been: the states that one went on from, and the points given out."""
 
     __slots__ = ("points", "states")
 
@@ -63,11 +63,11 @@ class Visited:
 
 
 class _Merged(BaseException):
-    """An earlier schedule was in this state."""
+    """Ends a schedule, since an earlier one was in this state."""
 
 
 class Explorer:
-    """Explores within one plan of a bounded spec; ``merging`` off tries every schedule to its end."""
+    """Explores programs of one bounded plan. Without ``merging`` it runs every schedule to its end."""
 
     def __init__(self, plan: Plan, bounds: Bounds, counters: Counters, *, merging: bool) -> None:
         self.plan = plan
@@ -76,7 +76,7 @@ class Explorer:
         self._in_memory = bounds.in_memory
         self._merging = merging and bounds.in_memory is not None
         self._images = LegalImages()
-        self.start: Recovered | None = None  # where every program goes on from; None: from empty media
+        self.start: Recovered | None = None  # the state that every program goes on from; None: empty media
 
     def schedules(
         self,
@@ -88,9 +88,9 @@ class Explorer:
         flushes: Sequence[str] = (),
         ends: bool = False,
     ) -> Iterator[Schedule]:
-        """Every schedule of the program's last step, with these background operations just before it.
+        """Every schedule of the program's last step, with the background operations ``flushes`` just before it.
 
-        ``ends``: the run is ended cleanly and compared after it.
+        With ``ends``, each run is also ended cleanly and compared, and this gives one more `Schedule` for it.
         """
         trail = Trail()
         while True:
@@ -98,7 +98,7 @@ class Explorer:
             schedule = run.schedule()
             yield schedule
             if ends and schedule.end is not None:
-                yield run.finish()  # only now: what was written is settled by it
+                yield run.finish()  # only now, since it settles the writes that the schedule's points are judged by
             self.schedules_count += 1
             if not trail.advance():
                 return
@@ -108,14 +108,14 @@ class Explorer:
         return self._merging
 
     def state(self, scenario: Scenario) -> Hashable:
-        """What decides how things go on, and what a crash may leave."""
+        """A value that decides how the run can go on, and what a crash may leave."""
         assert self._in_memory is not None
         media = tuple(medium.state() for medium in scenario.world.media)
         return media, self._in_memory(scenario.system)
 
 
 class _Run:
-    """One run of the program. An observer of its media in its last step."""
+    """One run of the program. It observes the media during the last step."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class _Run:
         except Violated as stop:
             violation = stop.violation
         if self._explorer.counters.excused > self._excused_count:
-            # It was refused, and what it had done by then is not to be said: that half of it is judged by nobody.
+            # The step was refused, and nothing says what it had done by then. So points within it cannot be judged.
             self._is_whole = False
             self._points = [each for each in self._points if each.is_end]
         count = len(self._scenario.ledger.writes)
@@ -161,7 +161,7 @@ class _Run:
         return self._outcome(points, violation, end)
 
     def finish(self) -> Schedule:
-        """Clean shutdown, reopening and comparison, after the schedule; no points of its own."""
+        """After the schedule: a clean shutdown, reopening and comparison. It adds no points."""
         self._policy.is_over = True
         violation = None
         try:
@@ -177,7 +177,7 @@ class _Run:
         return Schedule(points, scenario.ledger, scenario.model, kept, violation, picks, end, self._is_whole)
 
     def _run_up(self) -> None:
-        """All but the last step."""
+        """Run all steps but the last."""
         scenario, tape = self._scenario, self._tape
         start = self._explorer.start
         if start is None:
@@ -206,7 +206,7 @@ class _Run:
         return self._explorer.state(self._scenario) if self._explorer.is_merging else tuple(self._policy.picks)
 
     def _is_drained(self) -> bool:
-        """Whether as many device steps again find nothing left to do."""
+        """Whether another write-back finds nothing left to do."""
         events = _Events()
         for medium in self._scenario.world.media:
             medium.observe(events)
@@ -214,7 +214,7 @@ class _Run:
         try:
             self._scenario.write_back_again()
         except Violated:
-            return False  # past the end of the program: not a failure that it could be saved with
+            return False  # no program has these further steps, so the failure could not be saved
         for medium in self._scenario.world.media:
             medium.observe(None)
         return not events.count
@@ -236,10 +236,10 @@ class _Run:
         state = explorer.state(self._scenario)
         if state not in self._visited.states:
             self._visited.states.add(state)
-        elif self._is_draining:
+        elif self._is_draining:  # a drain changes no keys, so its points need no more of it
             raise _Merged
         else:
-            self._is_merged = self._policy.is_over = True  # to its end, for what the operation changes is not known yet
+            self._is_merged = self._policy.is_over = True  # but run to the end, which tells what the operation changes
 
     def _note_point(self, *, is_end: bool) -> None:
         if self._is_merged or not self._policy.is_on_new_ground:

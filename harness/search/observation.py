@@ -1,8 +1,9 @@
-"""What recovery makes of one image of the media, and whether a history that may have led to it allows that.
+"""Observations: what a system that has recovered on one image of the media answers.
 
-Recovery sees nothing but the image, so it need be run once only for each different one: opened, every key read, whole
-contents read, shut down (`observe`), opened once more (`reopen`) and contents compared. The outcomes are judged against
-every history that may have left that image: by outcomes first, which settle the model, then by contents.
+Recovery sees nothing but the image, so one observation of each different image is enough. `observe` opens the system,
+reads every key and the whole contents, and shuts it down. `reopen` opens it once more, and the contents are compared.
+The observation is then judged against every history that may have left the image: first the outcomes, which settle the
+model, then the contents.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from harness.world.legal_images import Image
 from harness.world.medium import SimulatedMedium
 from harness.world.world import NewMedium, World
 
-_IDENTIFIERS_BEFORE: Final = 1 << 40  # more than any program or recovery gives out: none on the image is given again
+_IDENTIFIERS_BEFORE: Final = 1 << 40  # more than any run gives out, so that none on the image is given again
 
 
 class Observation:
-    """``violation`` is why it could not be recovered at all, or used afterwards.
+    """``violation`` says why the system could not be recovered at all, or not be used afterwards.
 
-    ``left`` is what was on the media once it had been shut down: None if it was not, or there is nothing to compare.
+    ``left`` is the image after the shutdown; None if there was none, or if there are no contents to compare.
     """
 
     __slots__ = ("_errors", "contents", "left", "outcomes", "violation")
@@ -39,7 +40,7 @@ class Observation:
         self.left: Image | None = None
 
     def outcome(self, key: Key) -> Any:
-        """What the key read as; raises what reading it raised."""
+        """The outcome of the key. Raises the error that reading it raised."""
         if key in self._errors:
             raise self._errors[key]
         return self.outcomes[key]
@@ -54,7 +55,7 @@ class Observation:
 
 
 class Reopened(NamedTuple):
-    """What is there after a shutdown; ``violation`` is why it cannot be opened."""
+    """The contents after a shutdown and reopening; ``violation`` says why the system cannot be opened."""
 
     contents: Any
     violation: Violation | None
@@ -63,7 +64,7 @@ class Reopened(NamedTuple):
 def observe(
     plan: Plan, image: Image, kept: Mapping[str, Any], keys: Collection[Key], new_medium: NewMedium = SimulatedMedium
 ) -> Observation:
-    """Recover on the image. Raises what is an error of the spec, not of the system."""
+    """Recover on the image and read keys and contents. Errors of the spec, not of the system, are raised."""
     world = world_on(plan, image, kept, new_medium)
     observation = Observation()
     property_name = "recovery"
@@ -87,12 +88,12 @@ def _shut_down(plan: Plan, world: World, system: Any) -> Image | None:
     try:
         system.shutdown()
     except plan.spec.excuses:
-        return None  # it may refuse, and stays open then
+        return None  # a system may refuse to shut down, and stays open then
     return tuple(medium.contents() for medium in world.media)
 
 
 def reopen(plan: Plan, image: Image, kept: Mapping[str, Any], new_medium: NewMedium = SimulatedMedium) -> Reopened:
-    """Open what a shutdown has left and read whole contents. Raises what is an error of the spec."""
+    """Open the system on the image that a shutdown left, and read its contents. Errors of the spec are raised."""
     assert plan.spec.contents is not None
     try:
         world = world_on(plan, image, kept, new_medium, lives=2)
@@ -105,7 +106,7 @@ def reopen(plan: Plan, image: Image, kept: Mapping[str, Any], new_medium: NewMed
 
 
 def compare_reopened(observation: Observation, reopened: Reopened) -> None:
-    """Opening once more must change nothing: else that is the observation's violation."""
+    """Note a violation in the observation if opening once more changed the contents."""
     if reopened.violation is not None:
         observation.violation = reopened.violation
     elif reopened.contents != observation.contents:
@@ -120,7 +121,7 @@ def world_on(
     *,
     lives: int = 1,
 ) -> World:
-    """A world that has the image on its media and chooses nothing; ``lives`` worlds have been on it before."""
+    """A world with the image on its media, whose choices are all 0; ``lives`` worlds have used the image before."""
     tape = replay_tape(Program(), strict=False)
     tape.begin(plan.mix)
     world = World(plan.configuration, tape, new_medium)
@@ -129,7 +130,7 @@ def world_on(
 
 
 def check_kept(kept: Mapping[str, Any]) -> None:
-    """What is kept across crashes must be plain: an image is recovered many times, each time with the same."""
+    """Raise `SpecError` unless all kept values are plain: many recoveries share them, and none may change them."""
     for name, value in kept.items():
         if not is_unchanging(value):
             raise SpecError(f"cannot be exhausted: world.kept[{name!r}] is {type(value).__name__}, which may change")

@@ -1,4 +1,4 @@
-"""What recovery makes of images of the media: each is recovered once, or not at all where another answered alike."""
+"""Recoveries: observes images of the media, each once, or not at all if another image answered alike."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harness.world.world import NewMedium
 
 
 class Recoveries:
-    """Observations of images that programs from one start have left; may be shared by all that explore them."""
+    """Observations of the images that programs from one start leave. All explorations of that start may share them."""
 
     def __init__(self, plan: Plan, *, sharing: bool = True) -> None:
         self._plan = plan
         self._kept: Mapping[str, Any] | None = None  # not known yet
         self._sharing = sharing
-        self._keys: dict[Key, None] = {}  # all that were ever asked for, and so are read of each image
+        self._keys: dict[Key, None] = {}  # all keys ever asked for; each is read of each image
         self._observations: AnswerTree[Observation] = AnswerTree(self._observe, sharing=sharing)
         self._reopened: AnswerTree[Reopened] = AnswerTree(self._reopen, sharing=sharing)
         self._run_count_before = 0
@@ -32,7 +32,7 @@ class Recoveries:
         return self._run_count_before + self._observations.run_count
 
     def keep(self, kept: Mapping[str, Any]) -> None:
-        """What is kept across a crash; must be plain and always the same. Raises `SpecError`."""
+        """Note what the world keeps across a crash. Raises `SpecError` unless it is plain and always the same."""
         if self._kept is None:
             check_kept(kept)
             self._kept = dict(kept)
@@ -40,14 +40,15 @@ class Recoveries:
             raise SpecError("cannot be exhausted: world.kept is not the same after every program")
 
     def observation(self, image: Image, keys: Collection[Key]) -> Observation:
-        """What recovery makes of the image, these keys and perhaps others read.
+        """Recover on the image and read these keys, perhaps also others.
 
-        Raises `SpecError` if it is not deterministic.
+        Raises `SpecError` if recovery is not deterministic.
         """
         if not self._keys.keys() >= set(keys):
             self._keys.update(dict.fromkeys(keys))
             self._run_count_before = self.run_count
-            self._observations = AnswerTree(self._observe, sharing=self._sharing)  # more is read after it than before
+            # A new tree: with more keys to read, the same answers lead to other questions.
+            self._observations = AnswerTree(self._observe, sharing=self._sharing)
         try:
             return self._observations.result(image)
         except AskedOtherwiseError:
@@ -58,7 +59,7 @@ class Recoveries:
         observation = observe(self._plan, image, self._kept or {}, list(self._keys), new_medium)
         if observation.left is not None:
             compare_reopened(observation, self._reopened.result(observation.left))
-            observation.left = None  # not needed any more, and large
+            observation.left = None  # large, and not needed any more
         return observation
 
     def _reopen(self, image: Image, new_medium: NewMedium) -> Reopened:

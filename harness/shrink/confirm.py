@@ -1,15 +1,16 @@
-"""Confirming a minimum: no shorter program breaks the same property, of those made of a minimal case's own calls.
+"""Confirming a minimum: shows that no shorter program of a minimal case's own calls breaks the same property.
 
-Every program over the case's operations, with the arguments they have there, and every choice of the surroundings:
-order of device steps, barriers, flushes, when the power fails and what survives. Pinned to what the case has of it, or
-nothing: identifiers, crashes in recovery, process deaths, second crashes, after which kind of event power fails, and
-whether that is more than sixteen events into an operation.
-Each program is run from empty media, one run a combination. After a crash a run is left where an earlier one has been
-in the same state with as many operations to go: the same on the media, the same kept, the same model. What recovery has
-in memory follows from these.
+    tried    every program over the case's operations, with the arguments that they have there, and every choice of the
+             surroundings: order of device steps, barriers, flushes, when the power fails and what survives
+    pinned   to 0 and the values that the case has: identifiers, crashes in recovery, process deaths, second crashes,
+             the kind of event after which power fails, and whether that is more than sixteen events into an operation
 
-So *confirmed* is a proof within these calls, and says nothing of others: a shorter program may fail that takes another
-operation or another argument.
+Each program runs from empty media, one run a combination. After a crash, a run is left if an earlier one was in the
+same state with as many operations to go. The state is what the media hold, what the world keeps, and the model. The
+memory of a recovered system follows from these.
+
+So *confirmed* is a proof within these calls, and says nothing of others: a shorter program with another operation or
+another argument may fail.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _CRASH_CHOICES = frozenset({"during", "inside"})
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """``operations_tried``: programs of up to so many operations were all run, and none failed."""
+    """All programs of up to ``operations_tried`` operations were run, and none failed."""
 
     operations_tried: int
     runs: int
-    violation: Violation | None  # of a program with one operation more than that
-    is_complete: bool  # the depth asked for was reached, or a violation found
+    violation: Violation | None  # of a program with one operation more
+    is_complete: bool  # every shorter program was tried, or a violation was found
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class _Call:
 
 
 class _ConfirmingPolicy:
-    """Programs of ``count`` operations; one that a crash interrupts counts."""
+    """Goes through all programs of ``count`` operations; an operation that a crash interrupts counts as one."""
 
     def __init__(self, plan: Plan, calls: Sequence[_Call], pinned: Mapping[str, Sequence[int]], count: int) -> None:
         self._plan = plan
@@ -83,7 +84,7 @@ class _ConfirmingPolicy:
         self._drawn = {}
 
     def is_on_new_ground(self) -> bool:
-        """Whether no run before has made all the choices made so far."""
+        """Whether no earlier run has made all the choices of this run so far."""
         return self._trail.is_at_end()
 
     def advance(self) -> bool:
@@ -114,7 +115,8 @@ class _ConfirmingPolicy:
         return inside
 
     def _during(self) -> int:
-        """One of the case's calls that can be interrupted, with its arguments; write-back has its own choice."""
+        """One of the case's calls that can be interrupted, with its arguments."""
+        # `_inside` has set the steps of a write-back; the drawn lane has one value then.
         if self._plan.write_back is not None and "steps.0" in self._arguments:
             return 0
         names = [action.name for action in self._plan.interruptible]
@@ -127,13 +129,13 @@ class _ConfirmingPolicy:
 
 
 class _Visited:
-    """States just after a crash, and with how many operations to go a run went on from there."""
+    """States just after a crash, each with the number of operations that a run went on with."""
 
     def __init__(self) -> None:
         self._left_counts: dict[Hashable, int] = {}
 
     def covers(self, scenario: Scenario, left_count: int) -> bool:
-        """Whether all that may follow was run before; if not, it will have been."""
+        """Whether everything that may follow was run before. If not, the caller is about to run it."""
         state = _state_after_crash(scenario)
         if state is None:
             return False
@@ -144,7 +146,7 @@ class _Visited:
 
 
 def _state_after_crash(scenario: Scenario) -> Hashable:
-    """All that decides how things go on; None where that cannot be told."""
+    """A value that decides how the run can go on; None if models or kept values cannot be compared."""
     world = scenario.world
     try:
         kept, results = state_of(dict(world.kept)), state_of(scenario.drawer.results())
@@ -182,9 +184,9 @@ def confirm(
     seconds: float | None = None,
     merging: bool = True,
 ) -> Confirmation:
-    """Try all programs with fewer operations than this one has, shortest first; ``merging`` off leaves no run early.
+    """Try all programs with fewer operations than this one, shortest first, for up to ``seconds``.
 
-    What breaks another property is no shorter program for this one.
+    A program that breaks another property does not count. Without ``merging``, no run is left early.
     """
     calls = _calls_of(plan, program)
     pinned = _pinned_in(program)
@@ -205,7 +207,7 @@ def confirm(
 
 
 def _calls_of(plan: Plan, program: Program) -> list[_Call]:
-    """The different calls of the program, those that its crashes interrupt included."""
+    """The different calls of the program, including those that its crashes interrupt."""
     calls: list[_Call] = []
     for step in program.steps:
         if step.operation in RESERVED_NAMES:

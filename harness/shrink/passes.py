@@ -1,19 +1,20 @@
-"""The passes of shrinking, over any oracle that runs a candidate and says whether it fails alike.
+"""The passes of shrinking. They work over any oracle that runs a candidate and says whether it fails alike.
 
-    pass      what no longer helps once it is through
+    pass      changes that no longer help once the pass is through
     ddmin     removing chunks of steps, of half the program and less; brings thousands of steps to few
     single    removing any one step
     pair      removing any two steps, in programs of fewer than 30 steps
     lane      setting all choices of one name to zero, everywhere or in one step
     value     setting any one choice to zero, to something smaller, or one down
     together  lowering all choices of one name and value at once (two steps that must name the same key)
-    trade     removing one step while one choice elsewhere is lowered, and numbered choices get the number before:
-              without a write, the writes after it are each an earlier one; in programs of at most 12 steps
-    certify   tried once more on the final program: removal of every single step, and every single choice set to
-              zero and one down; the result is *certified* only if none of these fails alike
+    trade     removing one step while one choice elsewhere is lowered, and numbered choices get the number before,
+              since without a write the number of each later write is one less; in programs of at most 12 steps
+    certify   tries once more, on the final program, to remove each single step, and to set each single choice to zero
+              and one down. The result is *certified* 1-minimal only if none of these fails alike
 
-Fewer operations come first, then fewer choices that are not zero, then a smaller sum of choices; no pass ever makes
-this order worse. The passes run until none improves. The bound is on candidates, never on time.
+A program is simpler if it has fewer operations; then, fewer choices that are not zero; then, a smaller sum of choices.
+No pass ever makes the program less simple. The passes run until none improves it. The bound is on candidates, never on
+time, so that a result does not depend on the machine.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ PAIR_STEPS_MAX = 30
 TRADE_STEPS_MAX = 12
 TRADES_MAX = 5_000  # for one program
 _REMEMBERED_STEPS_MAX = 100  # longer candidates are rarely met twice and costly to remember
-_ALL_BELOW = 16  # from a choice up to this every smaller value is tried; from a larger one, halves
+_ALL_BELOW = 16  # of a choice up to this, every smaller value is tried; of a larger one, halves
 
 Reproduce = Callable[[Program], Program | None]
-"""Run a candidate; the program as it ran if it fails alike, else None."""
+"""Runs a candidate and gives the program as it ran, if it fails alike; else None."""
 
 Suggest = Callable[[Program], Iterable[Program]]
-"""From the best program so far, other programs that may fail alike."""
+"""Gives, for the best program so far, other programs that may fail alike."""
 
 Address = tuple[int, str]
-"""A choice: its step's identity and its name."""
+"""Names a choice: the identity of its step, and its name."""
 
 
 class _BoundReached(BaseException):
@@ -54,7 +55,7 @@ class PassCounters:
 
 @dataclass(slots=True)
 class Search:
-    """The simplest failing program so far; every pass works on one of these."""
+    """The simplest failing program so far, and what was tried. Every pass works on one of these."""
 
     reproduce: Reproduce
     best: Program
@@ -64,13 +65,13 @@ class Search:
     _seen: set[tuple[object, ...]] = field(default_factory=set)
 
     def attempt(self, name: str, candidate: Program) -> bool:
-        """Run a candidate for the pass ``name``; it becomes the best if it fails alike and is simpler."""
+        """Run a candidate for the pass ``name``. It becomes the best if it fails alike and is simpler."""
         if self._is_known(candidate):
             return False
         ran = self.run(name, candidate)
         if ran is None:
             return False
-        # As it ran it lacks choices that nobody asked for, so it may be simpler than the candidate.
+        # The program as it ran lacks the choices that nobody asked for, so it may be simpler than the candidate.
         simplest = min(ran, candidate, key=cost)
         if cost(simplest) >= cost(self.best):
             return False
@@ -86,7 +87,7 @@ class Search:
         return self.reproduce(candidate)
 
     def forget(self) -> None:
-        """Candidates that were no simpler than one program may be simpler than another."""
+        """Allow all candidates again: one that was not simpler than one best program may be simpler than another."""
         self._seen.clear()
 
     def _is_known(self, candidate: Program) -> bool:
@@ -99,12 +100,12 @@ class Search:
 
 
 def minimise(search: Search, suggestions: Sequence[tuple[str, Suggest]] = ()) -> bool:
-    """Run the passes until none improves, also on what each of the ``suggestions`` gives; True if certified."""
+    """Run the passes until none improves, then on what each of the ``suggestions`` gives. True if certified."""
     try:
         _run_own_passes(search)
-        tried: dict[Suggest, Program] = {}  # of each, what it had nothing better for
+        tried: dict[Suggest, Program] = {}  # by suggestion, the program that it could not improve
         for name, suggest in suggestions:
-            if tried.get(suggest) is not search.best:
+            if tried.get(suggest) is not search.best:  # else it would suggest the same programs once more
                 while _follow(search, name, suggest):
                     pass
                 tried[suggest] = search.best
@@ -114,7 +115,7 @@ def minimise(search: Search, suggestions: Sequence[tuple[str, Suggest]] = ()) ->
 
 
 def _follow(search: Search, name: str, suggest: Suggest) -> bool:
-    """Take up suggestions until one leads to something with fewer operations; False if none does."""
+    """Take up suggestions until one leads to a program with fewer operations; False if none does."""
     before = operation_count(search.best)
     for candidate in suggest(search.best):
         _consider(search, name, candidate)
@@ -124,7 +125,7 @@ def _follow(search: Search, name: str, suggest: Suggest) -> bool:
 
 
 def _consider(search: Search, name: str, candidate: Program) -> None:
-    """Shrink another program that fails alike, and keep what comes out if it is simpler than the best."""
+    """Shrink another program that fails alike, and keep the outcome if it is simpler than the best."""
     ran = search.run(name, candidate)
     if ran is None:
         return
@@ -149,8 +150,9 @@ def _run_own_passes(search: Search) -> None:
 
 
 def ddmin(search: Search) -> None:
-    """Remove chunks, back to front since what fails is near the end; again at each size until it stops helping."""
+    """Remove chunks, again at each size until it stops helping. Back to front, since the failure is near the end."""
     chunk_size = len(search.best.steps) // 2
+    # As in Zeller and Hildebrandt (2002), but trying only the complements of chunks, never a chunk alone.
     while chunk_size >= 1:
         improved = False
         end = len(search.best.steps)
@@ -199,7 +201,7 @@ def _trades(program: Program) -> Iterator[Program]:
 
 
 def lowered_and_shifted(program: Program) -> Iterator[Program]:
-    """The program, and all with one choice lowered; of each all ways to give numbered choices the number before."""
+    """The program, and all with one choice lowered; each in all ways to give numbered choices the number before."""
     for candidate in (program, *_lowered(program)):
         yield from _shifted(candidate)
 
@@ -212,7 +214,7 @@ def _lowered(program: Program) -> Iterator[Program]:
 
 
 def _shifted(program: Program) -> Iterator[Program]:
-    """The program, then each way to give numbered choices the number before, in any steps, from any number on."""
+    """The program, then each way to give numbered choices the number before, in any steps and from any number on."""
     ways = [(step.identity, prefix, numbers) for step in program.steps for prefix, numbers in _numbered(step)]
     for firsts in product(*((None, *_gaps(numbers)) for _, _, numbers in ways)):
         candidate = program
@@ -223,7 +225,7 @@ def _shifted(program: Program) -> Iterator[Program]:
 
 
 def _numbered(step: Step) -> list[tuple[str, list[int]]]:
-    """Names of choices less their last number, each with the numbers it has, in order."""
+    """The names of a step's choices without their last number, each with the numbers that it has, in order."""
     found: dict[str, list[int]] = {}
     for name in _nonzero(step):
         prefix, _, number = name.rpartition(".")
@@ -246,7 +248,7 @@ def _shift(program: Program, identity: int, prefix: str, numbers: Sequence[int])
 
 
 def zero_lanes(search: Search) -> None:
-    """All choices of one name, say all survivors, to zero: everywhere, then in single steps."""
+    """Set all choices of one lane, say all survivors, to zero: everywhere, or else in single steps."""
     for lane in sorted({lane_of(name) for _, name in addresses(search.best)}):
         everywhere = [address for address in addresses(search.best) if lane_of(address[1]) == lane]
         if search.attempt("lane", _with_choices(search.best, everywhere, 0)):
@@ -262,7 +264,7 @@ def lower_values(search: Search) -> None:
 
 
 def lower_together(search: Search) -> None:
-    """Choices that only matter by being equal fall together or not at all."""
+    """Lower equal choices of one lane together, since some matter only by being equal."""
     groups: dict[tuple[str, int], list[Address]] = {}
     for identity, name in addresses(search.best):
         value = _value(search.best, (identity, name))
@@ -273,7 +275,7 @@ def lower_together(search: Search) -> None:
 
 
 def _lower(search: Search, name: str, group: Sequence[Address]) -> None:
-    """Set the group, whose choices are equal, to the smallest value found that fails alike."""
+    """Set the choices of a group, which are equal, to the smallest value found that fails alike."""
     improved = True
     while improved:
         present = [address for address in group if _value(search.best, address)]
@@ -292,7 +294,7 @@ def _smaller_values(value: int) -> list[int]:
 
 
 def is_certified(search: Search) -> bool:
-    """Try every single change anew on the best program: true if it fails alike and none of its neighbours does."""
+    """Whether the best program still fails alike, and none of its neighbours does. Each is run once more."""
     best = search.best
     if search.run("certify", best) is None:
         return False

@@ -1,17 +1,17 @@
-"""Other programs that are near a failing one: what the passes of shrinking cannot reach by taking away.
+"""Rewrites: programs near a failing one that the passes of shrinking cannot reach by taking away.
 
-    calmed     an operation that a crash comes in the middle of is let run to its end instead
-    enclosed   the other way round: a crash comes late in the operation before it, and flushes itself what was flushed
-               before that
+    calmed     an operation that a crash interrupts runs to its end instead
+    enclosed   the other way round: the crash comes late in the operation before it. If there is a flush before that
+               operation, the crash may do this flush itself
     moved      one step is replaced by one of any kind at any place, with all its choices zero
-    refitted   one step is left out, and one argument of another is any other value
-    joined     two steps with at most one between become one of any kind in the place of the first, its choices zero;
-               one choice elsewhere may be lowered, and numbered choices get the number before, since fewer writes come
-               before them
-    swapped    one step is left out, and one other is of another kind, its choices zero
+    refitted   one step is left out, and one argument of another has any other value
+    joined     two steps with at most one between them become one of any kind in the place of the first, with all its
+               choices zero. One choice elsewhere may be lowered. Numbered choices get the number before, since fewer
+               writes come before them
+    swapped    one step is left out, and one other is of another kind, with all its choices zero
 
-All but the last are tried as they are, so they must fail alike with every other choice as it was; what is swapped has
-its choices drawn anew by whoever tries it.
+All but `swapped` are tried as they are, so they must fail alike with every other choice as it was. The caller draws the
+choices of a swapped program anew.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.choices.program import RESERVED_NAMES, Program, Step
 from harness.shrink.passes import lowered_and_shifted
 from harness.spec.plan import CRASH, Plan
 
-REFITTED_VALUES_COUNT: Final = 64  # a choice with more values than that is not often an argument's
+REFITTED_VALUES_COUNT: Final = 64  # few arguments have more values
 
 
 def calmed(program: Program, plan: Plan) -> Iterator[Program]:
@@ -47,6 +47,7 @@ def enclosed(program: Program, plan: Plan) -> Iterator[Program]:
             choices = {**before.choices, **_renamed(crash.choices, {before.identity: crash.identity}), **within}
             late = _with_choices_of(shorter, crash.identity, choices)
             yield late
+            # A flush before the crash needs no step of its own, since the crash has flushes.
             flushed = program.steps[place - 2].operation if place > 1 else ""
             if flushed in action.flushes:
                 number = action.flushes.index(flushed)
@@ -55,7 +56,7 @@ def enclosed(program: Program, plan: Plan) -> Iterator[Program]:
 
 
 def _within(step: Step, plan: Plan) -> dict[str, int]:
-    """The choices of a crash that comes late in this step; none if it cannot be interrupted."""
+    """The choices of a crash that comes late in this step; empty if the step cannot be interrupted."""
     if plan.write_back is not None and step.operation == plan.write_back.name:
         return {INTERRUPTS: 1, "far.0": 1}
     names = [action.name for action in plan.interruptible]
@@ -71,7 +72,7 @@ def _with_choices_of(program: Program, identity: int, choices: Mapping[str, int]
 
 
 def _interrupted(step: Step, plan: Plan) -> str:
-    """The operation that the crash comes in the middle of, if any."""
+    """The operation that this crash step interrupts; empty if there is none."""
     inside = step.choices.get(INTERRUPTS, 0)
     if not inside or step.operation not in plan.action_of or plan.action_of[step.operation].kind != CRASH:
         return ""
@@ -131,13 +132,13 @@ def _kinds(plan: Plan) -> Sequence[str]:
 
 
 def _ordinary(program: Program, plan: Plan) -> list[Step]:
-    """Steps that are no crashes."""
+    """The steps that are neither a crash nor the opening or the end."""
     kinds = _kinds(plan)
     return [step for step in program.steps if step.operation in kinds and step.operation not in RESERVED_NAMES]
 
 
 def _in_places(program: Program, steps: Sequence[Step]) -> Program:
-    """These steps under the identities of the program's, in order; what a crash takes is still taken of the same."""
+    """These steps, in order, under the program's identities. Survivor choices follow the steps that they are about."""
     identities = [step.identity for step in program.steps]
     renamed = {step.identity: identity for step, identity in zip(steps, identities, strict=True)}
     return Program(

@@ -1,19 +1,20 @@
-"""Shrinking: from a failing program to a minimal one, and the proof that it is minimal.
+"""Shrinking: from a failing program to a 1-minimal one.
 
-A candidate counts only if it breaks the same property at the same kind of place (`Failure.signature`). The passes
-of `shrink_passes` run first. Then others give them other programs to start from, and the simplest outcome is kept:
+A candidate counts only if it breaks the same property at the same kind of place (`Violation.signature`). The `passes`
+run first. Then suggestions give them other programs to start from, and the simplest outcome is kept. Each leads out of
+another kind of local minimum:
 
-    redraw    the same steps less one, with other choices, those of crashes above all: leads out of local minima, where
-              a step can only go if several choices change with it
-    rewrite   near programs as they are (`rewrites`): leads out of local minima where one thing must take
-              the place of another
-    again     other failures of the same signature, from random programs, first about as short, then as long as any;
-              leads out of local minima where a shorter program needs other operations
-    swap      a step less, and one other operation in the place of another: leads out of local minima where two steps
-              do what one of a different kind would do as well
+    redraw    the same steps without one, and with other choices, those of crashes above all: for a step that can only
+              go if several choices change with it
+    rewrite   near programs as they are (`rewrites`): for one thing that must take the place of another
+    again     random programs that fail with the same signature, first about as short, then of any length: for a shorter
+              program that needs other operations
+    swap      a step less, and one other operation in the place of another: for two steps that do as much as one of
+              a different kind
 
-A search that reaches its bound on candidates is not certified. Not promised: that no shorter program exists,
-only that none is one change away.
+A program that hangs is shrunk by the passes alone, since each candidate that hangs costs its whole bound of seconds. A
+search that reaches its bound on candidates is not certified. Not promised: that no shorter program exists, only that
+none is one change away.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from harness.spec.plan import Plan, compile_plan
 REDRAW_STEPS_MAX = 20
 REDRAWS_COUNT = 2_000  # shared among the steps that may be left out
 SWAPS_COUNT = 4_000  # shared among all swaps of one program
-AGAIN_SCENARIOS_MAX = 600  # of each length
+AGAIN_SCENARIOS_MAX = 600  # of about the same length, and again of any length
 AGAIN_FAILURES_MAX = 10
 HANGING_SECONDS_MAX = 0.5
 
@@ -48,18 +49,18 @@ class NotReproducedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ShrinkResult:
-    """A failing program that no pass makes simpler; ``certified`` says that its minimality was tried out."""
+    """A failing program that no pass makes simpler. ``certified``: it was tried and is 1-minimal."""
 
     program: Program
     violation: Violation
     passes: Mapping[str, PassCounters]
-    errors: int  # candidates on which the harness itself, or the spec, gave up
+    errors: int  # candidates that made the spec or the harness itself raise an error
     seconds: float
     certified: bool
 
 
 class Reproducer:
-    """Replays candidates leniently: what they lack reads as zero, what no longer fits is clamped or ignored."""
+    """Replays candidates leniently: missing choices read zero, and misfits are clamped or ignored."""
 
     def __init__(self, plan: Plan, signature: tuple[str, str]) -> None:
         self._plan = plan
@@ -89,7 +90,7 @@ def shrink(
     """Make a failing program minimal; raises `NotReproducedError` if it does not fail like ``violation``."""
     started = time.perf_counter()
     is_hanging = violation.property == "no progress"
-    if is_hanging:  # each candidate that fails alike takes the bound, so it is made short
+    if is_hanging:  # each candidate that hangs takes the whole bound, so make the bound short
         seconds_max = min(plan.spec.step_seconds_max, HANGING_SECONDS_MAX)
         plan = replace(plan, spec=replace(plan.spec, step_seconds_max=seconds_max))
     reproduce = Reproducer(plan, violation.signature)
@@ -143,7 +144,7 @@ def redrawn_failures(
     *,
     first_seed: int = 0,
 ) -> Iterator[Program]:
-    """Programs of one step fewer that fail alike when some of their choices are drawn anew."""
+    """Programs of one step fewer that fail alike with some of their choices drawn anew."""
     if operation_count(program) > REDRAW_STEPS_MAX:
         return
     for step in reversed(program.steps):
@@ -152,11 +153,11 @@ def redrawn_failures(
             run = run_recorded(plan, varying_tape(shorter, seed))
             if run.violation is not None and run.violation.signature == signature:
                 yield run.program
-                break
+                break  # one is enough without this step: on to the next
 
 
 def swapped_failures(plan: Plan, signature: tuple[str, str], program: Program) -> Iterator[Program]:
-    """Programs of one step fewer, in which one other step is of another kind, that fail alike with choices redrawn."""
+    """Programs of one step fewer that fail alike with another step of another kind and some choices drawn anew."""
     if operation_count(program) > REDRAW_STEPS_MAX:
         return
     swaps = list(swapped(program, plan))
@@ -168,7 +169,7 @@ def swapped_failures(plan: Plan, signature: tuple[str, str], program: Program) -
 
 
 def similar_failures(plan: Plan, signature: tuple[str, str], operations: int) -> Iterator[Program]:
-    """Random programs that fail alike, about as short and then of any length; a function of its arguments alone."""
+    """Random programs that fail alike: first about as short, then of any length. They depend on the arguments alone."""
     spec = plan.spec
     short = compile_plan(replace(spec, steps_mean=max(2, operations)), plan.configuration, plan.mode)
     for each in (short, plan):
@@ -182,7 +183,7 @@ def similar_failures(plan: Plan, signature: tuple[str, str], operations: int) ->
 
 
 def signature_of(plan: Plan, seed: int) -> tuple[str, str] | None:
-    """What the random scenario of this seed breaks."""
+    """The signature of the violation in the random scenario of this seed; None if nothing breaks."""
     counters = Counters()
     with Watchdog(counters.progress, plan.spec.step_seconds_max):
         violation = run_plan(plan, random_tape(seed), counters)
@@ -190,7 +191,7 @@ def signature_of(plan: Plan, seed: int) -> tuple[str, str] | None:
 
 
 def _strict_violation(plan: Plan, program: Program) -> Violation | None:
-    """What the program breaks when nothing in it may be clamped or ignored, as it will be replayed."""
+    """The violation of the program when it is replayed strictly, as its case file will be."""
     try:
         return replay_program(plan, program, strict=True).violation
     except NoLongerApplies:

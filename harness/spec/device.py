@@ -1,7 +1,7 @@
-"""What a device model must say: how a device takes writes, and what a crash may leave of them.
+"""Device models: the protocol that says how a device takes writes, and what a crash may leave of them.
 
-A spec names the model of each medium (`MediumShape.device`), the medium asks it. The models that come with the harness
-are in `harness/world/devices/`, one file each; another one is another class with these methods, wherever it is.
+A spec names the model of each medium (`MediumShape.device`), and the medium asks it. The models that come with the
+harness are in `harness/world/devices/`, one file each. A model of your own is any class with these methods.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 ChooseSurvivor = Callable[[str, int], int]
-"""``choose(name, count)``: an integer below ``count``; 0 is always: survives whole."""
+"""``choose(name, count)`` gives an integer below ``count``; 0 always means: survives whole."""
 
 
 class DeviceMisuseError(Exception):
-    """The store asked the device for what it must not. ``kind`` is a stable name."""
+    """The store used the device as it must not. ``kind`` is a name that stays the same from run to run."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     """One write or reset that the device was given since the last barrier."""
 
     step: int
-    number: int  # n-th of its step
+    number: int  # of this entry within its step, from 0
     medium: int
     extent: int
     page: int
@@ -35,16 +35,16 @@ class Entry(NamedTuple):
 
     @property
     def survivor(self) -> str:
-        """The name of the choice that says what a crash takes of it."""
+        """The name of the choice that says how much of this entry a crash takes."""
         return f"survivor.{self.step}.{self.number}"
 
 
 class Loss(NamedTuple):
-    """What a crash took of one entry: the numbers of the units within it."""
+    """The loss that a crash caused to one entry. ``units`` are the numbers of the lost units within the entry."""
 
     entry: Entry
     units: Sequence[int]
-    unit: str  # "page", "sector" or, for a reset, ""
+    unit: str  # "page", "sector", "unit" or, for a reset, ""
     unit_count: int
 
 
@@ -58,13 +58,19 @@ def whole_loss(entry: Entry, unit: str, unit_size_bytes: int) -> Loss:
 
 @dataclass(frozen=True, slots=True)
 class MediumShape:
-    """Geometry and device model of one simulated medium."""
+    """Geometry and device model of one simulated medium.
+
+        MediumShape(extent_count=8, extent_size_pages=16, page_size_bytes=128, device=ZONED)
+        MediumShape(8, 4, 4096, FILE, sector_size_bytes=512)
+
+    Raises `ValueError` unless a page is a whole number of sectors.
+    """
 
     extent_count: int
     extent_size_pages: int
     page_size_bytes: int
     device: DeviceModel
-    sector_size_bytes: int | None = None  # what a device that is no zoned one writes whole; None: a page
+    sector_size_bytes: int | None = None  # the unit that a file or block device writes whole; None: a page
 
     def __post_init__(self) -> None:
         if self.sector_size_bytes is not None and self.page_size_bytes % self.sector_size_bytes:
@@ -76,39 +82,43 @@ class MediumShape:
 
     @property
     def unit_size_bytes(self) -> int:
-        """What a crash may tear a write into."""
+        """The size of the pieces that a crash may tear a write into."""
         return self.device.unit_size_bytes(self)
 
 
 class DeviceModel(Protocol):
-    """Says all that sets one kind of device apart. Stateless: contents and entries are handed in.
+    """Everything that sets one kind of device apart. It holds no state: contents and entries are handed in.
 
-    ``survives_in_order``: of what an extent was given a crash leaves a prefix; else each entry has its own fate.
-    ``tears_in_order``: of a torn write the first units are there; else any of them.
+    ``survives_in_order``: a crash leaves a prefix of the entries of an extent; else each entry has its own fate.
+    ``tears_in_order``: a torn write keeps its first units; else it may keep any of them.
     """
 
     name: str
-    has_write_pointer: bool  # an extent takes writes only there, and is as long as that
+    has_write_pointer: bool  # an extent takes writes only at its write pointer, and its content ends there
     survives_in_order: bool
     tears_in_order: bool
-    unit: str  # what a crash may tear a write into, for people
+    unit: str  # the word for a piece that a crash may tear a write into
 
     def unit_size_bytes(self, shape: MediumShape) -> int:
-        """The size of what it writes whole or not at all."""
+        """The size of the pieces that the device writes whole or not at all."""
 
     def fresh(self, extent_size_bytes: int) -> bytes:
-        """What an extent of a new device holds."""
+        """The content of an extent of a new device."""
 
     def written(self, content: bytes, start: int, data: bytes) -> bytes:
-        """The extent's content after a write. Raises `DeviceMisuseError` where the device takes none."""
+        """The extent's content after a write at byte ``start``. Raises `DeviceMisuseError` if the device refuses it."""
 
     def emptied(self, content: bytes) -> bytes | None:
-        """The content after a reset; None if a reset does nothing, so that no crash can tell whether it was."""
+        """The extent's content after a reset; None if a reset changes nothing that a crash could lose."""
 
     def survivors(
         self, entries: Sequence[Entry], content: bytes, shape: MediumShape, choose: ChooseSurvivor, losses: list[Loss]
     ) -> bytes:
-        """What a crash leaves of an extent: its open entries, and its content with all of them."""
+        """The content that a crash leaves of an extent.
+
+        ``entries`` are those that no barrier has passed, at least one, in order; ``content`` has all of them. Their
+        losses are added to ``losses``.
+        """
 
     def legal_states_count(self, unit_counts: Sequence[int]) -> int:
-        """In how many ways a crash may leave an extent, given the units of each open entry, a reset being one."""
+        """In how many ways a crash may leave an extent; ``unit_counts`` are of its open entries, 1 for a reset."""

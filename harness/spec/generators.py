@@ -1,13 +1,15 @@
 """Generators of arguments: small, biased, simplest first.
 
-A generator draws choices and turns them into a value. ``choose(name, count)`` gives an integer in
-``range(count)``; ``name`` is the argument's name, so that the record of a run names its choices. Zero must
-map to the simplest value. Generators hold no state: what they give depends on the choices alone. Values are
-immutable.
+A generator draws choices and turns them into a value. ``choose(name, count)`` gives an integer in ``range(count)``;
+``name`` is the argument's name, so that the record of a run names its choices. Zero must map to the simplest value.
+Generators hold no state: the value depends on the choices alone. Values are immutable.
 
-Bias is data: `KEY_ALPHABET` and `KEY_REPEATS`, and the `SIZE_RULES`, each with the bug that asked for it. The first
-entries of every table are the distinct values, simplest first; bias only repeats them behind, so that whatever was
-drawn also has a small number.
+    def pairs(choose, name):
+        return choose(name, 10), choose(name, 10)
+
+Bias is data: `KEY_ALPHABET` and `KEY_REPEATS`, and the `SIZE_RULES`, each with the bug that asked for it. Every table
+begins with the distinct values, simplest first, and repeats some of them behind. So every value that can be drawn also
+has a small number.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 Choose = Callable[[str, int], int]
 Generator = Callable[[Choose, str], Any]
 
-# Prefixes of one another, and the ends of the byte range, for whatever sorts keys; few, so that they collide.
+# Prefixes of one another and the ends of the byte range, for code that sorts keys; few, so that operations meet.
 KEY_ALPHABET = (b"a", b"b", b"c", b"aa", b"\xff", b"\x00", b"ab", b"d")
 KEY_REPEATS = (8, 5, 3, 1, 0, 0, 0, 0)  # the same keys come back, so that puts overwrite and gets find something
 
@@ -37,7 +39,7 @@ class SizeRule:
     name: str
     offsets_bytes: tuple[int, ...]
     from_zero: bool
-    framed: bool  # borders are where the payload with its frame, not the payload alone, fills pages
+    framed: bool  # the payload together with its frame, not the payload alone, fills the pages
     asked_by: str
     repeats: int = 0
 
@@ -51,15 +53,25 @@ SIZE_RULES = (
 
 
 def keys_from(options: Sequence[bytes], repeats: Sequence[int] = ()) -> Generator:
-    """One of ``options``; the n-th comes up ``1 + repeats[n]`` times as often as one without repeats."""
+    """One of ``options``, some of them more often.
+
+        keys_from((b"a", b"b", b"zz"), (2, 1))  # draws a, b and zz in the proportion 3 : 2 : 1
+
+    The n-th option comes up ``1 + repeats[n]`` times as often as one without repeats.
+    """
     table = list(options)
-    for option, count in zip(options, repeats, strict=False):
+    for option, count in zip(options, repeats, strict=False):  # ``repeats`` may be shorter: no bias for the rest
         table += [option] * count
     return sampled(table)
 
 
 def sampled(options: Sequence[Any]) -> Generator:
-    """One of ``options``, the simplest first."""
+    """One of ``options``.
+
+        Operation("open", mode=sampled(("read", "write")))
+
+    The first option must be the simplest. Raises `ValueError` if there are none.
+    """
     table = tuple(options)
     size = len(table)
     if not size:
@@ -75,7 +87,7 @@ keys: Generator = keys_from(KEY_ALPHABET, KEY_REPEATS)
 
 
 def integers(lowest: int, highest: int) -> Generator:
-    """Both ends included; the lowest is the simplest."""
+    """An integer from ``lowest`` to ``highest``, both included. Raises `ValueError` if there is none."""
     if highest < lowest:
         raise ValueError("no integer between the ends")
     count = highest - lowest + 1
@@ -87,7 +99,7 @@ def integers(lowest: int, highest: int) -> Generator:
 
 
 def payload_sizes(page_size_bytes: int, *, pages_max: int = 3, overhead_bytes: int = 0) -> tuple[int, ...]:
-    """The distinct sizes that `SIZE_RULES` give, in the order of the rules; behind them those that are repeated."""
+    """Sizes in bytes that `SIZE_RULES` give: each once, in the order of the rules, then again those with repeats."""
     limit_bytes = pages_max * page_size_bytes
     sizes: dict[int, None] = {}
     repeated: list[int] = []
@@ -105,10 +117,12 @@ def payload_sizes(page_size_bytes: int, *, pages_max: int = 3, overhead_bytes: i
 def payloads(
     page_size_bytes: int, *, pages_max: int = 3, overhead_bytes: int = 0, fragments: Sequence[bytes] = ()
 ) -> Generator:
-    """Immutable bytes of sizes around page borders; the simplest is one letter.
+    """Bytes of sizes around page borders, up to ``pages_max`` pages; the simplest is one letter.
 
-    ``overhead_bytes`` is what the system's frame adds. ``fragments`` are byte strings that the system's own decoder
-    looks for: some payloads are made of nothing else.
+        payloads(4096, overhead_bytes=38, fragments=(b"HEAD", b"TAIL"))
+
+    ``overhead_bytes`` is how much the system's frame adds to a payload. ``fragments`` are byte strings that the
+    system's own decoder looks for; some payloads repeat one of them and have nothing else.
     """
     sizes = payload_sizes(page_size_bytes, pages_max=pages_max, overhead_bytes=overhead_bytes)
     size_max = max(sizes)
@@ -125,14 +139,20 @@ def payloads(
 
 
 def _letters(start: int, size_bytes: int) -> bytes:
-    """Letters that do not repeat at any small distance, so that shifted bytes show; rows differ in every byte."""
+    """Letters without a short period, so that a shift of the bytes shows; two starts differ in every byte."""
     return bytes(_LETTERS[(start + at * 7 + at // 26 * 3) % 26] for at in range(size_bytes))
 
 
 def lists_of(generator: Generator, size_max: int, *, size_min: int = 0) -> Generator:
-    """A tuple; before each optional element a *more* flag is drawn, which shrinks better than a count in front."""
+    """A tuple of values that ``generator`` draws.
+
+        lists_of(keys, 3, size_min=1)  # (b"a",) is the simplest
+
+    It has ``size_min`` to ``size_max`` values.
+    """
 
     def draw(choose: Choose, name: str) -> tuple[Any, ...]:
+        # A flag before each optional element, not a count in front: so shrinking can drop the last element alone.
         more = name + ".more"
         values = [generator(choose, name) for _ in range(size_min)]
         while len(values) < size_max and choose(more, 2):
@@ -144,7 +164,7 @@ def lists_of(generator: Generator, size_max: int, *, size_min: int = 0) -> Gener
 
 @dataclass(frozen=True, slots=True)
 class ResultsOf:
-    """An argument that is what an earlier step returned. Drawn by the runner, which knows the results."""
+    """An argument that is the result of an earlier step. The scenario draws it, since it knows the results."""
 
     operation: str
 
@@ -152,7 +172,10 @@ class ResultsOf:
 def results_of(operation: str) -> ResultsOf:
     """A result that an earlier ``operation`` returned, addressed by that step's identity.
 
-    Only plain results count, errors and voided steps do not. Where the step is gone, or nothing was returned yet, the
-    step that wanted it is skipped, and counted as skipped.
+        Operation("write", payload=payloads(128))
+        Operation("read", locator=results_of("write"))
+
+    Errors and void steps give no result. If there is no result yet, or the step that gave it is gone, the step that
+    wants it is skipped, and counted as skipped.
     """
     return ResultsOf(operation)

@@ -1,9 +1,8 @@
-"""Finding specs: from what a person types to the `Spec` values of a file.
+"""Finding specs: from the arguments that a person types to the `Spec` values of a file.
 
-A spec's file is imported as the module it is: its packages are walked up to the folder that holds the topmost
-one, which goes first on ``sys.path``. So ``from shardstore.index.index import ...`` in a spec means the code beside
-that spec, also where another copy is installed; a copy that was imported before from elsewhere is an error,
-never used silently.
+The loader imports a spec's file under its full module name. For that it puts the folder above the file's topmost
+package first on ``sys.path``. So an import in a spec means the code beside that spec, even if another copy is
+installed. A copy that was imported earlier from elsewhere is an error, never used silently.
 """
 
 from __future__ import annotations
@@ -23,23 +22,26 @@ _SKIPPED_FOLDERS = frozenset({"tests", "test", "build", "dist", "node_modules", 
 
 
 class SpecLoadError(Exception):
-    """A spec cannot be found or imported; the message is one line for people."""
+    """A spec cannot be found or imported. The message is one line for people."""
 
 
 class SpecMissingError(SpecLoadError):
-    """A file, spec or configuration is not there; the rest of the project may still be fine."""
+    """A file, spec or configuration does not exist; the rest of the project may still be fine."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSpec:
-    """A spec and the file it came from; ``path`` is as short as it can be and stays the same between machines."""
+    """A spec and the file it came from. ``path`` is relative where possible, so that it is the same on all machines."""
 
     path: str
     spec: Spec
 
 
 def find_spec_files(arguments: Sequence[str], folder: Path) -> list[Path]:
-    """The files that the arguments name; without any, all below the packages in ``folder``."""
+    """The files that the arguments name; without arguments, all spec files of the packages in ``folder``.
+
+    Raises `SpecMissingError` for a name that does not exist, else `SpecLoadError` if there is nothing to load.
+    """
     if not arguments:
         found = sorted(_below_packages(folder))
         if not found:
@@ -59,7 +61,7 @@ def _below_packages(folder: Path) -> Iterable[Path]:
 
 
 def _spec_files(folder: Path) -> list[Path]:
-    """Below a folder that was named, whatever that one is called itself."""
+    """Spec files below ``folder``. Only folders below it may be skipped: ``folder`` itself was asked for by name."""
     return sorted(
         path
         for path in folder.rglob(SPEC_FILE_PATTERN)
@@ -86,12 +88,12 @@ def _named(argument: str, folder: Path) -> list[Path]:
 
 
 def load_specs(path: Path, folder: Path) -> list[LoadedSpec]:
-    """Import one spec file; gives every `Spec` it holds at module level, in the file's order."""
+    """Import one spec file and give every `Spec` at its module level, in the file's order. Raises `SpecLoadError`."""
     shown = display_path(path, folder)
     module = _import(path.resolve(), shown)
     specs: dict[str, Spec] = {}
     for value in vars(module).values():
-        if not isinstance(value, Spec) or specs.get(value.name) is value:
+        if not isinstance(value, Spec) or specs.get(value.name) is value:  # one spec may have two variables
             continue
         if value.name in specs:
             raise SpecLoadError(f"{shown}: two specs are named {value.name!r}")
@@ -102,7 +104,7 @@ def load_specs(path: Path, folder: Path) -> list[LoadedSpec]:
 
 
 def load_spec(path: str, name: str, folder: Path) -> LoadedSpec:
-    """The spec of this name in this file, as a case file or a planted bug gives it."""
+    """The spec of this name in this file; a bounded spec is made from its plain one. Raises `SpecMissingError`."""
     (file,) = _named(path, folder)[:1]
     loaded = load_specs(file, folder)
     for each in loaded:
@@ -138,12 +140,12 @@ def module_name(path: Path) -> tuple[str, Path]:
 
 def _import(path: Path, shown: str) -> ModuleType:
     name, root = module_name(path)
-    if sys.path[:1] != [str(root)]:
+    if sys.path[:1] != [str(root)]:  # also when it is on the path already: another copy must not come before it
         sys.path[:] = [str(root), *(entry for entry in sys.path if entry != str(root))]
-    importlib.invalidate_caches()
+    importlib.invalidate_caches()  # the file may be newer than Python's listing of its folder
     try:
         module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever a file does at import is reported, not raised through
+    except (Exception, SystemExit) as error:  # a spec file may do anything at import, but it does not end the run
         raise SpecLoadError(f"{shown}: {_where(error)}{type(error).__name__}: {_first_line(error)}") from error
     origin = getattr(module, "__file__", None)
     if origin is None or Path(origin).resolve() != path:

@@ -1,7 +1,7 @@
 """Plans: a spec, one of its configurations and a mode, made ready to be run many times.
 
-Everything that does not depend on a run's choices is worked out here once: which operations there are, how their
-arguments are drawn, what the model wants to see. A spec that cannot be run is refused here, with a `SpecError`.
+This module works out once everything that does not depend on a run's choices: the operations, how their arguments are
+drawn, and which results the model wants to see. It refuses a spec that cannot be run, with a `SpecError`.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ class Action:
     name: str
     kind: int
     arguments: tuple[tuple[str, Generator], ...]
-    references: tuple[tuple[str, str], ...]  # (argument, operation whose results it is one of)
-    key_argument: str | None  # the call changes the key that this argument is
-    groups_of: Callable[[Any, Any], Any] | None  # or the groups of keys that this function gives
+    references: tuple[tuple[str, str], ...]  # (argument, the operation whose results it is drawn from)
+    key_argument: str | None  # the argument that is the key which the call changes
+    groups_of: Callable[[Any, Any], Any] | None  # or a function that gives the groups of keys which it changes
     adopts: bool  # the model is given what the system returned
-    partial: Callable[[Any], Any] | None  # what an interrupted call had done by then, for the model to adopt
-    remembered: bool  # some `references` name this operation
+    partial: Callable[[Any], Any] | None  # gives what an interrupted call has done, for the model to adopt
+    remembered: bool  # its results are kept, since some `references` name it
     model_sees: bool  # a background operation that the model has too
     steps_max: int = 0
     tier: Tier = "fine"
     flushes: tuple[str, ...] = ()
 
     def groups_written(self, arguments: Mapping[str, Any], result: object) -> list[tuple[Key, ...]]:
-        """The keys that a call changes, in groups of which each is changed as a whole."""
+        """The keys that a call changes, in groups; each group is changed as a whole."""
         if self.key_argument is not None:
             return [(arguments[self.key_argument],)]
         if self.groups_of is not None:
@@ -77,7 +77,7 @@ class Plan:
     actions: tuple[Action, ...]
     action_of: dict[str, Action]
     write_back: Action | None
-    interruptible: tuple[Action, ...]  # what else the power may fail in the middle of
+    interruptible: tuple[Action, ...]  # operations other than write-back that the power may fail within
     read: Callable[[Any, Any], Any] | None
     settle: Callable[[Any, Key, Any], None] | None
     reboots: bool
@@ -86,8 +86,8 @@ class Plan:
 
 
 def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
-    """Raises `SpecError` if the spec cannot be run in this mode."""
-    model = spec.model()
+    """Make a plan. Raises `SpecError` if the spec cannot be run."""
+    model = spec.model()  # only to see which methods it has
     _check_names(spec)
     wanted = {
         argument.operation
@@ -123,7 +123,7 @@ def _check_names(spec: Spec) -> None:
             raise SpecError(f"spec {spec.name!r}: operation name {name!r} is used twice or reserved")
     for operation in spec.operations:
         for argument, generator in operation.arguments.items():
-            if argument in LANES:
+            if argument in LANES:  # the argument's choices and the lane's would have the same names
                 raise SpecError(f"spec {spec.name!r}: {operation.name} has an argument named like a lane, {argument!r}")
             if isinstance(generator, ResultsOf) and generator.operation not in names:
                 raise SpecError(f"spec {spec.name!r}: {operation.name} wants results of {generator.operation!r}")
@@ -189,6 +189,7 @@ def _compile_mix(spec: Spec, actions: tuple[Action, ...], mode: Mode) -> Mix:
     return Mix(
         [action.name for action in actions],
         [operation.weight for operation in spec.operations],
+        # A spec has the same operations in both modes, so that a program means the same; only crashes are left out.
         crashes=[index for index in indices if actions[index].kind == CRASH] if mode is Mode.CRASH else [],
         ordinary=[index for index in indices if actions[index].kind != CRASH],
         writers=[index for index in indices if actions[index].key_argument or actions[index].groups_of],

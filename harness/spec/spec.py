@@ -1,8 +1,7 @@
 """Specs: what to check, as a value.
 
-A spec says how to open the system, what its model is, which operations there are and what must always hold.
-System and model offer the same methods, so an operation is usually one line. Every kind of check runs from
-this one value.
+A spec says how to open the system, what its model is, which operations there are and what must always hold. System and
+model offer the same methods, so an operation is usually one line. Every kind of check runs from this one value.
 
     SPEC = Spec(
         "index",
@@ -18,10 +17,9 @@ this one value.
         durability=Durability(read=get_entry, settle=set_entry),
     )
 
-What a method of the *system* may return: a plain result; a dependency; or a pair ``(result, dependency)``.
-A dependency is any object with ``is_persistent() -> bool`` and ``is_failed() -> bool``. The model's method
-returns the plain result, or None where the system returns a dependency alone. Operations that change
-durable state say so with ``writes``.
+A method of the *system* may return a plain result, a dependency, or a pair ``(result, dependency)``. A dependency is
+any object with ``is_persistent() -> bool`` and ``is_failed() -> bool``. The model's method returns the plain result,
+or None where the system returns a dependency alone. Operations that change durable state say so with ``writes``.
 """
 
 from __future__ import annotations
@@ -39,22 +37,24 @@ from harness.spec.tracing import Tracer
 
 
 class Mode(StrEnum):
-    """Which kinds of steps a run may contain."""
+    """The kinds of steps that a run may contain: a crash run may have crashes, a conformance run none."""
 
     CONFORMANCE = "conformance"
     CRASH = "crash"
 
 
 class Dependency(Protocol):
+    """Stands for a write: pending until it is persistent or failed, and then that for good."""
+
     def is_persistent(self) -> bool: ...
     def is_failed(self) -> bool: ...
 
 
 Argument = Generator | ResultsOf
 Key = Hashable
-Group = Sequence[Key]  # keys that one operation changes all or none of
+Group = Sequence[Key]  # keys of which one operation changes all or none
 Tier = Literal["fine", "coarse"]
-BOUNDED: Final = ", bounded"  # ends the name of a spec within its bounds
+BOUNDED: Final = ", bounded"  # ends the name of a spec that `Spec.bounded` made
 DRAIN_STEPS_MAX: Final = 64  # device steps after the last operation of an exhausted program
 
 Writes = str | Callable[[Mapping[str, Any], Any], Iterable[Group]]
@@ -63,13 +63,23 @@ Writes = str | Callable[[Mapping[str, Any], Any], Iterable[Group]]
 class Operation:
     """A call made on system and model alike, whose results must be equal.
 
-    ``arguments`` maps each parameter to its generator. ``writes`` names what the call changes: the name of the argument
-    that is the key, or a function of (arguments, result) that gives groups of keys, each group atomic; the result is
-    None for a call that a crash has interrupted. Where the system is free in what it returns, the model ``adopts`` the
-    result: its method is called as ``model.<name>(result, **arguments)`` and raises `ViolationError` if the system may
-    not have returned that. A typed error that the system raised is given to it in the result's place. When the power
-    fails within the call there is no result; ``partial``, if given, says of the system what it had done by then, and
-    that is adopted in its place.
+        Operation("get", key=keys, weight=3)
+        Operation("put", key=keys, payload=payloads(4096), weight=4, writes="key")
+        Operation("remove_all", keys=lists_of(keys, 3), writes=lambda arguments, _: [arguments["keys"]])  # one group
+        Operation("allocate", adopts=True)
+
+    ``arguments`` maps each parameter to its generator; ``weight`` is how often the operation comes, relative to others.
+
+    ``writes`` says which keys the call changes: the name of the argument that is the key, or a function of
+    (arguments, result) that gives groups of keys. Each group is changed as a whole or not at all.
+
+    ``adopts`` is for results that the system may choose. The harness then calls ``model.<name>(result, **arguments)``,
+    which raises `ViolationError` if the system may not return that. The model gets a typed error of the system in place
+    of the result.
+
+    ``partial`` is for a call that adopts and that a crash interrupts, so that it has no result. ``partial(system)``
+    then gives what the call had done by then, and the model adopts this. For the result of any other interrupted call,
+    ``writes`` is given None.
     """
 
     __slots__ = ("adopts", "arguments", "name", "partial", "weight", "writes")
@@ -95,15 +105,18 @@ class Operation:
 class Background(Operation):
     """Work that must not change what the system answers; called on the system only, unless the model has it.
 
-    Where the model offers a method of the same name, it is given what the system returned:
-    ``model.<name>(result, **arguments)``; the method raises `ViolationError` if the system may not have done so.
+        Background("flush", weight=3)
+        Background("reclaim", choice=integers(0, 2))
+
+    A model that has a method of the same name is given what the system returned, as ``model.<name>(result,
+    **arguments)``. That method raises `ViolationError` if the system may not have returned it.
     """
 
     __slots__ = ()
 
 
 class WriteBack(Operation):
-    """``system.write_back(steps)``: a bounded number of device steps, each the system's open choice."""
+    """Calls ``system.write_back(steps)``: 1 to ``steps_max`` device steps, each of which the system leaves open."""
 
     __slots__ = ("steps_max",)
 
@@ -113,7 +126,7 @@ class WriteBack(Operation):
 
 
 class Reboot(Operation):
-    """Clean shutdown, after which every dependency must be persistent or failed; then open again."""
+    """Calls ``system.shutdown()``, after which every dependency must be persistent or failed; then opens again."""
 
     __slots__ = ()
 
@@ -122,15 +135,19 @@ class Reboot(Operation):
 
 
 class Crash(Operation):
-    """The device stops; what survives is chosen; the system is opened again on it.
+    """The device stops, a choice says which writes survive, and the system is opened again on these.
 
-    By choice the power fails in the middle of one more operation, after any number of device events, and in the middle
-    of recovery; or only the process dies, and the device keeps what it has. See ``docs/CRASH_MODEL.md``.
+        Crash(flushes=("flush", "sync"))
+        Crash(tier="coarse")
 
-    ``flushes`` names background operations, without arguments, each of which is run just before the crash or not, by
-    choice (the coarse tier: each component flushed or dropped). ``tier`` says how finely the device's survivors are
-    chosen: "fine", or "coarse", where the operation is named ``crash_coarse``. It has no weight: a random run has about
-    one crash, where there is most to lose.
+    Other choices decide whether the power fails in the middle of one more operation, and after how many device events.
+    It may also fail again during recovery. Or only the process dies, and the device keeps what it has. See
+    ``docs/CRASH_MODEL.md``.
+
+    ``flushes`` names background operations without arguments; a choice for each says whether it runs just before the
+    crash. ``tier`` says how finely the survivors are chosen: per write ("fine"), or all or nothing per extent
+    ("coarse"). The operation is named ``crash``, or ``crash_coarse``. It has no weight: a random run has one crash on
+    average, placed behind operations that write.
     """
 
     __slots__ = ("flushes", "tier")
@@ -143,10 +160,15 @@ class Crash(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """How to see and to settle the outcome of one key.
+    """How to read the outcome of one key, and how to settle it in the model.
 
-    ``read(subject, key)`` works on system and model and gives a comparable, immutable outcome, absence
-    included. ``settle(model, key, outcome)`` makes the model agree with what a crash left.
+        Durability(
+            read=lambda subject, key: subject.get(key),
+            settle=lambda model, key, outcome: model.settle(key, outcome),
+        )
+
+    ``read(subject, key)`` works on system and model and gives an immutable value to compare, also for an absent key.
+    ``settle(model, key, outcome)`` makes the model agree with what a crash left.
     """
 
     read: Callable[[Any, Any], Any]
@@ -155,39 +177,54 @@ class Durability:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One named way to run a spec: its media, and whatever else ``system`` wants to know."""
+    """One named way to run a spec: its media, and ``parameters`` for whatever else ``system`` wants to know.
+
+        Configuration("small", (MediumShape(8, 16, 128, ZONED),), parameters={"cache_pages": 4})
+
+    The system finds both at ``world.configuration``, and the simulated media at ``world.media``.
+    """
 
     name: str
     media: tuple[MediumShape, ...]
     parameters: Any = None
-    collisions: tuple[bytes, ...] = (b"\x00\x00", b"\xff\xff")  # endings that an identifier may be chosen to have
+    collisions: tuple[bytes, ...] = (b"\x00\x00", b"\xff\xff")  # endings that a choice may give to an identifier
 
 
 @dataclass(frozen=True, slots=True)
 class OnFile:
     """How to run the system on one real file, for ``harness torture``.
 
-    It must reach the file by descriptors, through functions of `os` looked up when they are called, and write to it
-    from one thread. ``refusals`` are the typed errors that ``open`` raises for a file whose creation was cut short.
+        OnFile(create=Notebook.create, open=Notebook.open, close=lambda book: book.file.close())
+
+    The system must reach the file by descriptors, through functions of `os` that it looks up at each call. Only one
+    thread may write to it. ``refusals`` are the typed errors that ``open`` raises for a file whose creation was cut
+    short.
     """
 
     create: Callable[[Path], Any]  # a new system in a new file
     open: Callable[[Path], Any]  # the system in a file, recovered
-    close: Callable[[Any], None]  # let go of the file and write nothing, as a process that dies does
+    close: Callable[[Any], None]  # let go of the file and write nothing, like a process that dies
     refusals: tuple[type[Exception], ...] = ()
-    wait: Callable[[Any], None] | None = None  # returns once a dependency is persistent
+    wait: Callable[[Any], None] | None = None  # given a dependency, returns once that is persistent
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What `harness exhaust` tries: every program of K of these operations, from each of these starting states.
+    """The limits of `harness exhaust`: it tries every program of K of these operations, from each starting state.
 
-    ``operations`` are some of the spec's, with generators of few values, each of which is tried. ``starts`` maps a name
-    to the text of a program of these operations, as `harness.choices.program` writes it, ``crash`` included; it must
-    run without a failure. ``in_memory`` (system) says what the order in which the device got things has left in memory:
-    schedules are merged where that and the media are the same, so it must have what the system *takes for* persistent,
-    and how far it is within a call that waits more than once. Without it none are merged. ``flushes`` are those of
-    `Crash`, for the crash that ends each program.
+        Bounds(
+            operations=[Operation("put", key=sampled([b"a", b"b"]), writes="key"), Background("sync")],
+            starts={"empty": "", "one put": "1 put\\n2 sync"},
+            in_memory=lambda system: tuple(system.queued),
+        )
+
+    ``operations`` are some of the spec's, with generators of few values; each value is tried. ``starts`` maps a name to
+    the text of a program of these operations, and ``crash``, in the format of `harness.choices.program`. A start must
+    run without a failure. ``flushes`` are those of `Crash`, for the crash that ends each program.
+
+    ``in_memory(system)`` gives everything in memory that depends on the order in which the device got things. Two
+    schedules that agree in it and in the media are merged into one. So it must have what the system *takes for*
+    persistent, and how far the system is within a call that waits more than once. Without it none are merged.
     """
 
     operations: Sequence[Operation]
@@ -197,7 +234,10 @@ class Bounds:
 
 
 class ViolationError(Exception):
-    """Raised by an invariant or a model that sees the system do what it must not. ``place`` is a stable name."""
+    """Raised by an invariant or a model that sees the system do what it must not.
+
+    ``place`` is a name that stays the same from run to run: violations of one place count as one failure.
+    """
 
     def __init__(self, place: str, answered: object = "", allowed: object = "") -> None:
         super().__init__(place)
@@ -210,30 +250,39 @@ class ViolationError(Exception):
 class Spec:
     """Everything the harness needs to know about one component.
 
-    A model with a method ``reopened()`` is told of every reboot and crash, after recovery. What a system's fakes must
-    keep across them goes into ``world.kept``. The system that ``system(world)`` opens must also offer ``shutdown()`` if
-    there is a `Reboot`, and ``write_back(steps: int)`` if there is a `WriteBack`.
+        SPEC = Spec(
+            "notebook",
+            system=lambda world: Notebook(world.media[0]),
+            model=NotebookModel,
+            operations=[Operation("get", key=keys), Operation("put", key=keys, writes="key"), Reboot()],
+            configurations=[Configuration("zoned", (MediumShape(8, 16, 128, ZONED),))],
+        )
+
+    The system must also offer ``shutdown()`` if there is a `Reboot`, and ``write_back(steps: int)`` if there is a
+    `WriteBack`. If the model has a method ``reopened()``, it is called after the recovery from each reboot and crash.
+    Fakes of the system keep in ``world.kept`` what must outlive reboots and crashes.
     """
 
     name: str
-    system: Callable[[Any], Any]  # World -> system; also recovers it
+    system: Callable[[Any], Any]  # World -> system: opens it on empty media, or recovers it
     model: Callable[[], Any]
     operations: Sequence[Operation]
     configurations: Sequence[Configuration]
     contents: Callable[[Any], Any] | None = None  # whole contents, of system or model, comparable
     durability: Durability | None = None
     invariants: Sequence[Callable[[Any, Any], None]] = field(default=())  # (system, model); raise ViolationError
-    errors: tuple[type[Exception], ...] = ()  # typed errors that count as results; the model raises the same
-    excuses: tuple[type[Exception], ...] = ()  # typed errors that only the system may raise: the step is void
-    steps_mean: int = 30
-    step_seconds_max: float = 10.0  # a step that takes longer makes no progress
+    errors: tuple[type[Exception], ...] = ()  # typed errors that count as results; the model must raise the same type
+    excuses: tuple[type[Exception], ...] = ()  # typed errors that only the system may raise; such a step is void
+    steps_mean: int = 30  # steps of a random run, on average
+    step_seconds_max: float = 10.0  # a step that takes longer violates "no progress"
     bounds: Bounds | None = None
-    trace: Callable[[Any, Tracer], None] | None = None  # (opened system, tracer): tell it of every write asked for
-    on_file: OnFile | None = None  # for what only a real file shows
+    trace: Callable[[Any, Tracer], None] | None = None  # (opened system, tracer): tells the tracer of every write
+    on_file: OnFile | None = None  # for failures that only a real file shows
 
     def bounded(self) -> Spec:
-        """The same with the operations of its bounds only, as `harness exhaust` runs it and its cases name it."""
+        """The same spec with the operations of its bounds only, for `harness exhaust` and the cases it saves."""
         assert self.bounds is not None
+        # A program ends in a clean shutdown or a crash, so these are added even if the bounds leave them out.
         reboots = [operation for operation in self.operations if isinstance(operation, Reboot)]
         operations = [
             *self.bounds.operations,
@@ -244,7 +293,7 @@ class Spec:
         return replace(self, name=f"{self.name}{BOUNDED}", operations=operations, bounds=None)
 
     def as_test(self, **options: Any) -> type[TestCase]:
-        """Tests for pytest or unittest; see `harness.testing.state_machine.as_test` for the options."""
+        """Make tests for pytest or unittest; see `harness.testing.state_machine.as_test` for the options."""
         return _test_makers[-1](self, **options)
 
     @property
@@ -258,5 +307,8 @@ _test_makers: list[TestMaker] = []
 
 
 def make_tests_with(maker: TestMaker) -> None:
-    """Have `Spec.as_test` call this. Tests are made far above specs, and import Hypothesis, which only tests need."""
+    """Have `Spec.as_test` call ``maker``.
+
+    A spec cannot import the code that makes tests: that lies above it, and imports Hypothesis, which only tests need.
+    """
     _test_makers.append(maker)

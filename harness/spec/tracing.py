@@ -1,7 +1,7 @@
-"""What a spec tells a tracer: every write that its system asks for, and what that waits for.
+"""Tracing: how a spec tells a tracer of every write that its system asks for, and of what each write waits for.
 
-A spec that offers ``trace`` is called with the opened system and a `Tracer`. From then on it must have the tracer told
-of each write, reset and change before the device can have it. What the tracer makes of it is `harness/trace`'s.
+The harness calls ``Spec.trace`` with each opened system and a `Tracer`. From then on the tracer must be told of each
+write, reset and change before the device can have it. `harness/trace` makes a trace of this.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ Parts = Callable[[Any], Iterable[Any]]
 
 
 class Origin(NamedTuple):
-    """Which code asked, and, where one code does several things, for what and about what."""
+    """The code that asked for a write or change; where one code does several things, also for what and about what."""
 
     code: str  # "Extents.append < ChunkStore._flush"
     what: str  # "pages", "reset", "soft pointer"
-    about: str = ""  # "run"; tells nodes of one code apart that are of different use
+    about: str = ""  # "run"; tells apart nodes that one code asks for with different purposes
 
     def plain(self) -> Origin:
-        """The code alone."""
+        """The same origin without ``about``."""
         return self._replace(about="")
 
     def __str__(self) -> str:
@@ -28,28 +28,28 @@ class Origin(NamedTuple):
 
 
 class Tracer(Protocol):
-    """Is told what a system asks for. Objects that stand for something are equal only to themselves."""
+    """Hears what a system asks for. An object that stands for a write must be equal only to itself."""
 
     def settled(self, dependency: Any) -> None:
-        """This object stands for nothing: whoever waits for it waits for nothing."""
+        """``dependency`` stands for no write: a write that waits for it waits for nothing."""
 
     def take_apart(self, kind: type, parts: Parts) -> None:
-        """How to see what an object of this type stands for; the others have a method ``parts()``."""
+        """``parts(object)`` gives the objects that one of type ``kind`` stands for; other types have ``parts()``."""
 
     def submitted(
         self, node: Any, medium: int, extent: int, page: int, page_count: int, origin: Origin, after: Any
     ) -> None:
-        """A write, or, with no pages, a reset, was asked for. ``node`` stands for it; it waits for ``after``."""
+        """The system asked for a write, or for a reset if ``page_count`` is 0. ``node`` waits for ``after``."""
 
     def promised(self, node: Any, origin: Origin, after: Any, subject: str = "") -> None:
-        """A change was asked for, which some later write will carry: the one that ``node`` will be bound to."""
+        """The system asked for a change. A later write will carry it, and ``node`` is bound to that write then."""
 
     def follows(self, node: Any, before: Any) -> None:
-        """The node was built on this one, as a record of a log is on the one before, and waits for it too."""
+        """``node`` also waits for ``before``, on which it was built: a log record follows the one before it."""
 
     @property
     def is_trial(self) -> bool:
-        """Whether nodes shall wait for other things than the system has them wait for: see `prerequisites`."""
+        """Whether the nodes of this run wait for `prerequisites` instead of what the system has them wait for."""
 
     def prerequisites(self, node: Any) -> tuple[list[Any], bool]:
-        """What this node shall wait for in a trial; and whether that is all, nothing being still to be asked for."""
+        """In a trial: what ``node`` shall wait for, and whether that is all, with nothing still to be asked for."""

@@ -1,6 +1,7 @@
-"""Choices drawn by someone else, Hypothesis above all: a flag before each step, and integers below a count.
+"""A policy whose choices someone else draws, Hypothesis above all: a flag before each step, and integers below a count.
 
-Each step is led by a *more* flag, so that deleting a step is deleting a stretch of draws. Names play no part here.
+A *more* flag precedes each step, so that Hypothesis can delete a step by deleting a stretch of draws. Names of choices
+play no part here.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from harness.choices.tape import Tape, Turn
 STEPS_MAX = 40
 
 DrawBelow = Callable[[str, int], int]
-"""An integer below a count; what it is for is said for people only."""
+"""``draw_below(label, count)``: an integer below ``count``; the label is for people only."""
 
 
 class DrawnPolicy:
-    """Asks someone else for every choice. It has no need of names."""
+    """Takes every choice from ``draw_below``, and up to ``steps_max`` steps as long as ``draw_more`` says so."""
 
     def __init__(self, draw_more: Callable[[], bool], draw_below: DrawBelow, steps_max: int) -> None:
         self._draw_more = draw_more

@@ -3,10 +3,10 @@
     from shardstore.index_spec import SPEC
     TestIndex = SPEC.as_test()
 
-gives one test a mode, configuration and kind. ``machine`` has one rule an operation, so that Hypothesis prints the
-steps and their draws; ``programs`` draws a whole program and runs it at once. Both are derandomized: they find
-the same things in every run, and keep no database. They are how a developer meets a spec; the fast runner behind
-``harness check`` tries many times as many scenarios.
+gives one test for each mode, configuration and kind. The kind ``machine`` has one rule an operation, so that Hypothesis
+prints the steps and their draws. The kind ``programs`` draws a whole program and runs it at once. Both are
+derandomized: they find the same failures in every run, and keep no database. They are for developers who know
+Hypothesis; the fast runner behind ``harness check`` tries many times as many scenarios.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from harness.spec.spec import Mode, Spec
 from harness.testing.drawn import STEPS_MAX, DrawBelow, DrawnPolicy
 
 MAX_EXAMPLES = 25
-_MORE = st.integers(0, 9)  # 0: the program ends here, so that most have about ten steps
+_MORE = st.integers(0, 9)  # 0 ends the program, so that it has ten steps on average
 _ENDING = -1
 
 
@@ -47,7 +47,7 @@ def _simplest(name: str, count: int) -> int:
 
 
 class _ToldPolicy:
-    """Takes the step it is told to take; its draws go to whoever takes that step."""
+    """Takes the step that it is told to take, and asks ``draw_below``, which changes with each step."""
 
     def __init__(self) -> None:
         self.upcoming = _ENDING
@@ -61,7 +61,7 @@ class _ToldPolicy:
 
 
 class _SteppedRun:
-    """One recorded run that advances when told to."""
+    """One recorded run that advances when it is told to."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -81,7 +81,7 @@ class _SteppedRun:
         self._guard(lambda: self._scenario.perform(operation))
 
     def finish(self) -> None:
-        """The run's end, unless a step failed or was broken off."""
+        """End the run, unless a step has failed or was broken off."""
         if not self._over:
             self._told.upcoming = _ENDING
             self._told.draw_below = _simplest
@@ -89,7 +89,8 @@ class _SteppedRun:
             self._guard(self._scenario.finish)
 
     def _guard(self, advance: Callable[[], None]) -> None:
-        """A run that raises, be it only because Hypothesis has drawn enough, is over."""
+        """Advance the run. If that raises anything, the run is over."""
+        # Not only violations: Hypothesis raises in the middle of a step when it has drawn enough.
         over, self._over = self._over, True
         try:
             advance()
@@ -127,7 +128,7 @@ def _rule(name: str, index: int) -> Any:
     def take(self: Any, data: st.DataObject) -> None:
         self.stepped.step(index, _labelled(data))
 
-    take.__name__ = name  # what Hypothesis prints the step as
+    take.__name__ = name  # the name by which Hypothesis prints the step
     return rule(data=st.data())(take)
 
 
@@ -143,7 +144,12 @@ def as_test(
     max_examples: int = MAX_EXAMPLES,
     steps_max: int = STEPS_MAX,
 ) -> type[unittest.TestCase]:
-    """A test class for the spec; by default every mode it has steps for and all of its configurations."""
+    """A test class for the spec.
+
+    It has all ``modes`` that the spec has steps for, and all ``configurations``, unless told otherwise. Each test runs
+    ``max_examples`` programs of up to ``steps_max`` steps. Raises `ValueError` if the spec has none of the
+    configurations.
+    """
     quiet = settings(
         max_examples=max_examples,
         stateful_step_count=steps_max,

@@ -1,17 +1,18 @@
-"""What a system on a real file was asked and what it said, as events, and what it may hold by then.
+"""The account: follows the calls and answers of a system on a real file, and says what the file may hold by then.
 
-A *journal* is the events in order. Whoever drives the system reports each as it happens, before and after each call, so
-that a journal that breaks off anywhere says what was under way. The `Account` follows one: it moves the model and the
-ledger on, compares results, and judges what a crash has left.
+A *journal* is a list of events in order. The driver of the system reports each event as it happens, before and after
+each call. So a journal that breaks off anywhere says what was under way. The `Account` follows a journal: it moves the
+model and the ledger on, compares results, and judges the file after a crash.
 
     create | open              before the file is touched
     opened                     the system is there
-    call ... done              a call and what it gave; or refused (excused, nothing has changed), or error (typed)
+    call ... done              a call and its answer; or refused (excused, nothing has changed), or error (typed)
     state                      a call's dependency was seen persistent, or failed
-    settled                    what was found after a crash, once judged
+    settled                    the outcomes after a crash, once they are judged
+    broken                     the driver has seen a violation
 
-A call that a crash has interrupted took effect or did not. No IO fails here, so a dependency that fails, or one that is
-pending after a clean shutdown, is a violation.
+A call that a crash has interrupted took effect or did not. No IO fails here, so a failed dependency is a violation, and
+so is one that is pending after a clean shutdown.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from harness.spec.plan import OPERATION, REBOOT, Plan, SpecError
 
 
 class What(StrEnum):
+    """Kinds of events; see the module."""
+
     CREATE = "create"
     OPEN = "open"
     OPENED = "opened"
@@ -51,19 +54,19 @@ class Event(NamedTuple):
 
 
 def refuse_unsuitable(plan: Plan) -> None:
-    """Raises `SpecError` for a spec that an account cannot follow."""
+    """Raise `SpecError` for a spec that an account cannot follow."""
     spec = plan.spec
     if spec.on_file is None:
         raise SpecError(f"spec {spec.name!r} does not say how to run on a file (on_file)")
     if spec.durability is None:
         raise SpecError(f"spec {spec.name!r}: on a file it needs a durability, to know what may be lost")
     for action in plan.actions:
-        if action.adopts or action.model_sees:
+        if action.adopts or action.model_sees:  # a process that was killed has not said its result
             raise SpecError(f"spec {spec.name!r}: on a file the model cannot adopt what {action.name!r} returned")
 
 
 class _Acknowledged:
-    """The dependency of one call, as far as it was reported."""
+    """The dependency of one call, in the state that was last reported."""
 
     __slots__ = ("state",)
 
@@ -100,7 +103,7 @@ class Account:
         }
         self.model = plan.spec.model()
         self.is_created = False
-        self.acknowledged_checked = 0  # persistent writes that `judge` has looked for
+        self.acknowledged_checked = 0  # how many persistent writes `judge` has looked for
 
     def follow(self, event: Event) -> None:
         handler = self._follow.get(event.what)
@@ -110,7 +113,7 @@ class Account:
     # --- events -------------------------------------------------------------------------------------
 
     def _open(self, event: Event) -> None:
-        """Whatever was under way has been cut short."""
+        """A process opens the file: a call that was under way has been cut short, and may read either way."""
         call, self._under_way = self._under_way, None
         if call is None:
             return
@@ -199,7 +202,7 @@ class Account:
                 self._ledger.note_group(self.model, group, dependency, call.step, call.operation)
 
     def judge(self, system: Any) -> dict[Any, Any]:
-        """Read everything back after a crash; what was found is settled, and given for the journal."""
+        """Read every written key back after a crash, and settle the outcomes. Gives them for the journal."""
         states = self._ledger.poll()
         self.acknowledged_checked += states.count(PERSISTENT)
         judgement = self._judge.whole(self._ledger, states, system, self.model)
@@ -226,7 +229,7 @@ def _raise(violation: Violation | None) -> None:
 
 
 def describe_event(event: Event) -> str:
-    """One line for people."""
+    """An event as one line for people."""
     if event.what is What.CALL:
         shown = ", ".join(f"{name}={describe(value)}" for name, value in event.value.items())
         return f"{event.step} {event.operation}({shown})"

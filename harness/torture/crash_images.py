@@ -1,16 +1,15 @@
-"""Images of power cuts: lives on a real file, recorded, and what a cut at any moment of them may leave, judged.
+"""Images of power cuts: records lives on a real file, and judges what a cut at any moment of them may leave.
 
-A *life* is one or more processes at work on one file, one after the other: some reboot, some die in the middle of a
-call or of a recovery, with what they had written still in the operating system's cache for the next. All they do to the
-file is recorded (`file_log`), and at how many entries of that log each event of the journal happened.
+A *life* is one or more processes at work on one file, one after the other. Some reboot; some die in the middle of a
+call or of a recovery. The next process finds their writes still in the operating system's cache. `file_log` records
+every change of the file. The journal notes for each event how many entries of that log were done.
 
-An *image* is what a power cut at some moment may leave. It is put into a file and opened, and must read as what was
-acknowledged by then allows. That is itself a life, recorded too; some go on for a few steps, and images of them,
+An *image* is a file that a power cut at some moment may leave. It is opened, and must read as the acknowledgements by
+then allow. Opening it is itself a life and recorded too. Some of these go on for a few steps, and images of them, their
 recovery included, are judged in turn.
 
-Moments are drawn where they matter: right after a sync, with one under way, where what was written before is
-overwritten, within creation and recovery. Everything is a function of the seed: the image of a number is the same in
-every run.
+Moments are drawn where they matter: right after a sync, with a sync under way, where earlier data is overwritten, and
+within creation and recovery. Everything follows from the seed: the image of a number is the same in every run.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ from harness.torture.power_cut import Image, crash_image, describe_loss
 IMAGES_PER_LIFE: Final = 50
 SESSIONS_MAX: Final = 3
 STEPS_MAX: Final = 120  # of one session
-ENTRIES_MAX: Final = 200  # before a process dies
+ENTRIES_MAX: Final = 200  # about how many entries a process does before it dies
 GO_ON_ODDS: Final = 4  # one of so many images goes on for a few steps ...
 GO_ON_STEPS_MAX: Final = 12
-GENERATIONS_MAX: Final = 3  # ... and images of that are judged, so deep
-DRAWS_MAX: Final = 4  # of one image, if it was had before
+GENERATIONS_MAX: Final = 3  # ... and images of that life are judged, down to so many generations
+DRAWS_MAX: Final = 4  # of one image, as long as they were all drawn before
 
 _PAGE_SIZE_BYTES: Final = 4096  # how finely overwriting is noticed
 
 
 class Session(NamedTuple):
-    """What one process is to do."""
+    """The work of one process in a life."""
 
     seed: int
     steps_max: int
-    dies_after: int | None = None  # entries of the log
-    part: float = 0.0  # of the last one
+    dies_after: int | None = None  # it dies after so many entries of the log; None: it does not
+    part: float = 0.0  # of the write that is due then, the part that is done
 
 
 class Stamped(NamedTuple):
@@ -60,17 +59,17 @@ class Stamped(NamedTuple):
 
 @dataclass(slots=True)
 class Life:
-    """What happened to one file."""
+    """All that happened to one file."""
 
-    base: bytes | None  # what was in it before; None: there was none
+    base: bytes | None  # the content before; None: there was no file
     entries: list[Entry] = field(default_factory=list)
     journal: list[Stamped] = field(default_factory=list)
     violation: Violation | None = None
-    is_refused: bool = False  # what was opened had never been whole
+    is_refused: bool = False  # the file had never been whole, and the system refused it
     acknowledged_checked: int = 0
 
     def before(self, position: int) -> list[Event]:
-        """What had happened once so many entries were done, and before the next."""
+        """The events up to the moment when ``position`` entries were done, and before the next."""
         return [stamped.event for stamped in self.journal if stamped.position <= position]
 
     def spans(self) -> list[range]:
@@ -86,11 +85,11 @@ class Life:
 
 @dataclass(slots=True)
 class ImageFigures:
-    """What was tried."""
+    """Counts of what was tried."""
 
     lives: int = 0
     images: int = 0
-    lossy: int = 0  # something that had been issued was lost
+    lossy: int = 0  # images that had lost something issued
     within_creation: int = 0
     within_recovery: int = 0
     within_call: int = 0
@@ -120,7 +119,7 @@ _COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class BadFile:
-    """A file that breaks a property, as it was before it was opened, and how it came about."""
+    """A file that breaks a property, with its content from before it was opened, and its story."""
 
     where: str  # "image 17 of life 3", "kill 5 of file 0"
     violation: Violation
@@ -131,7 +130,7 @@ class BadFile:
 def record_life(
     plan: Plan, path: Path, base: bytes | None, before: Sequence[Event], sessions: Sequence[Session], seed: int
 ) -> Life:
-    """Live on the file that holds ``base`` after the events ``before``; the first session creates it if nothing was."""
+    """Run sessions on a file that holds ``base`` after the events ``before``. Without either, the first creates it."""
     path.unlink(missing_ok=True)
     if base is not None:
         path.write_bytes(base)
@@ -154,7 +153,7 @@ def record_life(
 
 
 def _live(plan: Plan, path: Path, life: Life, account: Account, log: FileLog, session: Session) -> None:
-    """One process, until it has done its steps or dies."""
+    """Run one process until it has done its steps or dies."""
 
     def report(event: Event) -> None:
         life.journal.append(Stamped(len(log.entries), event))
@@ -177,7 +176,7 @@ def _live(plan: Plan, path: Path, life: Life, account: Account, log: FileLog, se
     except ProcessDied:
         pass
     finally:
-        with suppress(ProcessDied):  # what is closed may have buffered something, and may not write it any more
+        with suppress(ProcessDied):  # closing may try to write buffered data, which a dead process cannot
             worker.close()
         log.restart()
 
@@ -193,7 +192,7 @@ def _work(worker: Worker, session: Session) -> None:
 def judge_images(
     plan: Plan, folder: Path, seed: int, lives: range, images_count: int
 ) -> tuple[ImageFigures, BadFile | None]:
-    """Judge the first ``images_count`` images of each of these lives; stops at the first that breaks something."""
+    """Judge the first ``images_count`` images of each of these lives, up to the first that breaks a property."""
     figures = ImageFigures()
     for number in lives:
         bad = _OneLife(plan, folder, seed, number, figures).judge(images_count)
@@ -203,7 +202,7 @@ def judge_images(
 
 
 class _OneLife:
-    """A life from its number, and its images."""
+    """The life of one number, and its images."""
 
     def __init__(self, plan: Plan, folder: Path, seed: int, number: int, figures: ImageFigures) -> None:
         self._plan = plan
@@ -231,7 +230,7 @@ class _OneLife:
         return None
 
     def _judge_one(self, life: Life, image_number: int) -> BadFile | None:
-        """One image of the life itself, and those that come of it."""
+        """Judge one image of the life, then images of the lives that follow from it. Gives the first bad one."""
         generation, parent = 0, life
         told: tuple[str, ...] = ()
         seed = scenario_seed(self._seed, image_number)
@@ -257,7 +256,7 @@ class _OneLife:
             parent = child
 
     def _draw_image(self, life: Life, tape: Tape) -> Image:
-        """One that this life and its images have not had yet, unless that is hard to find."""
+        """An image that was not drawn for this life before, unless `DRAWS_MAX` draws find none."""
         for _ in range(DRAWS_MAX):
             image = crash_image(life.base, life.entries, _draw_position(life, tape), tape.choose)
             if image.digest not in self._seen:
@@ -279,7 +278,7 @@ class _OneLife:
 
 
 def _draw_sessions(tape: Tape, seed: int) -> list[Session]:
-    """Up to so many processes, of which most die; of the first ones few so early that there is hardly a file."""
+    """Up to `SESSIONS_MAX` processes, most of which die; few of the first ones die while they create the file."""
     sessions = []
     for number in range(1 + tape.choose("sessions", SESSIONS_MAX)):
         steps_max = 1 + tape.choose("steps", STEPS_MAX)
@@ -294,7 +293,7 @@ def _draw_sessions(tape: Tape, seed: int) -> list[Session]:
 
 
 def _draw_position(life: Life, tape: Tape) -> int:
-    """How many entries are done when the power fails."""
+    """The number of entries that are done when the power fails."""
     size = len(life.entries)
     syncs = [at for at, entry in enumerate(life.entries) if entry.kind is Kind.SYNC]
     where = tape.choose("where", 6)
@@ -313,7 +312,7 @@ def _draw_position(life: Life, tape: Tape) -> int:
 
 
 def _turns(entries: Sequence[Entry]) -> list[int]:
-    """Where something is written over what was there, and not behind what was written before."""
+    """The positions of writes that overwrite earlier data and do not go on where an earlier write ended."""
     written: set[int] = set()
     ends: set[int] = set()
     turns = []
@@ -330,7 +329,7 @@ def _turns(entries: Sequence[Entry]) -> list[int]:
 
 
 def story(life: Life, image: Image | None = None) -> tuple[str, ...]:
-    """The life line by line, up to the image if one is given, and what it lost."""
+    """The life, line by line; if an image is given, up to that image, and with its losses."""
     if image is None:
         return tuple(f"{position:6} {describe_event(event)}" for position, event in life.journal)
     journal = [stamped for stamped in life.journal if stamped.position <= image.position]

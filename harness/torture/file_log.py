@@ -1,17 +1,17 @@
-"""What a run does to one file, seen at the border to the operating system, and what a power cut may leave of it.
+"""The file log: records every change of one file, at the border to the operating system.
 
-A `FileLog` is a context. Within it the functions of `os` that change files are replaced in this process, so that calls
-by whatever code are seen, and what they do to the one file is written down:
+A `FileLog` is a context. Within it, the functions of `os` that change files are replaced in this process. So it sees
+the calls of all code, and records their changes of the one file:
 
     create, size, write, sync           by descriptor, in the order in which they were done
     name                                the folder was synced, so the file's name is on the disk
 
-A call that changes the file in a way that is not written down raises `FileLogError`; one that goes past `os` altogether
-is found by `check_complete`. A sync is only noted, not passed on: what is judged are images built from the log.
-`urandom` is replaced too, by a stream that is a function of the seed, so that the same run writes the same bytes again.
+A call that changes the file in a way that is not recorded raises `FileLogError`; `check_complete` finds changes that go
+past `os` altogether. A sync is only noted, not passed on, since what is judged are images built from the log. `urandom`
+is replaced too, by a stream that follows from the seed, so that the same run writes the same bytes again.
 
-The process can be made to die (`die_after`): the call that is due then is done in part or not at all and raises
-`ProcessDied`, as does every later one, so that no clean-up code that unwinding runs reaches the file.
+The process can be made to die (`die_after`). The call that is due then is done in part or not at all, and raises
+`ProcessDied`. So does every later call: otherwise clean-up code could still write to the file while the stack unwinds.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 SECTOR_SIZE_BYTES: Final = 512
-BLOCK_SIZE_BYTES: Final = 4096  # what a dying write has done is whole blocks: the cache takes them one by one
+BLOCK_SIZE_BYTES: Final = 4096  # a dying write has done whole blocks, since the cache takes them one by one
 
-# What could change the file and is not written down.
+# Functions that could change the file without a record of it.
 _REFUSED_FOR_DESCRIPTOR = ("write", "writev", "pwritev", "sendfile", "truncate", "fdopen")
 _REFUSED_FOR_PATH = ("truncate", "rename", "replace", "link", "unlink", "remove")
 
 
 class Kind(Enum):
+    """Kinds of entries; see the module."""
+
     CREATE = "create"
     SIZE = "size"
     WRITE = "write"
@@ -44,7 +46,7 @@ class Entry(NamedTuple):
     """One change of the file, or a sync that has completed."""
 
     kind: Kind
-    offset_bytes: int = 0  # of a write; the new size
+    offset_bytes: int = 0  # of a write; of a change of size, the new size
     data: bytes = b""
 
 
@@ -57,7 +59,7 @@ class ProcessDied(BaseException):
 
 
 class FileLog:
-    """Records what is done to the file at ``path``; see the module."""
+    """Records the changes of the file at ``path``; see the module."""
 
     def __init__(self, path: Path, seed: int = 0) -> None:
         self.entries: list[Entry] = []
@@ -101,19 +103,19 @@ class FileLog:
             os.close(descriptor)
 
     def die_after(self, entries_count: int, part: float) -> None:
-        """Let the process die at the entry after so many; of a write, ``part`` is done by then."""
+        """Let the process die after ``entries_count`` more entries; of a write due then, ``part`` (0 to 1) is done."""
         self._left_count = entries_count
         self._part = part
 
     def restart(self) -> None:
-        """A new process: it has none of the old one's descriptors, and does not die unless told to."""
+        """Begin a new process: it has none of the old one's descriptors, and does not die unless told to."""
         self._is_dead = False
         self._left_count = None
         for descriptor in sorted(self._files | self._folders):
             os.close(descriptor)
 
     def check_complete(self) -> None:
-        """Raises `FileLogError` if the file holds what the log does not account for."""
+        """Raise `FileLogError` if the content of the file does not follow from the log."""
         held = Path(self._path).read_bytes() if os.path.exists(self._path) else None
         content = None if self._base is None else bytearray(self._base)
         for entry in self.entries:
@@ -171,7 +173,7 @@ class FileLog:
             resize()
 
     def _fsync(self, descriptor: int) -> None:
-        """What is judged are images, so the sync itself would only cost time."""
+        """Note a sync without doing it: images are judged, so that the sync itself would only cost time."""
         if descriptor in self._files:
             self._do(Entry(Kind.SYNC), lambda: None)
         elif descriptor in self._folders:
@@ -215,6 +217,7 @@ class FileLog:
             blocks_count = -(-len(entry.data) // BLOCK_SIZE_BYTES)
             done = entry.data[: int(self._part * (blocks_count + 1)) * BLOCK_SIZE_BYTES]
             if done:
+                # Any descriptor of the file will do.
                 self._write_whole(min(self._files), done, entry.offset_bytes)
                 self.entries.append(entry._replace(data=done))
         raise ProcessDied
@@ -224,7 +227,7 @@ class FileLog:
 
 
 def unit_count(entry: Entry) -> int:
-    """What a power cut may take of it by itself: the sectors of a write, or a change of size."""
+    """The number of units that a power cut may take one by one: the sectors of a write, or 1 for a change of size."""
     if entry.kind is Kind.WRITE:
         first = entry.offset_bytes // SECTOR_SIZE_BYTES
         return -(-(entry.offset_bytes + len(entry.data)) // SECTOR_SIZE_BYTES) - first
@@ -232,7 +235,7 @@ def unit_count(entry: Entry) -> int:
 
 
 def apply_entry(content: bytearray, entry: Entry, lost_units: Sequence[int] = ()) -> bytearray:
-    """Do one entry to a file's content, less the units that are lost."""
+    """Do one entry to a file's content, without the units that are lost."""
     if entry.kind is Kind.SIZE and not lost_units:
         del content[entry.offset_bytes :]
         content.extend(bytes(entry.offset_bytes - len(content)))

@@ -1,8 +1,7 @@
-"""Works on a system in a real file, and reports every call before and after it, and every acknowledgement.
+"""The file worker: works on a system in a real file, and reports every call, before and after, and acknowledgement.
 
-What it does is a function of the tape and of what the system answers. It knows neither model nor ledger: whoever gets
-its reports does (`account`). An error of the system that the spec does not name is reported as *broken*
-and ends the work.
+Its steps follow from the tape and from the system's answers. It knows neither model nor ledger; the `account`, which
+gets its reports, does. An error of the system that the spec does not name is reported as *broken* and ends the work.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from harness.torture.account import Account, Event, What
 
 Report = Callable[[Event], None]
 
-WAIT_ODDS: Final = 8  # after one of so many calls that give a dependency it is waited for
+WAIT_ODDS: Final = 8  # one of so many calls that give a dependency waits for it
 
 
 def on_file_of(plan: Plan) -> OnFile:
@@ -30,7 +29,7 @@ def on_file_of(plan: Plan) -> OnFile:
 
 
 def open_crashed(plan: Plan, path: Path, account: Account, report: Report) -> Any:
-    """The system that is in the file after a crash; None if it was never whole, and is refused. Raises `Violated`."""
+    """Open the file after a crash. None if the file was never whole and the system refuses it. Raises `Violated`."""
     on_file = on_file_of(plan)
     report(Event(What.OPEN))
     try:
@@ -46,7 +45,7 @@ def open_crashed(plan: Plan, path: Path, account: Account, report: Report) -> An
 
 
 class Worker:
-    """One process's work. ``system`` is None until `create`, or until it is given one that was opened."""
+    """The work of one process. ``system`` is None until `create` or `open`, unless an open one is given."""
 
     def __init__(self, plan: Plan, path: Path, report: Report, *, first_step: int = 1, system: Any = None) -> None:
         self._plan = plan
@@ -72,13 +71,13 @@ class Worker:
         self._report(Event(What.OPENED))
 
     def close(self) -> None:
-        """Let go of the file as a process that dies does."""
+        """Let go of the file without writing, like a process that dies."""
         if self.system is not None:
             self._on_file.close(self.system)
             self.system = None
 
     def run(self, tape: Tape, steps_max: int | None = None) -> int:
-        """The steps of one tape, or the first of them; gives how many."""
+        """Perform the steps of one tape, or the first ``steps_max`` of them. Gives how many it performed."""
         tape.begin(self._plan.mix)
         drawer = ArgumentDrawer(tape)
         done_count = 0
@@ -153,7 +152,7 @@ class Worker:
             self._break(error, "wait")
 
     def _poll(self) -> None:
-        """Report what has become persistent, or failed."""
+        """Report the dependencies that have become persistent, or failed."""
         still: list[tuple[int, str, Dependency]] = []
         for step, operation, dependency in self._pending:
             state = poll(dependency)

@@ -1,15 +1,16 @@
 """Torture of a system on a real file: images of power cuts, and killed processes.
 
-    images    recorded lives; what a power cut may leave of them is built, opened and judged   `crash_images`
-    kills     children that work on a file are killed; what they leave is opened and judged    `kills`
+    images    builds what a power cut may leave of recorded lives, opens it and judges   `crash_images`
+    kills     kills children that work on a file, opens what they leave and judges       `kills`
 
-Nothing that was acknowledged as persistent may be lost, and each key reads as one outcome that the ledger allows.
-A half that could not show a loss is *unknown*: images of which none had lost anything issued, or of which none was to
-show something acknowledged; kills of which none came within an operation.
+No write that was acknowledged as persistent may be lost, and each key must read as an outcome that the ledger allows.
 
-Lives and files are numbered, and dealt out to processes in parts. What an image is follows from seed and numbers alone,
-however many processes there are; each half stops at its first violation. A half of which a part did not come to its end
-is *unknown* too; what the part had done by then is counted.
+A half is *unknown* if it could not have shown a loss: if no image or killed process had an acknowledged write to show,
+no image had lost an issued write, or no kill came within an operation. So is a half of which a part did not come to its
+end; its work until then is counted.
+
+Lives and files have numbers, and are dealt out to processes in parts. An image follows from the seed and the numbers
+alone, however many processes there are. Each half stops at its first violation.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from harness.torture.crash_images import IMAGES_PER_LIFE, BadFile, ImageFigures,
 from harness.torture.file_log import FileLogError
 from harness.torture.kills import KILLS_PER_FILE, ChildError, KillFigures, kill_and_judge
 
-SILENCE_SECONDS_MAX: Final = 600.0  # for one life with its images, or one file with its kills
+SILENCE_SECONDS_MAX: Final = 600.0  # one life with its images, or one file with its kills, that takes longer hangs
 LIVES_PER_PART: Final = 8
 IMAGES, KILLS = "images", "kills"
 
 
 @dataclass(frozen=True, slots=True)
 class Dose:
-    """How much torture, and which."""
+    """How many images and kills, and the seed."""
 
     images: int
     kills: int
@@ -47,7 +48,7 @@ class Dose:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one process does at a time: lives with so many images each, or files with so many kills each."""
+    """The work of one process at a time: lives with ``count`` images each, or files with ``count`` kills each."""
 
     half: str
     numbers: range
@@ -57,7 +58,7 @@ class Part:
 
 @dataclass(slots=True)
 class PartResult:
-    """What a part has done until now."""
+    """The figures of a part so far, and the first file that broke a property."""
 
     images: ImageFigures = field(default_factory=ImageFigures)
     kills: KillFigures = field(default_factory=KillFigures)
@@ -76,7 +77,7 @@ class HalfResult:
 
 @dataclass(slots=True)
 class Torture:
-    """What came of it."""
+    """The result of both halves."""
 
     images: ImageFigures
     kills: KillFigures
@@ -87,14 +88,14 @@ Report = Callable[[ImageFigures, KillFigures], None]
 
 
 def torture_plan(spec: Spec) -> Plan:
-    """Raises `SpecError` if the spec cannot be run on a file."""
+    """The plan of a spec on a file. Raises `SpecError` if the spec cannot be run on one."""
     plan = compile_plan(spec, spec.configurations[0], Mode.CONFORMANCE)
     refuse_unsuitable(plan)
     return plan
 
 
 def list_parts(dose: Dose) -> list[Part]:
-    """Whole lives and files first, then what is left over, the halves in turn."""
+    """The parts of a dose, of the two halves in turn. The last life or file has the images or kills left over."""
     images = list(_split(IMAGES, dose.images, IMAGES_PER_LIFE, LIVES_PER_PART, dose.seed))
     kills = list(_split(KILLS, dose.kills, KILLS_PER_FILE, 1, dose.seed))
     longest = max(len(images), len(kills))
@@ -137,7 +138,7 @@ def _load_and_run_part(reporter: Reporter, part: Part, path: str, name: str, fol
 
 
 def run_part(reporter: Reporter, part: Part, plan: Plan) -> PartResult:
-    """Run one part in a folder of its own, one life or file after the other, until one breaks something."""
+    """Run one part in a folder of its own, one life or file after the other, until one breaks a property."""
     result = PartResult()
     with TemporaryDirectory(prefix="torture-") as folder:
         for number in part.numbers:
@@ -150,7 +151,7 @@ def run_part(reporter: Reporter, part: Part, plan: Plan) -> PartResult:
 
 
 def _add_one(done: PartResult, part: Part, number: int, plan: Plan, folder: Path) -> PartResult:
-    """What has been done together with one life or file."""
+    """``done``, and the work on one more life or file."""
     result, only = PartResult(), range(number, number + 1)
     if part.half == IMAGES:
         result.images, result.bad = judge_images(plan, folder, part.seed, only, part.count)
@@ -162,7 +163,7 @@ def _add_one(done: PartResult, part: Part, number: int, plan: Plan, folder: Path
 
 
 class _Tally:
-    """Adds up what the parts give."""
+    """Adds up the results of the parts."""
 
     def __init__(self, parts: Sequence[Part], report: Report) -> None:
         self._parts = parts
@@ -172,7 +173,7 @@ class _Tally:
         self._report = report
 
     def is_wanted(self, number: int) -> bool:
-        """A half that has been violated stops; parts before the one that was run on."""
+        """Whether to begin a part: one before a violation of its half, so that the first is found, but none after."""
         part = self._parts[number]
         first = min((self._parts[bad].numbers.start for bad in self._bad_of(part.half)), default=part.numbers.stop)
         return part.numbers.start < first

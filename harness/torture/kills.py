@@ -1,16 +1,16 @@
-"""Killed processes: a child works on a file, is killed at a random moment, and what it leaves is compared.
+"""Killed processes: a child works on a file and is killed at a random moment; then the file is judged.
 
     parent   fork -------- reads reports -------- SIGKILL, reads the rest -- opens the file, judges -- fork ...
     child         opens, works, reports on a pipe   x
 
 Each child is a fork of this process, which has everything loaded. It reports each call before and after, and each
-acknowledgement, straight into a pipe, which outlives its writer; a report that the kill cut short is ignored. The next
-child goes on with the same file, so the store ages; after `KILLS_PER_FILE` kills a new file is begun. A kill may come
-during creation or recovery too.
+acknowledgement, straight into a pipe, which outlives its writer. A report that the kill cut short is ignored. The next
+child goes on with the same file, so the store ages; after `KILLS_PER_FILE` kills a new file is begun. A kill may also
+come during creation or recovery.
 
-A kill shows what the death of a *process* leaves, not a power cut: what the process had given to the operating system
-is in its cache and stays. Power cuts are what `crash_images` is for. When a kill comes is up to the machine, so a round
-is not found again from its seed: a file that breaks something is kept instead.
+A kill shows what the death of a *process* leaves, not a power cut: writes that the process gave to the operating system
+are in its cache and stay. `crash_images` is for power cuts. The machine decides when a kill comes, so a seed does not
+find a round again: a file that breaks a property is kept instead.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from harness.torture.crash_images import BadFile
 from harness.torture.file_worker import Worker, on_file_of, open_crashed
 
 KILLS_PER_FILE: Final = 50
-EVENTS_MAX: Final = 160  # reports after which the kill comes, at most
+EVENTS_MAX: Final = 160  # the kill comes after at most so many reports
 OPENING_ODDS: Final = 4  # one kill of so many comes while the child opens the file ...
-OPENING_SECONDS_MAX: Final = 0.004  # ... within so long of its beginning
-CREATION_ODDS: Final = 2  # the same for a child that creates it
+OPENING_SECONDS_MAX: Final = 0.004  # ... within this time of its beginning
+CREATION_ODDS: Final = 2  # the same for a child that creates the file
 CREATION_SECONDS_MAX: Final = 0.03
-LATE_SECONDS_MAX: Final = 0.0005  # after the last report waited for
+LATE_SECONDS_MAX: Final = 0.0005  # any other kill comes within this time after the last report waited for
 SILENCE_SECONDS_MAX: Final = 60.0  # a child that reports nothing for so long hangs
 STORY_LINES_MAX: Final = 20_000
 
@@ -52,12 +52,12 @@ _READ_SIZE_BYTES = 1 << 16
 
 
 class ChildError(Exception):
-    """A child failed for a reason that is not the system's."""
+    """A child failed, and the system is not at fault."""
 
 
 @dataclass(slots=True)
 class KillFigures:
-    """What was tried."""
+    """Counts of what was tried."""
 
     files: int = 0
     kills: int = 0
@@ -81,7 +81,7 @@ class Child(NamedTuple):
 def kill_and_judge(
     plan: Plan, folder: Path, seed: int, files: range, kills_count: int
 ) -> tuple[KillFigures, BadFile | None]:
-    """``kills_count`` kills on each of these files; stops at the first that breaks something."""
+    """Kill ``kills_count`` times on each of these files, up to the first file that breaks a property."""
     figures = KillFigures()
     for number in files:
         bad = _OneFile(plan, folder, scenario_seed(seed, number), number, figures).torture(kills_count)
@@ -96,7 +96,7 @@ class _OneFile:
     def __init__(self, plan: Plan, folder: Path, seed: int, number: int, figures: KillFigures) -> None:
         self._plan = plan
         self._path = folder / "file"
-        self._before = folder / "file.before"  # as it was before it was opened to be judged
+        self._before = folder / "file.before"  # a copy from before the file was opened to be judged
         self._tape = random_tape(seed)
         self._seed = seed
         self._number = number
@@ -123,12 +123,13 @@ class _OneFile:
         return None
 
     def _round(self, number: int) -> bool:
-        """One child, from fork to death; whether it was killed."""
+        """Run one child, from fork to death. Gives whether it was killed, not ended by itself."""
         child = _start(self._plan, self._path, scenario_seed(self._seed, number), self._step + 1, self._account)
         reports = _Reports(child.pipe)
         try:
             self._read_until_due(reports)
         finally:
+            # Safe also if the child has ended: its process id is not used again before it is waited for.
             os.kill(child.pid, signal.SIGKILL)
             _, status = os.waitpid(child.pid, 0)
             try:
@@ -159,7 +160,7 @@ class _OneFile:
         figures.within_creation += last is What.CREATE
 
     def _judge(self) -> None:
-        """Follow what was reported, then compare it with what is in the file. Raises `Violated`."""
+        """Follow the reports, then open the file and judge it. Raises `Violated`."""
         self._figures.calls += sum(event.what is What.CALL for event in self._events)
         for event in self._events:
             self._step = max(self._step, event.step)
@@ -196,7 +197,7 @@ def _start(plan: Plan, path: Path, seed: int, first_step: int, account: Account)
     pid = os.fork()
     if pid == 0:
         for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # the parent decides
+            signal.signal(number, signal.SIG_IGN)  # the parent decides when a child ends
         end_with_parent(parent_pid)
         os.close(reading)
         _be_child(plan, path, seed, first_step, account.is_created, writing)
@@ -205,7 +206,7 @@ def _start(plan: Plan, path: Path, seed: int, first_step: int, account: Account)
 
 
 def _be_child(plan: Plan, path: Path, seed: int, first_step: int, is_created: bool, pipe: int) -> NoReturn:
-    """Work until killed. Nothing of the parent's is ever unwound, flushed or ended here."""
+    """Work until killed. Ends by `os._exit`, so that nothing which the parent has open is flushed or closed here."""
     try:
         worker = Worker(plan, path, lambda event: _send(pipe, event), first_step=first_step)
         if is_created:
@@ -217,7 +218,7 @@ def _be_child(plan: Plan, path: Path, seed: int, first_step: int, is_created: bo
             worker.run(random_tape(scenario_seed(seed, number)))
             number += 1
     except Violated:
-        pass  # reported
+        pass  # the worker has reported it
     except BaseException:
         _send(pipe, traceback.format_exc())
     finally:
@@ -225,7 +226,7 @@ def _be_child(plan: Plan, path: Path, seed: int, first_step: int, is_created: bo
 
 
 def _send(pipe: int, value: Event | str) -> None:
-    """Into the pipe at once, whole."""
+    """Write a value into the pipe at once, unbuffered."""
     data = pickle.dumps(tuple(value) if isinstance(value, Event) else value)
     frame = _FRAME.pack(len(data)) + data
     done = 0
@@ -234,7 +235,7 @@ def _send(pipe: int, value: Event | str) -> None:
 
 
 class _Reports:
-    """What a child reports, as it comes."""
+    """Reads the reports of a child as they come."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -242,7 +243,7 @@ class _Reports:
         self._events: list[Event] = []
 
     def wait_for(self, count: int) -> bool:
-        """False if the child ended before it had reported so many events."""
+        """Wait for ``count`` events; False if the child ended before. Raises `ChildError` if it hangs."""
         while len(self._events) < count:
             ready, _, _ = select.select([self._pipe], [], [], SILENCE_SECONDS_MAX)
             if not ready:
@@ -252,7 +253,7 @@ class _Reports:
         return True
 
     def read_rest(self) -> list[Event]:
-        """All events; the child is dead, and a report that it did not finish is left out."""
+        """All events of a child that is dead, without a report that it did not finish."""
         while self._read():
             pass
         return self._events

@@ -1,10 +1,10 @@
-"""What a power cut may leave of a file.
+"""Power cuts: what they may leave of a file.
 
-Everything before the last sync is there. Of what was done since, any subset of the sectors, of 512 bytes each, in any
-order; a change of size survives or not; and before the folder was synced the file may be missing.
+Every change before the last sync is there. Of the writes since, any subset of their sectors of 512 bytes is there, in
+whatever order; a change of size is there or not. Until the folder was synced, the file may be missing.
 
-Which subset is drawn so that torn and reordered writes, single losses and single survivors come up however many sectors
-there are.
+The subset is drawn such that torn and reordered writes, single losses and single survivors come up, however many
+sectors there are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ChooseLoss = Callable[[str, int], int]
 
 
 class Loss(NamedTuple):
-    """What a power cut took of one entry of the log."""
+    """The units that a power cut took of one entry of the log."""
 
     entry: int  # its place in the log
     units: tuple[int, ...]  # sectors of a write, counted from its first one; (0,) of anything else
@@ -41,7 +41,7 @@ class Image:
 
 
 def crash_image(base: bytes | None, entries: Sequence[Entry], position: int, choose: ChooseLoss) -> Image:
-    """What is left if the power fails once ``position`` entries were done; ``base`` was there before the first."""
+    """The file if the power fails once ``position`` entries are done; ``base`` was its content before the first."""
     synced = max((at + 1 for at in range(position) if entries[at].kind is Kind.SYNC), default=0)
     pending = range(synced, position)
     counts = [unit_count(entries[at]) for at in pending]
@@ -62,7 +62,7 @@ def crash_image(base: bytes | None, entries: Sequence[Entry], position: int, cho
 
 
 def draw_losses(counts: Sequence[int], choose: ChooseLoss) -> list[int]:
-    """For each entry the set of its lost units, as bits. ``counts`` says how many units each has."""
+    """For each entry, the set of its lost units, as bits. ``counts`` says how many units each has."""
     return _FATES[choose("fate", len(_FATES))](counts, choose)
 
 
@@ -83,13 +83,13 @@ def _everything_lost(counts: Sequence[int], choose: ChooseLoss) -> list[int]:
 
 
 def _prefix_kept(counts: Sequence[int], choose: ChooseLoss) -> list[int]:
-    """In order, and the first that is not kept is torn."""
+    """Entries survive in order, and the first that is not kept is torn."""
     kept = choose("kept", len(counts) + 1)
     return [0 if at < kept else _some(count, choose) if at == kept else _all(count) for at, count in enumerate(counts)]
 
 
 def _whole_entries_lost(counts: Sequence[int], choose: ChooseLoss) -> list[int]:
-    """Out of order: each is there or not."""
+    """Entries survive out of order, each whole or not at all."""
     return [choose("entry", 2) * _all(count) for count in counts]
 
 
@@ -109,7 +109,7 @@ def _one_torn(counts: Sequence[int], choose: ChooseLoss) -> list[int]:
     ]
 
 
-# Those that tear are there twice: the others leave few different images.
+# Those that tear are listed twice, since the others leave few different images.
 _FATES = (
     _nothing_lost,
     _everything_lost,
@@ -123,7 +123,7 @@ _FATES = (
 
 
 def describe_loss(loss: Loss, entry: Entry) -> str:
-    """For people: what is lost of which entry."""
+    """A loss as one line for people."""
     if entry.kind is not Kind.WRITE:
         return f"entry {loss.entry}, {entry.kind.value}: lost"
     what = "all" if len(loss.units) == loss.unit_count else "sectors " + " ".join(map(str, loss.units))

@@ -1,9 +1,8 @@
-"""Traces of dependencies: what a system asked for, and what the device made of it.
+"""Traces of dependencies: the writes that a system asked for, and what the device did with them.
 
-trace        a trace: nodes, edges, what the device saw
-tracer       makes one, told by a spec's ``trace`` what the system asks for
+trace        a trace: nodes, edges, and the events of the device
+tracer       makes a trace from what a spec's ``trace`` tells it
 traced_run   runs a scenario with a tracer: one trace a life
-origins      who asked for each write, and nothing else; costs little
 closure      which sets of a trace's writes a crash may leave
-witness      whether the device saw everything in the order that was asked for
+witness      whether the device saw all writes in the order that was asked for
 """

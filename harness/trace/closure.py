@@ -1,16 +1,18 @@
-"""Which sets of a trace's writes a crash may leave: the downward-closed ones.
+"""Closures: which sets of a trace's writes a crash may leave, namely the downward-closed ones.
 
-Sets of writes are bit masks by the number of their node. A write *needs* another if no crash state has any part of it
-without all of that other one:
+A set of writes is a bit mask, by the numbers of their nodes. A write W *needs* others if no crash state has any part of
+W without all of these:
 
-    an edge, its own or of a change it carries      what it waits for, and all that was ahead of that on its extent
-    passed by a barrier before it was asked for     as much: nothing shows that the system did not wait for it
-    built on another                                what that one needs, for what went into it is there again
-    ahead of it on its extent                       where these survive in order, the write itself; else what that one
-                                                    needs, for they are issued in order but survive in any
+    reason                                     W needs
+    an edge, of W or of a change it carries    the write at the other end, and all that was ahead of that on its extent
+    a barrier before W was asked for           all that the barrier had passed: W may have waited for it
+    W is built on another write                all that this one needs, since its content is in W again
+    a write ahead of W on its extent           that write, if the device survives in order; else only what that write
+                                               needs, since they are issued in order but survive in any
 
-A record is asked for when the last change is that it, or one it was built on, carries, whenever it was built. With
-some edges left out, more sets are closed: those that a system without these edges could leave.
+A record counts as asked for when its last change was asked for, be it built much later. Its changes are those that it
+carries, and those of the records it was built on. If some edges are left out, more sets are closed: those that a system
+without these edges could leave.
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ from harness.trace.trace import Edge, Node, Trace
 
 
 class Closure:
-    """What each issued write of a trace needs, ``without`` some of the edges.
+    """The writes that each issued write of a trace needs, ``without`` some of the edges.
 
-    ``in_order`` says of each medium whether what an extent was given survives as a prefix.
+    ``in_order`` says of each medium whether a crash leaves a prefix of the writes of an extent.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class Closure:
         self._built_on = self._between_writes(trace.built_on)
         self._asked: dict[int, tuple[int, int]] = {}
         self._needs: dict[int, int] = {}
-        self._up_to: dict[int, int] = {}  # a write, all that is ahead of it on its extent, and what these need
+        self._up_to: dict[int, int] = {}  # by write: it, all that is ahead of it on its extent, and what these need
         self._passed = _passed_by_barriers(trace)
         ahead: dict[tuple[int, int], tuple[int, int]] = {}  # by extent: needed, and needed by what waits
         self.issued = 0
@@ -45,7 +47,7 @@ class Closure:
             self._enter(node, ahead)
 
     def _between_writes(self, edges: Iterable[Edge]) -> dict[int, list[int]]:
-        """By the write that waits, those that it waits for, of itself or of a change that it carries."""
+        """By write, those that it waits for, itself or because of a change that it carries."""
         found: dict[int, list[int]] = {}
         for edge in edges:
             after, before = self.trace.write_of(edge.after), self.trace.write_of(edge.before)
@@ -58,6 +60,7 @@ class Closure:
         place = (node.place.medium, node.place.extent)
         needed, up_to = ahead.get(place, (0, 0))
         self._asked[node.number] = self._when_asked(node)
+        # The barrier that passed the other end has passed all that was issued before it on its extent, too.
         for before in self._waits_for.get(node.number, ()):
             needed |= self._up_to.get(before, 1 << before)
         for before in self._built_on.get(node.number, ()):
@@ -76,7 +79,7 @@ class Closure:
         return masks[at - 1] if at else 0
 
     def asked(self, number: int) -> tuple[int, int]:
-        """Moment and step at which the system had asked for all that is in this write."""
+        """The tick and the step at which the system had asked for everything in this write."""
         return self._asked[number]
 
     def _when_asked(self, node: Node) -> tuple[int, int]:
@@ -85,25 +88,25 @@ class Closure:
         return max([asked, *(self._asked[before] for before in self._built_on.get(node.number, ()))])
 
     def needs(self, number: int) -> int:
-        """All that must be there whole where any part of this write is."""
+        """The set of writes that must be there whole if any part of this write is."""
         return self._needs[number]
 
     def with_all_ahead(self, number: int) -> int:
-        """What is there where a barrier has passed this write."""
+        """The set of writes that must be there if a barrier has passed this write."""
         return self._up_to[number]
 
     def dependents(self, number: int) -> int:
-        """The write itself and all that need it."""
+        """The set of the write itself and all writes that need it."""
         bit = 1 << number
         return bit | sum(1 << other for other, needed in self._needs.items() if needed & bit)
 
     def is_closed(self, whole: int, parts: int = 0) -> bool:
-        """Whether these writes may be there, ``parts`` of some others besides, and nothing else."""
+        """Whether a crash may leave these writes whole, of the others ``parts`` in part, and nothing else."""
         return all(not self._needs[number] & ~whole for number in numbers(whole | parts))
 
 
 def in_issue_order(trace: Trace) -> list[Node]:
-    """The writes and resets that reached the device."""
+    """The writes and resets that reached the device, in the order in which they were issued."""
     issued = [node for node in trace.nodes if node.issued is not None]
     return sorted(issued, key=lambda node: node.issued or 0)
 
@@ -117,7 +120,7 @@ def numbers(mask: int) -> Iterator[int]:
 
 
 def _passed_by_barriers(trace: Trace) -> tuple[list[int], list[int]]:
-    """Ticks at which barriers were passed, and all that had been passed by then."""
+    """The ticks of barriers, and for each the set of all writes that had been passed by then."""
     at: dict[int, int] = {}
     for node in trace.nodes:
         if node.passed is not None:

@@ -1,22 +1,22 @@
-"""Traces: which writes a system asked for, what each had to wait for, and what the device made of them.
+"""Traces: the writes that a system asked for, what each had to wait for, and what the device did with them.
 
-A spec that offers ``trace`` has a `Tracer` told of every write or reset that its system *asks for*, with the object
-that stands for it and the object it waits for; the device shows when each was issued there, and which barrier passed
-it. One trace is one *life* of a system, from its opening to a crash or a shutdown.
+A spec that offers ``trace`` tells a `Tracer` of every write or reset that its system *asks for*. It names the object
+that stands for the write, and the object that the write waits for. The device shows when each was issued, and which
+barrier passed it. One trace is one *life* of a system, from its opening to a crash or a shutdown.
 
 A *node* is something asked for:
 
     node      is there once                                asked for
     write     the device has it (a reset: has done it)     when it was submitted
-    change    the write that carries it is there whole     when it was asked for; it may be submitted much later, by
-                                                           whoever gathers changes into a record
+    change    the write that carries it is there whole     when the change was requested; the write that carries it may
+                                                           be submitted much later, when changes make up a record
 
-An edge A -> B says that B must not be issued before A is persistent. Nodes have an *origin*, a short stable text
-that names the code that asked, so that edges of many traces can be told of as one kind: from origin to origin.
+An edge A -> B says that B must not be issued before A is persistent. A node has an *origin*, a short stable text that
+names the code that asked. So edges of many traces can be counted as one kind: from origin to origin.
 
-Guarantees. Nothing is asked of the system that could change what it does, and nothing is taken on its word but what it
-asked for. Costs nothing where there is no tracer. Not promised: an edge to what was persistent already, when it was
-asked for, is not seen; there is no crash state that could tell.
+Guarantees. Tracing asks the system nothing that could change what it does, and believes nothing that it says other than
+what it asks for. It costs nothing where there is no tracer. Not promised: a trace has no edge to a write that was
+persistent when the edge was asked for, since no crash state could tell that edge.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from harness.spec.tracing import Origin
 
 
 class Place(NamedTuple):
+    """Where a write goes on the media."""
+
     medium: int
     extent: int
     page: int
@@ -37,7 +39,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Ticks are those of the trace: a count of what was asked for and of what the device did."""
+    """Something that was asked for. ``asked``, ``issued`` and ``passed`` are ticks: the trace counts each event."""
 
     number: int
     step: int
@@ -45,10 +47,10 @@ class Node:
     asked: int
     place: Place | None  # None: a change
     data: bytes | None = None  # None: a reset, a change, or not issued
-    issued: int | None = None
+    issued: int | None = None  # to the device
     passed: int | None = None  # by a barrier
     carrier: int | None = None  # of a change: the number of the write that carries it
-    subject: str = ""  # what a change is of, for people
+    subject: str = ""  # of a change, for people: the thing that it changes
 
     def describe(self) -> str:
         if self.place is None:
@@ -79,7 +81,7 @@ class Acknowledgement:
 
 
 class Event(NamedTuple):
-    """What a device did: issued a node, or, where that is None, passed a barrier."""
+    """An event of a device: it was issued a node or, if ``node`` is None, passed a barrier."""
 
     tick: int
     step: int
@@ -96,20 +98,20 @@ class Stray(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One life. ``base`` is what each medium's extents held when it began."""
+    """The trace of one life. ``base`` are the extents of each medium when it began."""
 
     base: tuple[tuple[bytes, ...], ...]
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
-    built_on: tuple[Edge, ...]  # some of these: what went into ``before`` is in ``after`` too
+    built_on: tuple[Edge, ...]  # some of ``edges``: the content of ``before`` is in ``after`` too
     unbound: frozenset[int]  # nodes that wait for something that was never asked for
     acknowledgements: tuple[Acknowledgement, ...]
     events: tuple[Event, ...]
     strays: tuple[Stray, ...]
-    called_persistent: tuple[tuple[int, int], ...]  # (tick, place of an acknowledgement), when it was polled
+    called_persistent: tuple[tuple[int, int], ...]  # (tick of the poll, index of an acknowledgement)
 
     def write_of(self, number: int) -> int | None:
-        """The number of the write that a node is, or that carries it; None as long as nothing does."""
+        """The number of the write that a node is, or that carries it; None if no write does."""
         node = self.nodes[number]
         return node.carrier if node.place is None else number
 

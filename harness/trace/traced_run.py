@@ -1,7 +1,7 @@
-"""Running a scenario with a tracer: its lives, each with its trace and what a judge of its crash states needs.
+"""Traced runs: runs a scenario with a tracer, and keeps each life with its trace and all that a judge needs.
 
-A life lasts from an opening of the system to the next crash or shutdown. Tracing changes nothing that the system or the
-source sees, so a traced run makes the choices of an untraced one.
+A life lasts from an opening of the system to the next crash or shutdown. Neither the system nor the tape sees the
+tracing, so a traced run makes the same choices as an untraced one.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from harness.trace.tracer import NO_TRIAL, LifeTracer, Trial
 
 
 class Recalling(Protocol):
-    """What a world keeps and that holds dependencies, such as a stand-in for whoever would wait for them."""
+    """A value in ``world.kept`` that holds dependencies, such as a stand-in for a caller that waits for them."""
 
     def dependencies(self) -> Iterable[Any]: ...
 
     def as_of(self, is_persistent: Callable[[Any], bool]) -> Any:
-        """As it is after a crash that leaves persistent just what this says."""
+        """The value after a crash, if the dependencies that are persistent then are those that the function says."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """What is not on the media, at the end of a step."""
+    """The state beside the media at the end of a step."""
 
     model: Any
     kept: Mapping[str, Any]
@@ -42,24 +42,24 @@ class StepState:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One life; ``writes`` are its ledger's, each with the number of its acknowledgement in the trace."""
+    """One life. ``writes`` are those of its ledger; ``acknowledgements`` has the number of each in the trace."""
 
     trace: Trace
     bases: Mapping[Key, Any]
     writes: Sequence[Write]
     acknowledgements: Sequence[int]
     states: Mapping[int, StepState]  # by step
-    stands_for: Callable[[Any], tuple[Sequence[int], bool]]  # nodes, and whether they are all, of a dependency
+    stands_for: Callable[[Any], tuple[Sequence[int], bool]]  # as `LifeTracer.stands_for`
 
 
 class LifeOver(BaseException):
-    """The life that was asked for is over, and nothing that follows is wanted."""
+    """Ends a run, since the life that was asked for is over."""
 
 
 class LifeRecorder:
-    """Watches a scenario, and keeps its lives. ``last_step``: raise `LifeOver` when the life that ends there is over.
+    """Watches a scenario and keeps its lives. Raises `LifeOver` when a life has ended in ``last_step``.
 
-    ``judged``: the lives can be given to a judge, which costs a copy of the model a step.
+    ``judged`` lives can be given to a judge; this costs a copy of the model a step.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class LifeRecorder:
         self._last_step = last_step
         self._trial = trial
         self._judged = judged
-        self._numbers: list[int] = []  # of the ledger's writes, as the tracer has them
-        self._is_whole = True  # nothing in the ledger is of a life before
+        self._numbers: list[int] = []  # of the acknowledgement of each of the ledger's writes
+        self._is_whole = True  # the ledger has no write of an earlier life
         self._states_at: dict[int, StepState] = {}
         self.tracer: LifeTracer | None = None
         self.lives: list[Life] = []
@@ -128,10 +128,10 @@ class LifeRecorder:
         self._states_at[self._scenario.position.step] = StepState(copy_of(self._scenario.model), copy_of(kept))
 
     def end_life(self) -> None:
-        """Keep what there is of the life under way, if there is one."""
+        """End the life under way, if there is one, and keep it."""
         if self.tracer is None:
             return
-        if self._is_whole:  # else the next crash came before anything was looked at
+        if self._is_whole:  # else the crash before was followed by another before its outcomes were settled
             self._note_state()
             tracer, ledger = self.tracer, self._scenario.ledger
             writes, numbers = tuple(ledger.writes), tuple(self._numbers)
@@ -144,7 +144,7 @@ class LifeRecorder:
 def run_traced(
     plan: Plan, tape: Tape, *, judged: bool = False, trial: Trial = NO_TRIAL
 ) -> tuple[Sequence[Life], Violation | None]:
-    """One whole scenario. ``judged``: see `LifeRecorder`."""
+    """Run one whole scenario; give its lives and its violation. See `LifeRecorder` for ``judged``."""
     tape.begin(plan.mix)
     scenario = Scenario(plan, tape, Counters())
     recorder = LifeRecorder(scenario, judged=judged, trial=trial)

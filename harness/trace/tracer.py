@@ -1,16 +1,16 @@
-"""The tracer: told by a spec what its system asks for, it watches the device and makes a `Trace` of one life.
+"""The tracer: makes a `Trace` of one life, from what a spec tells of its system and from what the device does.
 
-A spec's ``trace(system, tracer)`` is called once the system is open. From then on it must have the tracer told of
+A spec's ``trace(system, tracer)`` is called once the system is open. From then on the tracer must be told of
 
     `submitted`     each write and reset, before the device can have it
     `promised`      each change that some later write will carry
-    `follows`       of a write that was built on an earlier one, which that was
-    `settled`       an object that stands for nothing, to be waited for by whoever waits for nothing
-    `take_apart`    how to see what objects of a type stand for; others are asked for ``parts()``
+    `follows`       the earlier write that a write was built on
+    `settled`       an object that stands for no write, for writes that wait for nothing
+    `take_apart`    how to see what objects of a type stand for; other types are asked for ``parts()``
 
-Objects that stand for something are looked at when they are first seen, and again before each event of the device as
-long as they show nothing: what has become persistent drops out of them, and a promise is bound late. Only a barrier
-makes things persistent, so nothing drops out unseen.
+The tracer looks at an object that stands for writes when it first sees it. An object that shows nothing, such as a
+promise that is not bound yet, it looks at again before each event of the device. Persistent writes drop out of such
+objects. But only a barrier makes writes persistent, so none drops out before the tracer has seen it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from harness.world.world import World
 
 
 class _Growing:
-    """A node while its life lasts."""
+    """A node while its life lasts; its fields are filled in as things happen."""
 
     __slots__ = (
         "asked",
@@ -64,7 +64,7 @@ class _Growing:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Edges to try a system with, or without: (who waits, for what). Added ones hold whatever they are about."""
+    """Edges to try a system with, or without: pairs of (after, before). Added edges disregard ``Origin.about``."""
 
     added: frozenset[tuple[Origin, Origin]] = frozenset()
     removed: frozenset[tuple[Origin, Origin]] = frozenset()
@@ -80,6 +80,8 @@ NO_TRIAL = Trial()
 
 
 class _Promised(NamedTuple):
+    """A dependency that an operation returned."""
+
     dependency: Any
     step: int
     operation: str
@@ -97,8 +99,8 @@ class LifeTracer:
         self._tick = 0
         self._nodes: dict[Any, _Growing] = {}
         self._numbered: list[_Growing] = []
-        self._parts: dict[Any, tuple[Any, ...]] = {}  # of whatever is no node; empty as long as it shows none
-        self._settled: dict[Any, None] = {}  # stand for nothing
+        self._parts: dict[Any, tuple[Any, ...]] = {}  # of objects that are no nodes; empty as long as one shows none
+        self._settled: dict[Any, None] = {}  # objects that stand for no write
         self._take_apart: dict[type, Parts] = {}
         self._queues: dict[tuple[int, int], deque[_Growing]] = {}
         self._acknowledged: list[_Promised] = []
@@ -111,26 +113,26 @@ class LifeTracer:
     # -- for specs
 
     def settled(self, dependency: Any) -> None:
-        """This object stands for nothing: whoever waits for it waits for nothing."""
+        """``dependency`` stands for no write: a write that waits for it waits for nothing."""
         self._settled[dependency] = None
 
     def take_apart(self, kind: type, parts: Parts) -> None:
-        """How to see what an object of this type stands for; the others have a method ``parts()``."""
+        """``parts(object)`` gives the objects that one of type ``kind`` stands for; other types have ``parts()``."""
         self._take_apart[kind] = parts
 
     def submitted(
         self, node: Any, medium: int, extent: int, page: int, page_count: int, origin: Origin, after: Any
     ) -> None:
-        """A write, or, with no pages, a reset, was asked for. ``node`` stands for it; it waits for ``after``."""
+        """The system asked for a write, or for a reset if ``page_count`` is 0. ``node`` waits for ``after``."""
         growing = self._new(node, origin, Place(medium, extent, page, page_count), after)
         self._queues.setdefault((medium, extent), deque()).append(growing)
 
     def promised(self, node: Any, origin: Origin, after: Any, subject: str = "") -> None:
-        """A change was asked for, which some later write will carry: the one that ``node`` will be bound to."""
+        """The system asked for a change. A later write will carry it, and ``node`` is bound to that write then."""
         self._new(node, origin, None, after).subject = subject
 
     def follows(self, node: Any, before: Any) -> None:
-        """The node was built on this one, as a record of a log is on the one before, and waits for it too."""
+        """``node`` also waits for ``before``, on which it was built: a log record follows the one before it."""
         growing = self._nodes.get(node)
         if growing is not None:
             growing.waits_for.append(before)
@@ -139,13 +141,13 @@ class LifeTracer:
 
     @property
     def is_trial(self) -> bool:
-        """Whether nodes shall wait for other things than the system has them wait for: see `prerequisites`."""
+        """Whether the nodes of this run wait for `prerequisites` instead of what the system has them wait for."""
         return self._trial != NO_TRIAL
 
     def prerequisites(self, node: Any) -> tuple[list[Any], bool]:
-        """What this node shall wait for in a trial; and whether that is all, nothing being still to be asked for.
+        """In a trial: what ``node`` shall wait for, and whether that is all, with nothing still to be asked for.
 
-        Of what is added, that is left out which waits for the node itself.
+        It leaves out an added edge to something that waits for the node itself: neither could ever be issued.
         """
         growing = self._nodes[node]
         befores, is_complete = self._stands_for(growing.waits_for)
@@ -157,7 +159,7 @@ class LifeTracer:
         return [each.dependency for each in found], is_complete
 
     def _reaches(self, start: _Growing, goal: _Growing) -> bool:
-        """Whether one node waits for another, or is it."""
+        """Whether ``start`` is ``goal``, or waits for it, directly or not."""
         seen: dict[int, None] = {}
         stack = [start]
         while stack:
@@ -188,19 +190,19 @@ class LifeTracer:
     # -- for the run
 
     def acknowledged(self, dependency: Any, step: int, operation: str, key: Any = None) -> int:
-        """An operation returned this. Given back: the number of the acknowledgement."""
+        """Note that an operation returned this dependency. Gives the number of the acknowledgement."""
         self._acknowledged.append(_Promised(dependency, step, operation, key, self._next_tick()))
         if dependency is not None:
             self.look_at(dependency)
         return len(self._acknowledged) - 1
 
     def called_persistent(self, number: int) -> None:
-        """The n-th acknowledgement was polled, and is persistent."""
+        """Note that this acknowledgement was polled just now, and called persistent."""
         self._called_persistent.append((self._tick, number))
 
     def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
-        """The medium is about to do this."""
-        self._look_again()
+        """Note an event that a medium is about to do."""
+        self._look_again()  # before a barrier makes writes persistent, and they drop out of their objects
         tick = self._next_tick()
         number = None
         if kind == Strike.BARRIER:
@@ -208,7 +210,7 @@ class LifeTracer:
         else:
             place = Place(medium.index, extent, page, len(data) // medium.page_size_bytes)
             growing = self._take_from_queue(place)
-            if growing is None:
+            if growing is None:  # a store that goes past its own scheduler
                 self._strays.append(Stray(tick, place))
                 return
             growing.issued = tick
@@ -231,7 +233,7 @@ class LifeTracer:
         return None
 
     def outlook(self) -> tuple[object, ...]:
-        """What decides, together with the media, how the life can go on: a function of what happened, in any order."""
+        """A value that decides, together with the media, how the life can go on. The order of events is not in it."""
         self._look_again()
         waiting = sorted(
             (each.step, each.origin, each.place or ())
@@ -243,7 +245,7 @@ class LifeTracer:
     # -- taking dependencies apart
 
     def look_at(self, dependency: Any) -> None:
-        """Keep what it stands for now: later it may show less."""
+        """Keep the parts that an object shows now, since it may show fewer later."""
         stack = [dependency]
         while stack:
             each = stack.pop()
@@ -268,7 +270,7 @@ class LifeTracer:
         return tuple(dependency.parts()) if hasattr(dependency, "parts") else ()
 
     def _stands_for(self, dependencies: Iterable[Any]) -> tuple[dict[int, None], bool]:
-        """Numbers of the nodes, and whether they are all: nothing is left that may still stand for more."""
+        """The numbers of the nodes that these stand for, and whether that is all: none may still show more."""
         found: dict[int, None] = {}
         is_complete = True
         seen: dict[Any, None] = {}
@@ -288,14 +290,14 @@ class LifeTracer:
         return found, is_complete
 
     def stands_for(self, dependency: Any) -> tuple[Sequence[int], bool]:
-        """Numbers of the nodes that a dependency stands for, and whether they are all."""
+        """The numbers of the nodes that a dependency stands for, and whether that is all."""
         found, is_complete = self._stands_for([dependency])
         return tuple(found), is_complete
 
     # -- the trace
 
     def finish(self) -> Trace:
-        """The life is over."""
+        """The trace of the life, which is over."""
         self._look_again()
         edges: list[Edge] = []
         built_on: list[Edge] = []

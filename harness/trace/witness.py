@@ -1,8 +1,8 @@
-"""A second witness of the crash model: what a trace shows of the order of writes, at the device alone.
+"""A second witness of the order of writes, beside crashes: checks a trace at the device alone.
 
-The system says what it asked for and what each write had to wait for; the device shows when each was issued and which
-barrier passed it. Whatever the system's own scheduler believes, a write may be issued only after a barrier has passed
-all that it waits for, and nothing may be called persistent before.
+The system says what each write has to wait for; the device shows when each was issued and which barrier passed it.
+A write may be issued only after a barrier has passed everything that it waits for, whatever the system's own scheduler
+believes. And the system may call nothing persistent before a barrier has passed it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ORDER: Final = "order"  # the property; a violation's place is the rule
 
 
 def order_violations(trace: Trace) -> list[Violation]:
-    """All that the device saw and should not have, in the order of the trace."""
+    """Every violation of the order of writes in a trace, by rule."""
     return [*_strays(trace), *_early(trace), *_unasked(trace), *_called(trace)]
 
 
@@ -27,7 +27,7 @@ def _strays(trace: Trace) -> Iterator[Violation]:
 
 
 def _early(trace: Trace) -> Iterator[Violation]:
-    """Issued before what it waits for was persistent."""
+    """Writes that were issued before what they wait for was persistent."""
     for edge in trace.edges:
         after, before = _write(trace, edge.after), _write(trace, edge.before)
         if after is None or after.issued is None or after is before:
@@ -45,7 +45,7 @@ def _unasked(trace: Trace) -> Iterator[Violation]:
 
 
 def _called(trace: Trace) -> Iterator[Violation]:
-    """Called persistent before it was."""
+    """Acknowledgements that were called persistent too early."""
     for tick, number in trace.called_persistent:
         acknowledgement = trace.acknowledgements[number]
         writes = [_write(trace, node) for node in acknowledgement.nodes]

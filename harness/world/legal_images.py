@@ -1,7 +1,7 @@
-"""Every legal crash state of media, from what they hold and what is not yet past a barrier.
+"""Legal images: every state that a crash may leave of some media at this moment.
 
-The device model itself is asked, once for each combination of survivors of an extent: what `SimulatedMedium` may leave
-after a crash and what is listed here cannot differ. Combinations that leave the same bytes are one state.
+The list is made by asking the device model itself, once for each combination of survivors of an extent. So it cannot
+differ from what a crash of a `SimulatedMedium` may leave. Combinations that leave the same bytes are one state.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from harness.choices.trail import Trail
 from harness.spec.device import Entry
 from harness.world.medium import SimulatedMedium
 
-Image = tuple[tuple[bytes, ...], ...]  # of each medium its extents
+Image = tuple[tuple[bytes, ...], ...]  # the extents of each medium
 
 
 class Remains(NamedTuple):
-    """What may be left of one extent, and the survivor choices, those other than 0, that leave it."""
+    """One content that a crash may leave of an extent, and the survivor choices other than 0 that leave it."""
 
     content: bytes
     choices: Mapping[str, int]
 
 
 class LegalImages:
-    """Lists images; remembers what may be left of an extent, since neighbouring moments share most of it."""
+    """Lists images. It remembers what may be left of an extent, since neighbouring moments share most of that."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Entry, ...], list[Remains]] = {}
@@ -35,7 +35,7 @@ class LegalImages:
         return prod(len(remains) for medium in media for _, remains in self._open_extents(medium))
 
     def of(self, media: Sequence[SimulatedMedium]) -> Iterator[tuple[Image, tuple[Remains, ...]]]:
-        """Each legal image once, with what is left of each open extent in it; the complete one comes first."""
+        """Each legal image once, with the remains of each open extent in it; first the image that lost nothing."""
         held = [list(medium.contents()) for medium in media]
         places: list[tuple[int, int]] = []
         options: list[list[Remains]] = []
@@ -45,7 +45,7 @@ class LegalImages:
                 options.append(remains)
         for left in product(*options):
             for (number, extent), each in zip(places, left, strict=True):
-                held[number][extent] = each.content
+                held[number][extent] = each.content  # overwrites the image before; every open extent is set anew
             yield tuple(map(tuple, held)), left
 
     def _open_extents(self, medium: SimulatedMedium) -> list[tuple[int, list[Remains]]]:

@@ -1,11 +1,11 @@
 """Simulated media: a device in memory that knows what a crash may leave of it.
 
-Guarantees. What was issued before the last completed barrier survives every crash; of what was issued since, a crash
-leaves what the device model allows (`harness/world/devices/`); what was not issued is not there. A medium that has
-crashed refuses all IO.
+Guarantees. A write that was issued before the last completed barrier survives every crash. Of writes that were issued
+since, a crash leaves what the device model allows (`harness/world/devices/`). A write that was not issued is never
+there. A medium that has crashed refuses all IO.
 
-Contents are immutable: an extent is one ``bytes`` object, replaced by each write and shared by every image that has it.
-An extent with a write pointer is as long as that, so that writing is appending.
+Contents are immutable: an extent is one ``bytes`` object. Each write replaces it, and all images that have it share it.
+The content of an extent with a write pointer ends at the pointer, so that writing is appending.
 
 Not simulated: faults, bit rot, and devices that break their own model.
 """
@@ -21,17 +21,17 @@ from harness.spec.device import ChooseSurvivor, DeviceMisuseError, Entry, Loss, 
 from harness.spec.spec import Tier
 from harness.world.power import DeadMedium, DevicePosition, NoProgress, Strike
 
-ENTRIES_MAX: Final = 100_000  # that one step may issue; a log of more would not fit in memory
+ENTRIES_MAX: Final = 100_000  # that one step may issue; a longer log would not fit in memory
 
 
 class Observer(Protocol):
-    """Sees what a medium is asked to do, just before it does it. Must not use the medium."""
+    """Sees each event of a medium just before it happens. Must not use the medium."""
 
     def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None: ...
 
 
 class SimulatedMedium:
-    """See the module. ``losses`` says what the crash that made this medium took."""
+    """See the module. ``losses`` says what the crash took that left this medium; it is empty before any crash."""
 
     __slots__ = (
         "_dead",
@@ -63,7 +63,7 @@ class SimulatedMedium:
         self._extent_size_bytes = shape.extent_size_bytes
         self._position = DevicePosition() if position is None else position
         self._dead = False
-        self._watched = False  # dead, counting events or observed: the one thing that events look at
+        self._watched = False  # dead, counting events or observed: one flag, so that the hot path checks one
         self._observer: Observer | None = None
         self._log: list[Entry] = []
         self._extents = [shape.device.fresh(shape.extent_size_bytes)] * shape.extent_count
@@ -71,6 +71,7 @@ class SimulatedMedium:
     # -- the device, as the store sees it
 
     def read(self, extent: int, page: int, page_count: int) -> bytes:
+        """The bytes of these pages. Raises `DeviceMisuseError` out of range or past the end."""
         if self._dead:
             self._check_alive()
         if extent < 0 or page < 0 or page_count < 1 or extent >= self.extent_count:
@@ -83,6 +84,7 @@ class SimulatedMedium:
         return content[page * page_size_bytes : end]
 
     def write(self, extent: int, page: int, data: bytes) -> None:
+        """Issue a write of whole pages. Raises `DeviceMisuseError` where the device takes none."""
         if self._watched:
             self._pass_event(Strike.EVENT, extent, page, data)
         start = page * self.page_size_bytes
@@ -97,22 +99,25 @@ class SimulatedMedium:
         self._enter(extent, page, data, before)
 
     def reset(self, extent: int) -> None:
+        """Issue a reset, by which the device model says what the extent then holds."""
         if self._watched:
             self._pass_event(Strike.RESET, extent)
         if not 0 <= extent < self.extent_count:
             raise DeviceMisuseError("reset out of range", f"extent {extent}")
         before = self._extents[extent]
         emptied = self._device.emptied(before)
-        if emptied is not None:
+        if emptied is not None:  # else a crash has nothing to take, so the log needs no entry
             self._extents[extent] = emptied
             self._enter(extent, 0, None, before)
 
     def barrier(self) -> None:
+        """Make everything issued so far on this medium survive any crash."""
         if self._watched:
             self._pass_event(Strike.BARRIER)
         self._log.clear()
 
     def write_pointer(self, extent: int) -> int:
+        """The page of an extent that may be written next. Raises `DeviceMisuseError` if the device has no pointers."""
         if self._dead:
             self._check_alive()
         if not self.zoned or not 0 <= extent < self.extent_count:
@@ -142,36 +147,37 @@ class SimulatedMedium:
 
     @property
     def log(self) -> Sequence[Entry]:
-        """Entries issued since the last completed barrier, in order."""
+        """Writes and resets that were issued since the last completed barrier, in order."""
         return tuple(self._log)
 
     def kill(self) -> None:
+        """Refuse all IO from here on, with `DeadMedium`."""
         self._dead = self._watched = True
 
     def watch(self, watched: bool) -> None:
-        """Whether events are counted, because the power is to fail after some of them."""
+        """Count events from here on, or no longer, because the power is to fail after some of them."""
         self._watched = watched or self._dead or self._observer is not None
 
     def observe(self, observer: Observer | None) -> None:
-        """Tell the observer, if any, of each event to come, until this medium is dead."""
+        """Tell the observer of each event from here on, until this medium is dead; None: tell nobody."""
         self._observer = observer
         self._watched = self._dead or observer is not None
 
     def hold(self, extents: Sequence[bytes]) -> None:
-        """Have this on it, persistent, in place of what there was. A zoned extent is as long as its write pointer."""
+        """Replace the contents by these, all persistent. The content of a zoned extent ends at its write pointer."""
         self._extents = list(extents)
         self._log.clear()
 
     def contents(self) -> tuple[bytes, ...]:
-        """What each extent holds now, whether or not a barrier has passed it."""
+        """The content of each extent now, whether or not a barrier has passed it."""
         return tuple(self._extents)
 
     def reopen(self) -> SimulatedMedium:
-        """The same device under a new owner, what is not yet past a barrier included; this one is dead."""
+        """The same device for a new process, with the log of what no barrier has passed. This medium is dead then."""
         return self._succeed(list(self._extents), list(self._log))
 
     def crash_image(self, choose_survivor: ChooseSurvivor, tier: Tier = "fine") -> SimulatedMedium:
-        """A new medium with what survived; this one is dead."""
+        """A new medium that holds the survivors, all persistent. This medium is dead then."""
         extents = list(self._extents)
         losses: list[Loss] = []
         for extent, entries in self.open_entries().items():
@@ -185,16 +191,16 @@ class SimulatedMedium:
         return image
 
     def open_entries(self) -> dict[int, list[Entry]]:
-        """What was issued to each extent since the last completed barrier, in order."""
+        """By extent, the entries that were issued since the last completed barrier, in order."""
         entries_of: dict[int, list[Entry]] = {}
         for entry in self._log:
             entries_of.setdefault(entry.extent, []).append(entry)
         return entries_of
 
     def state(self) -> Hashable:
-        """What it holds, what of it no barrier has passed, and what is there if that is lost.
+        """A value by which to compare media: contents, the entries that no barrier has passed, and what is under them.
 
-        Not the order between extents, which no crash tells.
+        It leaves out the order of entries between extents, since no crash depends on that.
         """
         open_entries = tuple(
             (extent, entries[0].before, tuple((entry.page, entry.data) for entry in entries))
@@ -203,12 +209,12 @@ class SimulatedMedium:
         return tuple(self._extents), open_entries
 
     def survivors(self, entries: Sequence[Entry], choose_survivor: ChooseSurvivor, losses: list[Loss]) -> bytes:
-        """What a crash leaves of an extent, given its open entries; what they lose is added to ``losses``."""
+        """The content that a crash leaves of an extent with these open entries; their losses go to ``losses``."""
         content = self._extents[entries[0].extent]
         return self._device.survivors(entries, content, self.shape, choose_survivor, losses)
 
     def legal_states_count(self) -> int:
-        """In how many ways a crash may leave this medium: those that leave the same bytes are counted apart."""
+        """In how many ways a crash may leave this medium; ways that leave the same bytes count separately."""
         size = self.shape.unit_size_bytes
         return prod(
             self._device.legal_states_count([1 if entry.data is None else len(entry.data) // size for entry in entries])

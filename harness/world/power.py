@@ -1,8 +1,8 @@
-"""Power: where a world is, and when it fails.
+"""Power: the step that a world is at, and the moment at which its power fails.
 
-Power can be made to fail in the middle of whatever the system does: `DevicePosition.arm` says after which event, a
-write, reset or barrier on any medium of the world. The next event does not happen; it, and all that follow, raise
-`PowerCut`.
+`DevicePosition.arm` makes the power fail in the middle of whatever the system does: after a number of events, which are
+writes, resets and barriers on any medium of the world. The next event does not happen: this one and all that follow
+raise `PowerCut`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from enum import IntEnum
 
 
 class DeadMedium(BaseException):
-    """Something that crashed was used again."""
+    """A medium or seam was used again after its crash."""
 
 
 class NoProgress(BaseException):
-    """One call of the system took more than it may: device entries, waits, or, as the last resort, seconds."""
+    """One call of the system took more than it may: of device entries, of waits or, as the last resort, of seconds."""
 
 
 class PowerCut(BaseException):
-    """The power has failed: the event did not happen, and none will."""
+    """The power has failed: this event did not happen, and no later one will."""
 
 
 class Strike(IntEnum):
-    """What is counted until the power fails."""
+    """The kind of event that is counted until the power fails."""
 
     EVENT = 0  # writes, resets and barriers alike
     BARRIER = 1
@@ -45,7 +45,10 @@ class DevicePosition:
         self._left_count = -1  # negative: not armed
 
     def arm(self, strike: Strike, count: int, at_cut: Callable[[], None] | None = None) -> None:
-        """The power fails once ``count`` more of these have happened; then ``at_cut`` is called."""
+        """Let ``count`` more events of this kind happen; the power fails at the next event of any kind.
+
+        ``at_cut`` is called at that moment, before `PowerCut` is raised.
+        """
         self._at_cut = at_cut
         self._strike = strike
         self._left_count = count
@@ -55,9 +58,9 @@ class DevicePosition:
         self.is_cut = False
 
     def pass_event(self, kind: Strike) -> None:
-        """An event of this kind is about to happen. Raises `PowerCut` if the power has failed by now."""
+        """Count an event that is about to happen. Raises `PowerCut` if the power has failed by now."""
         if not self._left_count and not self.is_cut:
-            self.is_cut = True
+            self.is_cut = True  # before `at_cut`, so that an event within it fails, too
             if self._at_cut is not None:
                 self._at_cut()
         if self.is_cut:

@@ -1,11 +1,11 @@
-"""The seam of the sequential checks: one task, locks that check for misuse, waits that do the work waited for.
+"""The seam of the sequential checks: for one task, with locks that check their use and waits that do the work.
 
 Guarantees. Taking a monitor twice, or releasing, notifying or waiting without holding it, raises `LockMisuse`. A wait
-that nothing can satisfy raises `Deadlock`; one still unsatisfied after `WAIT_STEPS_MAX` steps `NoProgress`. Identifiers
-never repeat within a world, whatever variant was chosen. After a crash every use raises `DeadMedium`. All of these
-derive from `BaseException`, so that no store can swallow them.
+that nothing can satisfy raises `Deadlock`; a wait that is not satisfied after `WAIT_STEPS_MAX` steps raises
+`NoProgress`. Identifiers never repeat within a world, whatever ending was chosen. After a crash every use raises
+`DeadMedium`. All of these derive from `BaseException`, so that a store that catches `Exception` does not swallow them.
 
-Not promised: anything about races. One task runs, so only misuse that one task can show is seen.
+Not promised: anything about races. One task runs, so the seam sees only the misuse that one task can show.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ WAIT_STEPS_MAX = 100_000
 
 _IDENTIFIER_SIZE_BYTES = 16
 _IDENTIFIER_MASK = (1 << 8 * _IDENTIFIER_SIZE_BYTES) - 1
-# Odd, so that multiples of it do not repeat below 2**128, nor their low bytes among themselves; the golden
-# ratio's bits, so that they look like noise.
+# Odd, so that its multiples do not repeat below 2**128, nor do their low bytes on their own. The bits of the golden
+# ratio, so that they look like noise.
 _IDENTIFIER_FACTOR = 0x9E3779B97F4A7C15F39CC0605CEDC835
 
 _FREE, _HELD, _DEAD = 0, 1, 2
 
 
 class LockMisuse(BaseException):
-    """A monitor was used as no lock allows."""
+    """A monitor was used in a way that no lock allows."""
 
 
 class Deadlock(BaseException):
@@ -55,7 +55,7 @@ class Monitor:
     ) -> None:
         if self._state == _HELD:
             self._state = _FREE
-        elif error is None:  # else let the first trouble through
+        elif error is None:  # else the error under way says more than this one would
             self._refuse("released unheld")
 
     def acquire(self) -> None:
@@ -73,20 +73,23 @@ class Monitor:
             self._refuse("notified unheld")
 
     def wait_until(self, done: Callable[[], bool], progress: Callable[[], bool]) -> None:
-        """Run ``progress()`` one step at a time until ``done()``. Both are called with the monitor held."""
+        """Run ``progress()``, one step at a time, until ``done()``. Both are called with the monitor held.
+
+        ``progress()`` answers False if there was nothing to do. Raises `Deadlock` or `NoProgress`.
+        """
         if self._state != _HELD:
             self._refuse("waited on unheld")
         for _ in range(WAIT_STEPS_MAX):
             if done():
                 return
-            if not progress() and not done():
+            if not progress() and not done():  # a step that found nothing to do may still have settled it
                 raise Deadlock(f"nothing can end the wait on {self.name!r}")
             if self._state != _HELD:
                 self._refuse("let go by the work waited for")
         raise NoProgress(f"the wait on {self.name!r} took more than {WAIT_STEPS_MAX:,} steps")
 
     def set_aside(self) -> int:
-        """Free it for a moment; `put_back` what this gives."""
+        """Free the monitor for a moment. Gives its state, which `put_back` takes."""
         state = self._state
         if state == _HELD:
             self._state = _FREE
@@ -127,26 +130,26 @@ class SequentialSeam:
         return monitor
 
     def unique_id(self) -> bytes:
-        """16 bytes never given before in this world: a serial, and rarely a chosen ending."""
+        """16 bytes never given before in this world: a scrambled serial number, rarely with a chosen ending."""
         if self._dead:
             self._check_alive()
         number = next(self._serials) * _IDENTIFIER_FACTOR & _IDENTIFIER_MASK
         identifier = number.to_bytes(_IDENTIFIER_SIZE_BYTES, "little")
         variant = self._choose("entropy", self._variant_count)
-        if variant:
+        if variant:  # the bytes in front still differ between serials, so the identifier stays unique
             suffix = self._collisions[variant - 1]
             identifier = identifier[: _IDENTIFIER_SIZE_BYTES - len(suffix)] + suffix
         return identifier
 
     def choose(self, count: int) -> int:
-        """Which of ``count`` legal ways to go on the system takes."""
+        """Choose one of ``count`` legal ways to go on, as an integer below ``count``."""
         if self._dead:
             self._check_alive()
         return self._choose("device", count)
 
     @contextmanager
     def held_monitors_aside(self) -> Iterator[None]:
-        """Let the harness ask the system something in the middle of a call, as another task could from outside."""
+        """Free all monitors, so that the harness can ask the system something in the middle of a call."""
         states = [monitor.set_aside() for monitor in self._monitors]
         try:
             yield

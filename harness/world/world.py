@@ -1,7 +1,7 @@
-"""The world a system under check lives in: its media and its seam, across reboots and crashes.
+"""The world that a system under check lives in: its media and its seam, across reboots and crashes.
 
-Each reboot or crash gives new media and a new seam; those of before are dead, so a system that was left behind can do
-nothing more. Identifiers go on where they were.
+Each reboot or crash makes new media and a new seam. The old ones are dead then, so a system that was left behind can do
+nothing more. Serial numbers of identifiers go on where they were.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from harness.world.medium import SimulatedMedium
 from harness.world.power import DevicePosition, Strike
 from harness.world.sequential_seam import SequentialSeam
 
-NewMedium = Callable[[MediumShape, int, DevicePosition], SimulatedMedium]  # of a shape, at an index
+NewMedium = Callable[[MediumShape, int, DevicePosition], SimulatedMedium]  # (shape, index, position): a new medium
 
 
 class Serials:
-    """1, 2, 3, ... and how many of them were given out."""
+    """Gives 1, 2, 3, ... and counts how many it has given."""
 
     __slots__ = ("given_count",)
 
@@ -37,9 +37,9 @@ class Serials:
 
 
 class World:
-    """``configuration``, ``media`` and ``seam`` are what a system opens itself on.
+    """A system opens itself on ``configuration``, ``media`` and ``seam``.
 
-    ``kept`` survives reboots and crashes: whatever a system's fakes and stand-ins must not lose.
+    ``kept`` survives reboots and crashes; it is for fakes and stand-ins, which have no medium of their own.
     """
 
     __slots__ = ("_serials", "_tape", "configuration", "kept", "media", "position", "seam")
@@ -60,18 +60,18 @@ class World:
 
     @property
     def identifiers_count(self) -> int:
-        """How many identifiers were given out."""
+        """How many identifiers the seams of this world have given out."""
         return self._serials.given_count
 
     def resume(self, media: Sequence[Sequence[bytes]], kept: Mapping[str, Any], identifiers_count: int) -> None:
-        """Go on where another world was, all of its media's contents persistent."""
+        """Go on where another world was; the contents of its media all count as persistent."""
         for medium, extents in zip(self.media, media, strict=True):
             medium.hold(extents)
         self.kept.update(kept)
         self._serials.given_count = identifiers_count
 
     def contents(self) -> list[bytes]:
-        """What every extent of every medium holds."""
+        """The content of every extent of every medium."""
         return [extent for medium in self.media for extent in medium.contents()]
 
     def legal_states_count(self) -> int:
@@ -79,16 +79,13 @@ class World:
         return prod(medium.legal_states_count() for medium in self.media)
 
     def fail_power_after(self, strike: Strike, count: int, at_cut: Callable[[], None] | None = None) -> None:
-        """From here on count events; after so many the power fails, in the middle of whatever the system does.
-
-        ``at_cut`` is called at that moment.
-        """
+        """Let the power fail after ``count`` events of this kind, as `DevicePosition.arm` does."""
         self.position.arm(strike, count, at_cut)
         for medium in self.media:
             medium.watch(True)
 
     def keep_power(self) -> None:
-        """The power no longer fails by itself."""
+        """Call off `fail_power_after`."""
         self.position.disarm()
         for medium in self.media:
             medium.watch(False)
@@ -98,7 +95,7 @@ class World:
         return self.position.is_cut
 
     def crash(self, tier: Tier = "fine") -> Sequence[Loss]:
-        """The device stops; the tape chooses what survives. Says what was lost."""
+        """Stop the device and let the tape choose what survives. Gives the losses."""
         self.position.disarm()
         choose_survivor = self._tape.choose_at
         self.media = tuple([medium.crash_image(choose_survivor, tier) for medium in self.media])
@@ -106,7 +103,7 @@ class World:
         return [loss for medium in self.media for loss in medium.losses]
 
     def reboot(self) -> None:
-        """The system's process is gone. Everything that was issued is there, but no more past a barrier than before."""
+        """End the system's process. The media keep everything issued, and their logs of what no barrier has passed."""
         self.position.disarm()
         self.media = tuple([medium.reopen() for medium in self.media])
         self._replace_seam()

@@ -4,8 +4,7 @@
     level 1   run              more entries than its limit: merged with level 2
     level 2   run              may hold `level_growth` times as many as level 1
 
-The choice depends on nothing but the sizes of the levels and the limits. Who merges, and what becomes of the runs that
-were merged, is the index's business.
+The choice depends only on the sizes of the levels and on the limits. The index does the merge and drops the old runs.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ class Choice(NamedTuple):
     """Merge this level into the next."""
 
     level: int
-    is_due: bool  # it is over its limit; otherwise there merely is something to merge
+    is_due: bool  # the level is over its limit; else it merely has something to merge
 
 
 def choose(levels: Sequence[LevelSize], limits: StoreConfiguration) -> Choice | None:
-    """The first level that is over its limit, else the first that has anything to merge; None if there is none."""
+    """Choose the first level that is over its limit, else the first that has anything to merge, if any."""
     due = _over_limit(levels, limits)
     if due is not None:
         return Choice(due, is_due=True)
@@ -51,13 +50,13 @@ def _over_limit(levels: Sequence[LevelSize], limits: StoreConfiguration) -> int 
 
 
 def _can_merge(levels: Sequence[LevelSize]) -> bool:
-    """Whether merging the first of these, a level and the next if there is one, makes fewer runs."""
+    """Whether merging a level into the next makes fewer runs; ``levels`` are these two, or the last level alone."""
     return levels[0].runs_count > 0 and sum(level.runs_count for level in levels) > 1
 
 
 def merged(sources: list[Iterator[Item]], superseded: Callable[[Entry], None], *, is_bottom: bool) -> Iterator[Item]:
-    """Of each key the newest entry; ``superseded`` is told of the others. Sources come newest first.
+    """Merge sources, which come newest first: the newest entry of each key. ``superseded`` is called with the others.
 
-    At the bottom nothing is left for a deletion to hide, so none is kept (IDX-4).
+    On the bottom level there is no older entry for a deletion to hide, so deletions are dropped there (IDX-4).
     """
     return (item for item in newest(sources, superseded) if item[1] is not None or not is_bottom)

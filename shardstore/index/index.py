@@ -2,16 +2,16 @@
 
     memtable --flush--> level 0: runs, newest first --compact--> level 1: one run --compact--> level 2 ...
 
-A run is a sequence of sorted blocks, each a chunk; the metadata log names the live runs. Guarantees that an
-entry is persistent only when its value's chunks are, the run that holds it is, and a record names that run
-(IDX-1); that a crash leaves a prefix of the edits (IDX-2). After a failed write the index takes no more entries
-until it is opened again: nothing may be recorded on top of what is missing.
+A run is a sequence of sorted blocks, each a chunk; the metadata log names the live runs.
+
+Guarantees. An entry is persistent only when its value's chunks are, the run that holds it is, and a record names that
+run (IDX-1). A crash leaves a prefix of the edits (IDX-2). After a failed write the index takes no more entries until it
+is opened again: no edit may build on one that is missing.
 
 Memory: the memtable, and for each block of a run its first key and locator; never an entry a key.
 
-Modelled on O'Neil et al., *The log-structured merge-tree* (1996), and ShardStore's index, which also keeps
-values outside the tree and the tree in chunks. The caller holds the store's monitor, which compaction lets go
-between blocks.
+Modelled on O'Neil et al., *The log-structured merge-tree* (1996), and ShardStore's index, which also keeps values
+outside the tree and the tree in chunks. The caller holds the store's monitor. Compaction lets it go between blocks.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from shardstore.upkeep import Upkeep
 
 
 class Index:
+    """See the module."""
+
     def __init__(
         self,
         chunks: Chunks,
@@ -67,6 +69,7 @@ class Index:
 
     def recover(self) -> None:
         """Open the runs that the newest metadata names. Raises `CorruptionError`."""
+        # By run id, highest first: level 0 needs its newest run first.
         for record in sorted(self._metadata.recover(), reverse=True):
             self._install(Run(record), is_newest=False)
         self._plan_compaction()
@@ -74,16 +77,20 @@ class Index:
     # --- entries ------------------------------------------------------------------------------------
 
     def put(self, key: bytes, locators: tuple[Locator, ...], values: Dependency) -> Dependency:
-        """Enter the locators of a value whose chunks are persistent when ``values`` is."""
+        """Enter the locators of a value whose chunks are persistent when ``values`` is.
+
+        Raises `TooLargeError` for too many locators, and `DiskError` after a failed write.
+        """
         if not 0 < len(locators) <= run_block.LOCATORS_MAX:
             raise TooLargeError(f"an entry holds 1 to {run_block.LOCATORS_MAX} locators, not {len(locators)}")
         return self._set(key, locators, values)
 
     def delete(self, key: bytes) -> Dependency:
+        """Enter that the key has no value. Raises `DiskError` after a failed write."""
         return self._set(key, None, PERSISTENT)
 
     def get(self, key: bytes) -> tuple[Locator, ...] | None:
-        """The locators, or None. Raises `CorruptionError`, `DiskError`."""
+        """The locators of a key's value, or None if it has none. Raises `CorruptionError`, `DiskError`."""
         if key in self._memtable:
             return self._memtable.get(key)
         if self._frozen is not None and key in self._frozen:
@@ -104,7 +111,7 @@ class Index:
                 yield key, entry
 
     def _memtables(self, start: bytes = b"") -> list[Iterator[Item]]:
-        """What no run has yet, newest first."""
+        """The entries that no run has yet, by memtable, the newest first."""
         return [memtable.items(start) for memtable in (self._memtable, self._frozen) if memtable is not None]
 
     def _set(self, key: bytes, entry: Entry, values: Dependency) -> Dependency:
@@ -123,15 +130,15 @@ class Index:
     # --- memtable to run ----------------------------------------------------------------------------
 
     def room_count(self) -> int:
-        """How many more keys the memtable takes."""
+        """How many more keys the memtable takes; negative after a failed flush has put two memtables together."""
         return self._configuration.memtable_entries_max - len(self._memtable)
 
     def flush(self) -> bool:
         """Write the memtable as a run of level 0. False if it was empty.
 
-        The memtable is frozen first, since writing may wait and so let other threads in (IDX-5). Raises
-        `NoSpaceError` and leaves every entry where it was.
+        Raises `NoSpaceError` or another `StoreError`, and then keeps every entry.
         """
+        # Frozen first, since writing may wait and so let other threads in (IDX-5).
         if self._frozen is not None:
             self._upkeep.wait_until(lambda: self._frozen is None)
         if not len(self._memtable):
@@ -160,7 +167,7 @@ class Index:
     def _write_run(
         self, level: int, items: Iterable[Item], dropped: tuple[Run, ...] = ()
     ) -> tuple[RunRecord | None, list[Dependency]]:
-        """Put the blocks of a new run, pinned; `_publish` lets go of the pins."""
+        """Write the blocks of a new run, and pin them. `_publish` lets go of the pins."""
         run_id = self._next_run_id
         self._next_run_id += 1
         blocks: list[Block] = []
@@ -173,7 +180,7 @@ class Index:
                 blocks.append(Block(batch[0][0], put.locator))
                 written.append(put.dependency)
                 count += len(batch)
-                if level:
+                if level:  # a flush is short; a merge may be long
                     self._upkeep.breathe()
             size_bytes = run_size_bytes(block.first_key for block in blocks)
             if not self._metadata.fits(self._metadata_size_bytes(dropped) + size_bytes):
@@ -186,15 +193,15 @@ class Index:
         return (RunRecord(run_id, level, count, tuple(blocks)) if blocks else None), written
 
     def _metadata_size_bytes(self, dropped: tuple[Run, ...]) -> int:
-        """What naming the live runs takes, without those that are about to be dropped."""
+        """How many bytes a full record needs for the live runs, without those that are about to be dropped."""
         return sum(run.metadata_size_bytes for level in self._levels for run in level if run not in dropped)
 
     def may_grow(self) -> bool:
-        """Whether the metadata can name one more memtable's run, however long its keys."""
+        """Whether a full record still has room for one more memtable's run, however long its keys."""
         return self._metadata.fits(self._metadata_bytes + self._memtable_run_size_bytes)
 
     def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency, label: str) -> Promise:
-        """Enqueue the edit and make it visible; the new blocks are referred to from here on."""
+        """Enqueue the edit and make it visible. From here on the index refers to the new blocks."""
         records = () if added is None else (added,)
         promise = self._metadata.enqueue(Edit(tuple(run.run_id for run in dropped), records), after, label)
         for run in dropped:
@@ -212,12 +219,13 @@ class Index:
             self._levels.append([])
         level = self._levels[run.level]
         if run.level and level:
-            raise CorruptionError(2, 0, f"metadata names two runs on level {run.level}")
+            raise CorruptionError(2, 0, f"metadata names two runs on level {run.level}")  # 2: of the metadata log
         level.insert(0 if is_newest else len(level), run)
         self._runs[run.run_id] = run
         self._next_run_id = max(self._next_run_id, run.run_id + 1)
 
     def _let_go(self, run: Run) -> None:
+        # A snapshot may still read the run: its blocks are garbage only once nobody holds it (LIST-1).
         run.holders_count -= 1
         if not run.holders_count:
             del self._runs[run.run_id]
@@ -230,9 +238,10 @@ class Index:
         return not self._compacting and self._due_level() is not None
 
     def compact(self) -> bool:
-        """Merge the level that is over its limit, else the first that has anything to merge, into the next.
+        """Merge into the next the level that is over its limit, else the first that has anything to merge.
 
-        False if there is nothing to merge. Raises `NoSpaceError` and leaves everything as it was.
+        False if there is nothing to merge, a merge is under way, or a write has failed. Raises `NoSpaceError`, and
+        then leaves everything as it was.
         """
         choice = self._next_compaction
         if choice is None or self._compacting or self._metadata.is_failed:
@@ -245,7 +254,7 @@ class Index:
         return True
 
     def next_compaction_bytes(self) -> int:
-        """What the merge that is due, else that of level 0 into the next, reads and at the most writes."""
+        """How many bytes the next merge reads, and at most writes: the one that is due, else that of level 0."""
         return self._next_compaction_bytes
 
     def _due_level(self) -> int | None:
@@ -253,9 +262,9 @@ class Index:
         return choice.level if choice is not None and choice.is_due else None
 
     def _plan_compaction(self) -> None:
-        """The levels have changed, and with them what is to be merged next.
+        """Choose the next merge and add up its sizes, after the levels have changed.
 
-        Every request asks for the sizes, so they are added up here, once. A move of a block changes none of them.
+        Every request asks for these sizes, so they are added up once. A move of a block changes none of them.
         """
         sizes = [LevelSize(len(level), sum(run.entry_count for run in level)) for level in self._levels]
         self._next_compaction: Choice | None = choose(sizes, self._configuration)
@@ -277,14 +286,17 @@ class Index:
     # --- what reclamation asks ----------------------------------------------------------------------
 
     def is_live(self, frame: Frame, locator: Locator) -> bool:
-        """Whether the index names exactly this chunk."""
+        """Whether the index refers to exactly this chunk, not to another of the same key."""
         if frame.kind == Kind.VALUE:
             return locator in (self.get(frame.key) or ())
         run, number = self._run_block_of(frame)
         return run is not None and run.locators[number] == locator
 
     def move(self, frame: Frame, old: Locator, new: Locator, written: Dependency) -> bool:
-        """Name the copy instead, if the chunk is still named (GC-2). False, and nothing done, if not."""
+        """Refer to the copy instead, if the index still refers to the chunk (GC-2). Else do nothing, and give False.
+
+        Raises `DiskError` if the copy could not be written.
+        """
         if written.poll() is FAILED:
             raise DiskError("the device refused the copy of a live chunk")
         if not self.is_live(frame, old):
@@ -297,23 +309,24 @@ class Index:
         if run is None:
             return False
         run.locators[number] = new
-        if run in self._levels[run.level]:
+        if run in self._levels[run.level]:  # else only a snapshot holds the run, and no record names it
             self._metadata.enqueue(Edit(moved=(Move(run.run_id, number, new),)), written, "move edit")
         return True
 
     def settled(self) -> Dependency:
-        """Persistent once everything the index has accepted so far is (GC-3)."""
+        """The dependency that is persistent once everything is that the index has accepted so far (GC-3)."""
         if len(self._memtable):
             return self._memtable.promise
         return self._metadata.settled() if self._frozen is None else self._frozen.promise
 
     def names_any_in(self, extent: int) -> bool:
-        """Whether anything live is in the extent. Walks the whole index."""
+        """Whether any live chunk is in the extent. Walks the whole index."""
         if any(locator.extent == extent for run in self._runs.values() for locator in run.locators):
             return True
         return any(locator.extent == extent for _, locators in self.items() for locator in locators)
 
     def _run_block_of(self, frame: Frame) -> tuple[Run | None, int]:
+        """The run, if it is known, and the number of the block that a frame claims to hold."""
         run = self._runs.get(int.from_bytes(frame.key[:8], "little"))
         number = int.from_bytes(frame.key[8:], "little")
         if run is None or number >= len(run.locators):
@@ -323,7 +336,7 @@ class Index:
     # --- snapshots ----------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """The keys as they are now, to be read at leisure; `Snapshot.close` when done."""
+        """The keys as they are now, to be read while the index changes; the caller must close the snapshot."""
         runs = [run for level in self._levels for run in level]
         return Snapshot(list(newest(self._memtables())), runs, self._reader, self._let_go)
 

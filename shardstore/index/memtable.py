@@ -1,7 +1,7 @@
 """The memtable: the entries that no run has yet, sorted by key.
 
-All its entries share one promise: to be persistent when the metadata names the run they are flushed into. So
-an entry that is superseded here becomes persistent with its successor, never before it.
+All its entries share one promise: it is persistent once a metadata record names the run that they are flushed into. So
+an entry that is superseded here becomes persistent together with its successor, never before it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ PRUNE_AT_COUNT = 64
 
 
 class Memtable:
+    """See the module."""
+
     __slots__ = ("_entries", "_prune_at_count", "_value_dependencies", "promise")
 
     def __init__(self, promise: Promise) -> None:
@@ -35,7 +37,7 @@ class Memtable:
         """Enter a key. ``value_dependency`` is that of the chunks that the entry names."""
         self._entries[key] = entry
         dependencies = self._value_dependencies
-        # Values that share a write buffer share its dependency, so looking at the last keeps the list short.
+        # Values that share a write buffer share its dependency, so comparing with the last one keeps the list short.
         is_last = bool(dependencies) and dependencies[-1] is value_dependency
         if not is_last and value_dependency.state is not PERSISTENT_STATE:
             dependencies.append(value_dependency)
@@ -44,7 +46,7 @@ class Memtable:
                 self._prune_at_count = max(PRUNE_AT_COUNT, 2 * len(dependencies))
 
     def get(self, key: bytes) -> Entry:
-        """The entry; raises `KeyError` if the memtable says nothing about this key."""
+        """The entry of a key. Raises `KeyError` if the memtable has none."""
         entry: Entry = self._entries[key]
         return entry
 
@@ -54,7 +56,7 @@ class Memtable:
         return ((key, entries[key]) for key in entries.irange(start))
 
     def put_under(self, newer: Memtable) -> None:
-        """Enter everything here that ``newer`` says nothing about into it, and share its fate."""
+        """Enter into ``newer`` all entries of which it has none of the same key, and be persistent when it is."""
         for key, entry in self._entries.items():
             if key not in newer:
                 newer.set(key, entry, PERSISTENT)
@@ -62,5 +64,5 @@ class Memtable:
         self.promise.bind(newer.promise)
 
     def value_dependencies(self) -> list[Dependency]:
-        """What must be persistent before a record may name these entries, each once."""
+        """The dependencies, each once, that must be persistent before a record may name these entries (IDX-1)."""
         return list(dict.fromkeys(self._value_dependencies))

@@ -2,10 +2,9 @@
 
     enqueue(edit) --> waiting, in order --> carried by a record being written --> persistent
 
-Edits are recorded strictly in the order they were enqueued, a record carrying the longest prefix whose
-prerequisites are all persistent (IDX-2). Crash safety is that of `TwinLog`. If an edit's prerequisite fails,
-the edit and all that follow fail: what they build on is not there. The log is then *failed*, until the store is
-opened again.
+Edits are recorded strictly in the order they were enqueued. A record carries the longest prefix of them whose
+prerequisites are all persistent (IDX-2). Crash safety is that of `TwinLog`. If an edit's prerequisite fails, so do the
+edit and all that follow, since they build on it. The log is then *failed* until the store is opened again.
 """
 
 from __future__ import annotations
@@ -29,16 +28,18 @@ _RUN = struct.Struct("<QBQI")  # run id, level, entries, blocks
 _MOVE = struct.Struct("<QI")  # run id, block
 _DROP = struct.Struct("<Q")
 _KEY_LENGTH = struct.Struct("<H")
-_ANYWHERE = Locator(0, 0, 0, b"")
+_ANYWHERE = Locator(0, 0, 0, b"")  # for sizes, to which a locator's values do not matter
 
 
 class Block(NamedTuple):
+    """A block of a run: where it is, and the first key in it."""
+
     first_key: bytes
     locator: Locator
 
 
 class RunRecord(NamedTuple):
-    """A run as the metadata names it. Level 0 runs are newer the higher their id."""
+    """A run as the metadata names it. Of two runs of level 0, the one with the higher id is newer."""
 
     run_id: int
     level: int
@@ -47,12 +48,16 @@ class RunRecord(NamedTuple):
 
 
 class Move(NamedTuple):
+    """A block of a run is at another place now."""
+
     run_id: int
     block: int
     locator: Locator
 
 
 class Edit(NamedTuple):
+    """One atomic change of the live runs."""
+
     dropped: tuple[int, ...] = ()
     added: tuple[RunRecord, ...] = ()
     moved: tuple[Move, ...] = ()
@@ -79,10 +84,11 @@ class MetadataLog:
         self.is_failed = False
 
     def format(self) -> None:
+        """Make the next record the first of a fresh disk."""
         self._format_due = True
 
     def recover(self) -> list[RunRecord]:
-        """The live runs as the newest record has them. Raises `CorruptionError`."""
+        """Read the live runs as of the newest record. Raises `CorruptionError`."""
         payloads = self._log.recover()
         if not payloads:
             raise CorruptionError(METADATA_EXTENTS[0], 0, "the metadata log is gone")
@@ -95,11 +101,11 @@ class MetadataLog:
         return list(self._recorded.values())
 
     def fits(self, runs_size_bytes: int) -> bool:
-        """Whether runs of this size, as `run_size_bytes` has it, can be named in a full record."""
+        """Whether a full record can name runs of this size, which is a sum of `run_size_bytes`."""
         return _COUNTS.size + runs_size_bytes <= self._log.payload_size_max_bytes()
 
     def enqueue(self, edit: Edit, after: Dependency, label: str) -> Promise:
-        """Record the edit, behind those before it, once ``after`` is persistent. Given back: when a record has it."""
+        """Record the edit, behind those before it, once ``after`` is persistent. Gives the promise of that record."""
         promise = Promise(self._waiter)
         if self._scheduler.observer is not None:
             after = self._scheduler.observer.promised(promise, label, None, after)
@@ -111,15 +117,17 @@ class MetadataLog:
         return promise
 
     def settled(self) -> Dependency:
-        """Persistent once every edit enqueued so far is."""
-        return self._last
+        """The dependency that is persistent once every edit enqueued so far is."""
+        return self._last  # edits are recorded in order
 
     def is_settled(self) -> bool:
+        """Whether no edit waits and no record is on its way."""
         return not self._waiting and self._log.is_ready()
 
     # --- records ------------------------------------------------------------------------------------
 
     def is_due(self) -> bool:
+        """Whether a record can be built now and would carry something. Notes a failed edit or record."""
         if not (self._waiting or self._format_due or self._log.needs_repair or self._log.is_failed()):
             return False
         if not self._log.is_ready() or not self._pool.can_take():
@@ -168,7 +176,7 @@ class MetadataLog:
 
 
 def _encode(edits: Iterable[Edit]) -> bytes:
-    """Edits in order; a record may carry several, and the order between them matters."""
+    """The payload of a record. It has the edits in order, since a later one may build on an earlier one."""
     return b"".join(map(_encode_edit, edits))
 
 
@@ -185,22 +193,22 @@ def _encode_edit(edit: Edit) -> bytes:
 
 
 def run_size_bytes(first_keys: Iterable[bytes]) -> int:
-    """What a run of blocks with these first keys takes in a record."""
+    """How many bytes a run of blocks with these first keys takes in a record."""
     return _RUN.size + sum(_KEY_LENGTH.size + len(key) + LOCATOR_SIZE_BYTES for key in first_keys)
 
 
 def memtable_run_size_bytes(configuration: StoreConfiguration) -> int:
-    """What a run of one full memtable takes in a record, with the longest keys and a chunk a value."""
+    """How many bytes the run of a full memtable takes in a record, with the longest keys and one chunk a value."""
     key = bytes(configuration.key_size_max_bytes)
     entry_size = entry_size_bytes(key, (_ANYWHERE,))
-    # Any two neighbouring blocks together hold more than one block's worth.
+    # A block ends only where the next entry does not fit, so two neighbours together hold more than one block's size.
     entries_count = configuration.memtable_entries_max
     block_count = min(entries_count, 1 + 2 * entries_count * entry_size // configuration.run_block_size_bytes)
     return run_size_bytes([key] * block_count)
 
 
 def _decode(payload: bytes) -> list[Edit]:
-    """The edits of a record. Raises `struct.error` or `ValueError` on anything else."""
+    """The edits of a record. Raises `struct.error` or `ValueError` if the payload is not one."""
     edits = []
     offset = 0
     while offset < len(payload):

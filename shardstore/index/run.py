@@ -2,8 +2,8 @@
 
     run   | block: a .. f | block: g .. k | block: l .. z |       in memory: the first key and the locator of each block
 
-A run never changes, but for the locators of its blocks when reclamation moves them. Where runs and memtables are read
-together, `newest` gives of each key the entry that counts.
+A run never changes, except for the locators of its blocks when reclamation moves them. Where runs and memtables are
+read together, `newest` gives the entry of each key that counts.
 
 The caller holds the store's monitor.
 """
@@ -25,7 +25,7 @@ from shardstore.units import Kind, Locator
 
 
 class Chunks(Protocol):
-    """Where runs are kept: what the index needs of a chunk store."""
+    """The methods of a chunk store that the index needs."""
 
     def put(self, kind: Kind, key: bytes, payload: bytes) -> PutChunk: ...
     def get(self, locator: Locator) -> bytes: ...
@@ -34,7 +34,7 @@ class Chunks(Protocol):
 
 
 class Run:
-    """A live run. Its locators change when reclamation moves a block; nothing else does."""
+    """A live run. Reclamation changes its locators when it moves a block; nothing else changes."""
 
     __slots__ = (
         "entry_count",
@@ -55,11 +55,11 @@ class Run:
         self.locators = [block.locator for block in record.blocks]
         self.size_bytes = sum(locator.length_bytes for locator in self.locators)  # a move keeps a block's length
         self.metadata_size_bytes = run_size_bytes(self.first_keys)
-        self.holders_count = 1  # the index, and each snapshot
+        self.holders_count = 1  # the index is one holder, and so is each snapshot
 
 
 class RunReader:
-    """Looks into runs, and keeps the blocks that were read last."""
+    """Reads runs, and keeps the blocks that were read last."""
 
     def __init__(self, chunks: Chunks, block_cache_count: int) -> None:
         self._chunks = chunks
@@ -68,7 +68,7 @@ class RunReader:
         self._blocks: dict[Locator, bytes] = {}
 
     def find(self, run: Run, key: bytes) -> Item | None:
-        """The run's entry of this key, if it has one. Raises `CorruptionError`, `DiskError`."""
+        """The run's entry for a key, or None. Raises `CorruptionError`, `DiskError`."""
         number = bisect_right(run.first_keys, key) - 1
         if number < 0:
             return None
@@ -78,7 +78,7 @@ class RunReader:
             raise _damaged(run, number, str(error)) from None
 
     def items(self, run: Run, start: bytes = b"") -> Iterator[Item]:
-        """Entries in order of their keys, from ``start`` on."""
+        """Entries in order of their keys, from ``start`` on. Raises `CorruptionError`, `DiskError`."""
         for number in range(max(0, bisect_right(run.first_keys, start) - 1), len(run.locators)):
             try:
                 for item in run_block.decode(self._block(run, number)):
@@ -108,7 +108,7 @@ def _damaged(run: Run, number: int, detail: str) -> CorruptionError:
 
 
 def in_blocks(items: Iterable[Item], block_size_bytes: int) -> Iterator[list[Item]]:
-    """Entries in portions of about a block's size."""
+    """Split entries into blocks of at most this size, or of one entry that is larger."""
     batch: list[Item] = []
     size = 0
     for item in items:
@@ -123,7 +123,7 @@ def in_blocks(items: Iterable[Item], block_size_bytes: int) -> Iterator[list[Ite
 
 
 def newest(sources: list[Iterator[Item]], superseded: Callable[[Entry], None] | None = None) -> Iterator[Item]:
-    """Merge sources, the newest first: of each key the newest entry, deletions included."""
+    """Merge sources, which come newest first: the newest entry of each key, be it a deletion."""
     last: bytes | None = None
     for key, entry in merge(*sources, key=itemgetter(0)):  # stable: of equal keys the newest source comes first
         if key != last:

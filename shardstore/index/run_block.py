@@ -3,8 +3,8 @@
     | entry | entry | ... | offset of each entry 4 | entry count 4 |
     entry:  | key length 2 | key | locator count 1 (255: deleted) | locator 28 | ... |
 
-A block is the payload of one chunk. `find` looks a key up by bisection, in place. Any bytes at all decode or raise
-`BlockError`; no other error leaves this module.
+A block is the payload of one chunk. `find` looks a key up in it by bisection, without decoding the rest. Any bytes at
+all decode or raise `BlockError`; reading raises no other error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def entry_size_bytes(key: bytes, entry: Entry) -> int:
 
 
 def block_size_bytes(items: Sequence[Item]) -> int:
-    """The size of the block of these entries."""
+    """The size of a block with these entries."""
     return _COUNT.size + sum(entry_size_bytes(key, entry) for key, entry in items)
 
 
@@ -48,7 +48,7 @@ def decode_locator(data: bytes, offset: int) -> Locator:
 
 
 def encode(items: Sequence[Item]) -> bytes:
-    """A block of these entries, which are sorted by key."""
+    """A block of these entries, which must be sorted by key."""
     pieces: list[bytes] = []
     offsets: list[int] = []
     size = 0
@@ -57,7 +57,7 @@ def encode(items: Sequence[Item]) -> bytes:
         head = _KEY_LENGTH.pack(len(key)) + key
         if entry is None:
             piece = head + b"\xff"
-        elif len(entry) == 1:
+        elif len(entry) == 1:  # nearly all entries: this is on the path of every flush and merge
             piece = head + b"\x01" + _LOCATOR.pack(*entry[0])
         else:
             piece = b"".join((head, bytes((len(entry),)), *[_LOCATOR.pack(*locator) for locator in entry]))
@@ -68,7 +68,7 @@ def encode(items: Sequence[Item]) -> bytes:
 
 
 def find(block: bytes, key: bytes) -> Item | None:
-    """The entry of this key, if the block has one."""
+    """The entry of this key, or None. Raises `BlockError`."""
     try:
         count, table = _table(block)
         low, high = 0, count
@@ -89,7 +89,7 @@ def find(block: bytes, key: bytes) -> Item | None:
 
 
 def decode(block: bytes) -> Iterator[Item]:
-    """All entries, in order."""
+    """All entries, in order. Raises `BlockError`."""
     try:
         count, table = _table(block)
         for (offset,) in _COUNT.iter_unpack(block[table : table + 4 * count]):
@@ -99,7 +99,7 @@ def decode(block: bytes) -> Iterator[Item]:
 
 
 def _table(block: bytes) -> tuple[int, int]:
-    """How many entries there are, and where the table of their offsets starts."""
+    """The number of entries, and the offset at which the table of their offsets starts."""
     (count,) = _COUNT.unpack_from(block, len(block) - 4) if len(block) >= 4 else (0,)
     table = len(block) - 4 - 4 * count
     if table < 0:

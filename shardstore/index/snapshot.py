@@ -1,6 +1,6 @@
 """Snapshots: the keys of an index as they were at one moment, read page by page while the index changes.
 
-A snapshot has a copy of the memtables, and holds the runs it reads: they stay readable until it is closed (LIST-1).
+A snapshot copies the memtables and holds its runs, so that these stay readable until it is closed (LIST-1).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from shardstore.index.run_block import Item
 
 
 class Snapshot:
-    """An unchanging view of the keys. Keeps the runs it reads from being reclaimed until it is closed."""
+    """An unchanging view of the keys. Until it is closed, the runs that it reads are not reclaimed."""
 
     def __init__(
         self, memtable: Sequence[Item], runs: Sequence[Run], reader: RunReader, let_go: Callable[[Run], None]
@@ -36,6 +36,7 @@ class Snapshot:
         return keys
 
     def close(self) -> None:
+        """Let go of the runs. A second call does nothing."""
         runs, self._runs = self._runs, ()
         for run in runs:
             self._let_go(run)

@@ -7,7 +7,7 @@
     block   anywhere                        zeros it        of each write by itself its first units, any number of them;
                                                             a reset is there or not
 
-All follow `harness.spec.device.DeviceModel`; a spec names one in the `MediumShape` of a medium.
+All follow `harness.spec.device.DeviceModel`. A spec names one of them in the `MediumShape` of a medium.
 """
 
 from harness.world.devices.block import BLOCK

@@ -1,10 +1,10 @@
-"""A block device whose atomic write unit is smaller than a page, and that discards what is reset.
+"""A block device: its atomic write unit may be smaller than a page, and a reset discards an extent.
 
-A write is a transfer from front to back: when power fails, its first units are there and the rest is as before. Writes
-do not wait for one another, so each has its own fate. A reset is a discard, after which the extent reads as zeros; it
-is one request, done or not.
+A write is a transfer from front to back. When power fails, its first units are there, and the others are as before.
+Writes do not wait for one another, so each has its own fate. After a reset the extent reads as zeros. A reset is one
+request: a crash leaves it done or not done.
 
-    ``survivor.<step>.<n>``   units lost from the end of that write. Of a reset: 1 if it is lost.
+    ``survivor.<step>.<n>``   how many units are lost from the end of that write. Of a reset: 1 if it is lost.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Block:
     ) -> bytes:
         size = self.unit_size_bytes(shape)
         left = entries[0].before
-        for entry in entries:
+        for entry in entries:  # on top of what the entries before have left: they may cover the same pages
             count = 1 if entry.data is None else len(entry.data) // size
             kept_count = count - choose(entry.survivor, count + 1)
             if kept_count < count:

@@ -1,9 +1,9 @@
-"""A file: written anywhere, and a crash leaves any subset of the sectors, whatever the order.
+"""A file: takes writes anywhere, and a crash leaves any subset of the sectors written, in whatever order.
 
-A reset does nothing: the file keeps its bytes until they are written over.
+A reset does nothing: the file keeps its bytes until other bytes are written over them.
 
-    ``survivor.<step>.<n>``          1 all lost; 2 torn (more than one sector only), and then
-    ``survivor.<step>.<n>.<group>``  bit mask of the sectors lost in that group of eight
+    ``survivor.<step>.<n>``          1: all lost; 2: torn (only if the write has more than one sector). If torn, also
+    ``survivor.<step>.<n>.<group>``  a bit mask of the sectors lost in that group of eight
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class File:
             lost = _lost_sectors(entry.survivor, len(data) // size, choose)
             if lost:
                 losses.append(Loss(entry, lost, self.unit, len(data) // size))
-            for sector in lost:
+            for sector in lost:  # a lost sector reads as the writes before this one left it
                 at = sector * size
                 data = data[:at] + left[start + at : start + at + size] + data[at + size :]
             left = left[:start] + data + left[start + len(data) :]
@@ -66,6 +66,7 @@ def _lost_sectors(name: str, sector_count: int, choose: ChooseSurvivor) -> Seque
     if fate != _TORN:
         return range(sector_count) if fate == _LOST else ()
     lost: list[int] = []
+    # In groups, so that a choice stays a small number however long the write is.
     for group, first in enumerate(range(0, sector_count, SECTOR_GROUP_SIZE)):
         size = min(SECTOR_GROUP_SIZE, sector_count - first)
         mask = choose(f"{name}.{group}", 1 << size)

@@ -1,10 +1,10 @@
 """A zoned device: each extent takes writes at its write pointer, and a crash leaves a prefix of them.
 
-Pages are atomic. A reset moves the pointer back to the start, and is part of the extent's order: with it is lost all
-that came after.
+Pages are atomic. A reset moves the pointer back to the start. It is part of the extent's order: if a crash takes the
+reset, it takes everything after it too.
 
-    ``survivor.<step>.<n>``   pages lost from the end of that write; if any, all later entries of the extent are lost
-                              too, and nothing is chosen for them. Of a reset: 1 if it is lost.
+    ``survivor.<step>.<n>``   how many pages are lost from the end of that write. If any are, all later entries of the
+                              extent are lost too, and nothing is chosen for them. Of a reset: 1 if it is lost.
 """
 
 from __future__ import annotations
