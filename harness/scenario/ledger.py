@@ -5,7 +5,7 @@ before a crash, all dependencies are polled.
 
     a key may read as     the outcome of its last operation that was polled persistent, or of any later operation;
                           if none was persistent, also the outcome at the last settling
-    a failed operation    neither must have taken effect nor must not have
+    a failed operation    may have taken effect or not
     a group of keys       was changed as a whole or not at all. If one key reads as the group left it, and another as
                           before, that is a *mixture*
 
