@@ -17,7 +17,8 @@ from harness.fleet.budget import Budget
 from harness.scenario.failing_sequence import comments, failing_sequence
 from harness.scenario.runner import replay_program
 from harness.scenario.verdict import Run, Verdict
-from harness.search.campaign import Sample, list_checks, run_checks
+from harness.search.campaign import list_checks, run_checks
+from harness.search.check import Sample
 from harness.shrink.shrink import NotReproducedError, ShrinkResult, shrink
 from harness.spec.loader import find_configuration, find_spec_files, load_spec, load_specs
 from harness.spec.plan import compile_plan

@@ -114,13 +114,13 @@ def check(
     """Run random scenarios of every SPEC, a file or a folder of *_spec.py; all of the project's if none is given."""
     from harness.cli.check import check_specs
     from harness.fleet.budget import Budget
-    from harness.search.campaign import Sample
+    from harness.search.check import Sample
 
     if scenarios is not None and seconds is not None:
         raise Unusable("give --scenarios or --seconds, not both")
     if scenarios is None:
         seconds = seconds or DEFAULT_SECONDS
-    sample, budget = Sample(scenarios, seed), Budget(seconds, jobs or _core_count())
+    sample, budget = Sample(seed, scenarios=scenarios), Budget(seconds, jobs or _core_count())
     _check_writable(json_path)
     _check_folder(corpus)
     if seconds is not None and not seconds < float("inf"):  # nan and inf pass the range of the option

@@ -185,7 +185,7 @@ class Broke(Event):
 
 @dataclass(frozen=True, slots=True)
 class Said(Event):
-    """An event that is text alone, since its values could not be taken to another process."""
+    """What a medium says of itself; or any event whose values cannot be taken to another process."""
 
     line: str
 

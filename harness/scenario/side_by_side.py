@@ -90,6 +90,8 @@ class SideBySide:
         self.arguments: dict[str, Any] | None = None  # of the call under way
         self.world = World(plan.configuration, tape)
         self.position = self.world.position
+        if history is not None:
+            self.position.say = self._say
         self.model = spec.model()
         self.system: Any = None
 
@@ -306,6 +308,9 @@ class SideBySide:
     def note(self, event: Callable[..., Event], *parts: object) -> None:
         if self.history is not None:
             self.history.append(event(self.position.step, *parts))
+
+    def _say(self, line: str) -> None:
+        self.note(events.Said, line)
 
     def _note_result(self, result: object, dependency: Dependency | None) -> None:
         if self.history is not None:

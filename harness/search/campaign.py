@@ -19,7 +19,7 @@ from harness.fleet.budget import Budget, deal
 from harness.fleet.jobs import Job, Outcome, Reporter, why_incomplete
 from harness.fleet.pool import run_jobs
 from harness.scenario.verdict import Answer, Counters, Verdict
-from harness.search.check import check
+from harness.search.check import Sample, check_sample
 from harness.spec.loader import LoadedSpec, SpecLoadError, load_spec
 from harness.spec.plan import SpecError, compile_plan
 from harness.spec.spec import Configuration, Mode, Spec
@@ -40,23 +40,12 @@ class CheckJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """The scenarios that each check runs: this number of them, or as many as there is time for, of one seed."""
-
-    scenarios: int | None
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
 class CheckSlice:
     """The part of a check that one process runs."""
 
     check: int  # its position among the jobs
     job: CheckJob
-    seed: int
-    first_scenario: int
-    scenarios: int | None
-    seconds: float | None
+    sample: Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +98,7 @@ def slices(jobs: Sequence[CheckJob], sample: Sample, budget: Budget) -> list[Che
     possible = [index for index, job in enumerate(jobs) if not job.impossible]
     seconds = budget.seconds_each(max(1, len(possible) * budget.workers))
     return [
-        CheckSlice(index, jobs[index], sample.seed, first, scenarios, seconds)
+        CheckSlice(index, jobs[index], replace(sample, first_scenario=first, scenarios=scenarios, seconds=seconds))
         for first, scenarios in _cuts(sample.scenarios, budget.workers)
         for index in possible
     ]
@@ -147,20 +136,17 @@ def run_checks(
 
 def _job(part: CheckSlice, folder: Path, silence_seconds_max: float | None) -> Job[Verdict]:
     job = part.job
-    name = f"{job.spec}, {job.mode}, {job.configuration}, scenarios from {part.first_scenario}"
+    name = f"{job.spec}, {job.mode}, {job.configuration}, scenarios from {part.sample.first_scenario}"
     return Job(name, run_slice, (part, folder), silence_seconds_max, "scenario")
 
 
 def run_slice(reporter: Reporter, part: CheckSlice, folder: Path) -> Verdict:
     """Run one slice to its end."""
-    return check(
+    return check_sample(
         load_spec(part.job.path, part.job.spec, folder).spec,
         part.job.mode,
-        configuration=part.job.configuration,
-        scenarios=part.scenarios,
-        seconds=part.seconds,
-        seed=part.seed,
-        first_scenario=part.first_scenario,
+        part.sample,
+        part.job.configuration,
         progress=lambda counters, seconds: reporter.report(Done(counters.copy(), seconds)),
         begin=reporter.note_step,
     )

@@ -11,10 +11,12 @@ check saw no lossy crash, or a failing scenario did not fail in the same way whe
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 
 from harness.choices.random_policy import random_tape, scenario_seed
-from harness.scenario.runner import record_scenario, run_plan
+from harness.choices.tape import Tape
+from harness.scenario.runner import run_plan, run_recorded
 from harness.scenario.verdict import Answer, Counters, Run, Verdict
 from harness.scenario.violation import Violation
 from harness.scenario.watchdog import Watchdog
@@ -23,6 +25,22 @@ from harness.spec.spec import Configuration, Mode, Spec
 
 SCENARIOS_DEFAULT = 1_000
 PROGRESS_INTERVAL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Scenarios of one seed, from ``first_scenario`` on: this number of them, or as many as there is time for.
+
+    It makes the tapes, so that another way to decide is a field of it.
+    """
+
+    seed: int = 0
+    first_scenario: int = 0
+    scenarios: int | None = None
+    seconds: float | None = None
+
+    def tape(self, scenario: int, *, recording: bool = False) -> Tape:
+        return random_tape(scenario_seed(self.seed, scenario), recording=recording)
 
 
 def check(
@@ -34,8 +52,6 @@ def check(
     seconds: float | None = None,
     seed: int = 0,
     first_scenario: int = 0,
-    progress: Callable[[Counters, float], None] | None = None,
-    begin: Callable[[int], None] | None = None,
 ) -> Verdict:
     """Run scenarios until one fails, or a budget (``scenarios`` or ``seconds``) is used up.
 
@@ -43,28 +59,40 @@ def check(
         assert verdict.answer is Answer.NONE_FOUND, verdict.reason
 
     Without a ``configuration`` it takes the spec's first; without a budget it runs `SCENARIOS_DEFAULT` scenarios.
-    ``progress`` is called now and then with the counters and the seconds so far. ``begin`` is called with the number
-    of each scenario before that runs.
 
     Raises `SpecError` if the spec cannot be run or has no such configuration, and `RuntimeError` under ``python -O``.
     """
-    if not __debug__:
-        raise RuntimeError("the harness does not run under python -O: invariants are assertions too")
     if scenarios is None and seconds is None:
         scenarios = SCENARIOS_DEFAULT
+    return check_sample(spec, mode, Sample(seed, first_scenario, scenarios, seconds), configuration)
+
+
+def check_sample(
+    spec: Spec,
+    mode: Mode,
+    sample: Sample,
+    configuration: str | None = None,
+    *,
+    progress: Callable[[Counters, float], None] | None = None,
+    begin: Callable[[int], None] | None = None,
+) -> Verdict:
+    """Check a sample, as `check` does; without a budget in it, until something fails.
+
+    ``progress`` is called now and then with the counters and the seconds so far. ``begin`` is called with the number
+    of each scenario before that runs.
+    """
+    if not __debug__:
+        raise RuntimeError("the harness does not run under python -O: invariants are assertions too")
     chosen = _find_configuration(spec, configuration)
     plan = compile_plan(spec, chosen, mode)
     counters = Counters()
     started = perf_counter()
     if mode is Mode.CRASH and not plan.mix.crashes:
         reason = "the spec has no Crash operation"
-        return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=seed)
+        return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=sample.seed)
     with Watchdog(counters.progress, spec.step_seconds_max):
-        scenario, violation = _run_until_violation(
-            plan, counters, seed, first_scenario, scenarios, seconds, progress, begin
-        )
-    # The runs above record nothing, which makes them fast; the failing one is run again and recorded.
-    run = None if violation is None else record_scenario(plan, scenario_seed(seed, scenario))
+        scenario, violation = _run_until_violation(plan, counters, sample, progress, begin)
+    run = None if violation is None else run_recorded(plan, sample.tape(scenario, recording=True))
     answer, reason = _conclude(counters, mode, violation, run)
     return Verdict(
         spec=spec.name,
@@ -75,7 +103,7 @@ def check(
         seconds=perf_counter() - started,
         reason=reason,
         run=run,
-        seed=seed,
+        seed=sample.seed,
         scenario=None if violation is None else scenario,
     )
 
@@ -91,21 +119,19 @@ def _find_configuration(spec: Spec, name: str | None) -> Configuration:
 def _run_until_violation(
     plan: Plan,
     counters: Counters,
-    seed: int,
-    first_scenario: int,
-    scenarios: int | None,
-    seconds: float | None,
+    sample: Sample,
     progress: Callable[[Counters, float], None] | None,
     begin: Callable[[int], None] | None,
 ) -> tuple[int, Violation | None]:
     """The scenario that failed and its violation; or the next scenario and None."""
     started = now = perf_counter()
     next_report = started + PROGRESS_INTERVAL_SECONDS
-    scenario = first_scenario
-    while (scenarios is None or scenario < first_scenario + scenarios) and (seconds is None or now - started < seconds):
+    scenario, seconds = sample.first_scenario, sample.seconds
+    end = None if sample.scenarios is None else scenario + sample.scenarios
+    while (end is None or scenario < end) and (seconds is None or now - started < seconds):
         if begin is not None:
             begin(scenario)
-        violation = run_plan(plan, random_tape(scenario_seed(seed, scenario)), counters)
+        violation = run_plan(plan, sample.tape(scenario), counters)
         if violation is not None:
             return scenario, violation
         scenario += 1

@@ -1,5 +1,7 @@
 """Power: the step that a world is at, and the moment at which its power fails.
 
+`DevicePosition` is all that a medium knows of its surroundings, so a fault of a medium needs no other way up or down.
+
 `DevicePosition.arm` makes the power fail in the middle of whatever the system does: after a number of events, which are
 writes, resets and barriers on any medium of the world. The next event does not happen: this one and all that follow
 raise `PowerCut`.
@@ -31,12 +33,22 @@ class Strike(IntEnum):
     RESET = 2
 
 
+def _first(lane: str, count: int) -> int:
+    return 0
+
+
 class DevicePosition:
-    """The step a world is at, how many device entries that step has issued, and when its power will fail."""
+    """The step a world is at, how many device entries that step has issued, and when its power will fail.
 
-    __slots__ = ("_at_cut", "_left_count", "_strike", "is_cut", "issued_count", "step")
+    A medium that leaves something open asks ``choose(lane, count)``. It tells ``say``, if there is one, what people
+    should read of it in the history.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_at_cut", "_left_count", "_strike", "choose", "is_cut", "issued_count", "say", "step")
+
+    def __init__(self, choose: Callable[[str, int], int] = _first) -> None:
+        self.choose = choose
+        self.say: Callable[[str], None] | None = None
         self.step = 0
         self.issued_count = 0
         self.is_cut = False

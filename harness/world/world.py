@@ -49,7 +49,7 @@ class World:
         self._serials = Serials()
         self.configuration = configuration
         self.kept: dict[str, Any] = {}
-        self.position = DevicePosition()
+        self.position = DevicePosition(tape.choose)
         self.media = tuple(new_medium(shape, index, self.position) for index, shape in enumerate(configuration.media))
         self.seam = self._new_seam()
 

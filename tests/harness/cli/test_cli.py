@@ -23,7 +23,8 @@ from harness.fleet.jobs import INTERRUPTED
 from harness.planted.plants import find_plants, plant_tree
 from harness.scenario.failing_sequence import WIDTH_MAX
 from harness.scenario.verdict import Answer, Counters, Verdict
-from harness.search.campaign import Sample, list_checks, run_checks
+from harness.search.campaign import list_checks, run_checks
+from harness.search.check import Sample
 from harness.spec.loader import load_specs
 from harness.spec.spec import Mode
 
@@ -290,7 +291,7 @@ def test_an_interrupt_ends_the_run_with_what_is_known(clean: Path, workers: int)
             interrupted.append(counters.scenarios)
             signal.raise_signal(signal.SIGINT)
 
-    verdicts: list[Verdict] = run_checks(jobs, Sample(None, 0), Budget(30.0, workers), SAMPLE, interrupt)
+    verdicts: list[Verdict] = run_checks(jobs, Sample(), Budget(30.0, workers), SAMPLE, interrupt)
     assert [(each.answer, each.reason) for each in verdicts] == [(Answer.UNKNOWN, INTERRUPTED)] * 2
     assert sum(each.counters.scenarios for each in verdicts) >= interrupted[0] > 0
 
@@ -312,7 +313,9 @@ def test_a_system_that_takes_its_process_along_is_unknown_and_says_where(planted
     text = spec.read_text().replace("        self.entries.pop(key, None)\n", f"        {statement}\n")
     spec.write_text(text.replace("import annotations\n", "import annotations\n\nimport os\nimport re\n", 1))
     jobs = list_checks(load_specs(spec, planted), lambda spec: [Mode.CONFORMANCE], "small")
-    (verdict,) = run_checks(jobs, Sample(2000, 0), Budget(None, 2), planted, lambda *_: None, silence_seconds_max)
+    (verdict,) = run_checks(
+        jobs, Sample(scenarios=2000), Budget(None, 2), planted, lambda *_: None, silence_seconds_max
+    )
     assert verdict.answer is Answer.UNKNOWN
     assert re.fullmatch(f"{reason}(; {reason})?", verdict.reason)
 

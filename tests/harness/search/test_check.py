@@ -14,7 +14,7 @@ from toy_store import BUGS, CONFORMANCE_BUGS, SPEC, toy_spec
 from harness.choices.random_policy import random_tape, scenario_seed
 from harness.scenario.runner import record_scenario, run_plan
 from harness.scenario.verdict import Answer, Counters
-from harness.search.check import check
+from harness.search.check import Sample, check, check_sample
 from harness.spec.plan import SpecError, compile_plan
 from harness.spec.spec import Background, Crash, Mode
 
@@ -126,7 +126,8 @@ def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     module = import_module("harness.search.check")  # the package's attribute of that name is the function
     monkeypatch.setattr(module, "PROGRESS_INTERVAL_SECONDS", 0.0)
     seen: list[int] = []
-    check(SPEC, Mode.CONFORMANCE, scenarios=3, progress=lambda counters, seconds: seen.append(counters.scenarios))
+    sample = Sample(scenarios=3)
+    check_sample(SPEC, Mode.CONFORMANCE, sample, progress=lambda counters, _: seen.append(counters.scenarios))
     assert seen == [1, 2, 3]
 
 
