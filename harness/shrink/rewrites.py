@@ -1,8 +1,8 @@
 """Rewrites: programs near a failing one that the passes of shrinking cannot reach by taking away.
 
     calmed     an operation that a crash interrupts runs to its end instead
-    enclosed   the other way round: the crash comes late in the operation before it. If there is a flush before that
-               operation, the crash may do this flush itself
+    enclosed   the other way round: the crash comes late in the operation before it, or just after its end. If there is
+               a flush before that operation, the crash may do this flush itself
     moved      one step is replaced by one of any kind at any place, with all its choices zero
     refitted   one step is left out, and one argument of another has any other value
     joined     two steps with at most one between them become one of any kind in the place of the first, with all its
@@ -23,6 +23,7 @@ from harness.choices.lanes import INTERRUPTS, OF_CRASH, OF_SURROUNDINGS, SURVIVO
 from harness.choices.program import RESERVED_NAMES, Program, Step
 from harness.shrink.passes import lowered_and_shifted
 from harness.spec.plan import CRASH, Plan
+from harness.world.power import Strike
 
 REFITTED_VALUES_COUNT: Final = 64  # few arguments have more values
 
@@ -41,8 +42,7 @@ def enclosed(program: Program, plan: Plan) -> Iterator[Program]:
         before = program.steps[place - 1] if place else None
         if action is None or action.kind != CRASH or before is None or crash.choices.get(INTERRUPTS):
             continue
-        within = _within(before, plan)
-        if within:
+        for within in _within(before, plan):
             shorter = program.without([before.identity])
             choices = {**before.choices, **_renamed(crash.choices, {before.identity: crash.identity}), **within}
             late = _with_choices_of(shorter, crash.identity, choices)
@@ -55,14 +55,16 @@ def enclosed(program: Program, plan: Plan) -> Iterator[Program]:
                 yield _with_choices_of(shorter, crash.identity, {**choices, f"flush.{number}": 1})
 
 
-def _within(step: Step, plan: Plan) -> dict[str, int]:
-    """The choices of a crash that comes late in this step; empty if the step cannot be interrupted."""
-    if plan.write_back is not None and step.operation == plan.write_back.name:
-        return {INTERRUPTS: 1, "far.0": 1}
+def _within(step: Step, plan: Plan) -> list[dict[str, int]]:
+    """The choices of a crash late in this step, and at its end if it resets nothing. None if it has no events."""
     names = [action.name for action in plan.interruptible]
-    if step.operation not in names:
-        return {}
-    return {INTERRUPTS: 2 if plan.write_back is not None else 1, "during.0": names.index(step.operation), "far.0": 1}
+    if plan.write_back is not None and step.operation == plan.write_back.name:
+        inner = {INTERRUPTS: 1}
+    elif step.operation in names:
+        inner = {INTERRUPTS: 2 if plan.write_back is not None else 1, "during.0": names.index(step.operation)}
+    else:
+        return []
+    return [inner | {"far.0": 1}, inner | {"strike.0": Strike.RESET.value}]
 
 
 def _with_choices_of(program: Program, identity: int, choices: Mapping[str, int]) -> Program:

@@ -48,6 +48,8 @@ def test_a_crash_flushes_by_itself_what_was_flushed_before_the_operation() -> No
     assert list(enclosed(program, PLAN)) == [
         parse_program(f"1 put\n2 {name}\n4 crash steps.0=5 inside.0=1 far.0=1"),
         parse_program("1 put\n4 crash steps.0=5 inside.0=1 far.0=1 flush.0=1"),
+        parse_program(f"1 put\n2 {name}\n4 crash steps.0=5 inside.0=1 strike.0=2"),
+        parse_program("1 put\n4 crash steps.0=5 inside.0=1 strike.0=2 flush.0=1"),
     ]
     assert not list(enclosed(parse_program("1 crash\n2 crash inside.0=1"), PLAN))
 
