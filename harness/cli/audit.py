@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.audit.device_flags import refuse_unlike
 from harness.audit.edges import Kind
 from harness.audit.mend import Mend, Tried, find_mend
 from harness.audit.needless import Audit, Budget, EdgeCount, Need, audit_plan
@@ -61,6 +62,7 @@ def audit_case(name: str, seconds: float, json_path: Path | None) -> int:
         mend = Mend(reason=f"the case does not fail: {replayed.answer}")
     else:
         plan = compile_plan(spec, find_configuration(spec, case.configuration), case.mode)
+        refuse_unlike(plan.configuration.media)
         mend = find_mend(plan, case.program, replayed.step, Limits(SCHEDULES_MAX, seconds))
     _print_mend(console, name, mend)
     if json_path is not None:
@@ -132,6 +134,7 @@ def audit_specs(
     audits: dict[str, list[Audit]] = {}
     for each, plan in plans:
         budget = Budget(scenarios, None if scenarios else seconds / len(plans), seed)
+        refuse_unlike(plan.configuration.media)
         audit = audit_plan(plan, budget)
         _print_audit(console, each, plan, audit)
         rows.append(_audit_figures(each, plan, audit))

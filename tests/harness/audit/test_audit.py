@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.audit.crash_sets import crash_states
+from harness.audit.device_flags import refuse_unlike
 from harness.audit.edges import Kind
 from harness.audit.judge import contents
 from harness.audit.mend import EDGES_MAX, Candidate, hitting_sets
@@ -19,11 +20,14 @@ from harness.audit.schedules import Limits
 from harness.choices.program import Program
 from harness.choices.replay_policy import replay_tape
 from harness.cli.main import main
-from harness.spec.device import DeviceModel, MediumShape
+from harness.spec.device import ChooseSurvivor, DeviceModel, Entry, Loss, MediumShape
+from harness.spec.plan import SpecError
 from harness.spec.spec import Configuration
 from harness.spec.tracing import Origin
 from harness.trace.tracer import LifeTracer
 from harness.world.devices import BLOCK, FILE, ZONED
+from harness.world.devices.block import Block
+from harness.world.devices.zoned import Zoned
 from harness.world.medium import SimulatedMedium
 from harness.world.world import World
 
@@ -145,6 +149,34 @@ def test_the_crash_states_of_a_trace_are_what_the_medium_may_leave(device: Devic
     states = {contents(trace, crash.state, [shape])[0] for crash in crash_states(trace, [shape], 0, limits)}
     assert not limits.reached
     assert states == {image for end in range(len(history) + 1) for image in _images(shape, history[:end])}
+
+
+class _Cached(Zoned):
+    """Loses only the last two of an extent's open entries, so that no flag describes it."""
+
+    name = "cached"
+
+    def survivors(
+        self, entries: Sequence[Entry], content: bytes, shape: MediumShape, choose: ChooseSurvivor, losses: list[Loss]
+    ) -> bytes:
+        return super().survivors(entries[-2:], content, shape, choose, losses)
+
+
+class _TearsAnywhere(Block):
+    """Says that it tears in another order than it does."""
+
+    tears_in_order = False
+
+
+@pytest.mark.parametrize("device", [ZONED, FILE, BLOCK], ids=lambda device: device.name)
+def test_the_flags_of_every_model_say_what_it_does(device: DeviceModel) -> None:
+    refuse_unlike([MediumShape(2, 4, 8, device)])
+
+
+@pytest.mark.parametrize("device", [_Cached(), _TearsAnywhere()])
+def test_a_model_that_its_flags_do_not_describe_is_not_audited(device: DeviceModel) -> None:
+    with pytest.raises(SpecError, match=f"device model {device.name!r} leaves other states"):
+        refuse_unlike([MediumShape(2, 4, 8, ZONED), MediumShape(2, 4, 8, device)])
 
 
 # --- unusable input ---------------------------------------------------------------------------------
