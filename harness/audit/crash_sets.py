@@ -19,7 +19,7 @@ from harness.audit.schedules import Limits
 from harness.spec.device import MediumShape
 from harness.trace.trace import Node, Trace
 
-STATES_A_MOMENT_MAX: Final = 512
+STATES_A_TICK_MAX: Final = 512
 SUBSETS_OF_UNITS_MAX: Final = 4  # of more units, not every subset is tried
 
 _Part = Sequence[int] | None  # the units of a write that are there; None: all of them
@@ -39,7 +39,7 @@ def crash_states(trace: Trace, shapes: Sequence[MediumShape], since: int, limits
         if event.tick > since and event.node is not None:
             newest = trace.nodes[event.node]
             states = _states_with(trace, shapes, newest, event.tick, limits)
-            for state in islice(states, STATES_A_MOMENT_MAX):
+            for state in islice(states, STATES_A_TICK_MAX):
                 yield CrashState(event.tick, state)
             if next(states, None) is not None:
                 limits.reached = True

@@ -114,7 +114,7 @@ def _explain(console: Console, found: Found) -> None:
         spec=f"{verdict.spec} ({found.case.spec})",
         mode=verdict.mode,
         configuration=verdict.configuration,
-        certified=found.shrunk.certified if found.shrunk else None,
+        one_minimal=found.shrunk.one_minimal if found.shrunk else None,
         command=replay_command(found.path),
     )
     console.print(text, soft_wrap=True)
@@ -159,7 +159,7 @@ def _figures_of(each: Found) -> dict[str, Any]:
         "place": each.case.place,
         "operations_found": operation_count(each.verdict.run.program) if each.verdict.run else None,
         "operations": operation_count(each.case.program),
-        "certified": shrunk.certified if shrunk else False,
+        "one_minimal": shrunk.one_minimal if shrunk else False,
         "shrink_seconds": shrunk.seconds if shrunk else None,
         "shrink_passes": {name: asdict(counters) for name, counters in shrunk.passes.items()} if shrunk else {},
     }

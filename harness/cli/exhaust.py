@@ -80,7 +80,7 @@ def _note_progress(console: Console, part_count: int) -> Callable[[int, Tally], 
 def print_results(console: Console, name: str, operations_max: int, results: Sequence[Result]) -> None:
     """Print the table of results, and the reason for each answer that needs one."""
     console.print(
-        f"{name}: programs of up to {operations_max} operations, a crash at every moment of the last and after it"
+        f"{name}: programs of up to {operations_max} operations, a crash at every crash point of the last, and after it"
     )
     table = plain_table()
     for column in ("config", "start"):

@@ -38,7 +38,7 @@ def shrink_case(name: str, output: Path | None, json_path: Path | None) -> int:
     path.write_text(format_case(smaller, comments(after.events)), encoding="utf-8")
     console.print(
         f"{name}: {operation_count(case.program)} to {operation_count(result.program)} operations, "
-        f"{result.seconds:.1f} s, {'' if result.certified else 'not shown to be '}1-minimal, written to {path}",
+        f"{result.seconds:.1f} s, {'' if result.one_minimal else 'not shown to be '}1-minimal, written to {path}",
         soft_wrap=True,
     )
     for pass_name, counters in result.passes.items():

@@ -1,8 +1,8 @@
 """Running planted bugs: applies each, searches for it, shrinks it, and replays its case with and without the plant.
 
 A plant counts as *caught* only if all of this holds. Every seed found it, by the property it names. Shrinking reached
-the minimum it states, and certified it. The case still fails on the planted tree, and is fixed on the clean one. The
-report says in words what does not hold.
+the minimum it states, and showed it to be 1-minimal. The case still fails on the planted tree, and is fixed on the
+clean one. The report says in words what does not hold.
 
 Each search, and each replay on the clean tree, runs in a fresh process with the copies first on its path. The process
 is killed when it takes too long, when the run is interrupted, and, on Linux, when its parent dies. Planted trees are
@@ -44,7 +44,7 @@ class SeedResult:
     other_properties: tuple[str, ...] = ()  # broken on the way, but not the property asked for
     operations_found: int | None = None
     operations: int | None = None
-    certified: bool = False
+    one_minimal: bool = False
     shrink_seconds: float | None = None
     still_fails_planted: bool = False
     clean_answer: str = ""
@@ -113,8 +113,8 @@ def _shrink_problems(found: Sequence[SeedResult], minimum_operations: int) -> li
         problems.append(f"shrunk to {sizes[-1]} operations, not {minimum_operations}")
     if any(size < minimum_operations for size in sizes):
         problems.append(f"shrunk to {sizes[0]} operations, fewer than the stated minimum of {minimum_operations}")
-    if not all(result.certified for result in found):
-        problems.append("not certified minimal")
+    if not all(result.one_minimal for result in found):
+        problems.append("not 1-minimal")
     return problems
 
 
@@ -237,7 +237,7 @@ def run_seed(reporter: Reporter, plant: Plant, seed: int, planted: Path, clean: 
         tuple(found["other"]),
         found["operations_found"],
         found["operations"],
-        found["certified"],
+        found["one_minimal"],
         found["shrink_seconds"],
         found["still_fails"],
         clean_answer["answer"],

@@ -132,11 +132,11 @@ def _minimal(each: LoadedSpec, verdict: Verdict, request: dict[str, Any]) -> dic
     violation, program = verdict.run.violation, verdict.run.program
     plan = compile_plan(each.spec, find_configuration(each.spec, verdict.configuration), verdict.mode)
     operations_found = operation_count(program)
-    certified, shrink_seconds = False, 0.0
+    one_minimal, shrink_seconds = False, 0.0
     try:
         result = shrink(plan, program, violation)
         violation, program = result.violation, result.program
-        certified, shrink_seconds = result.certified, result.seconds
+        one_minimal, shrink_seconds = result.one_minimal, result.seconds
     except NotReproducedError:
         pass  # the replay below shows it, too
     case = Case(
@@ -155,7 +155,7 @@ def _minimal(each: LoadedSpec, verdict: Verdict, request: dict[str, Any]) -> dic
         "property": violation.property,
         "operations_found": operations_found,
         "operations": operation_count(program),
-        "certified": certified,
+        "one_minimal": one_minimal,
         "shrink_seconds": shrink_seconds,
         "still_fails": replay(case).answer is ReplayAnswer.STILL_FAILS,
         "case": format_case(case),

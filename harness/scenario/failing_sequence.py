@@ -36,13 +36,13 @@ def failing_sequence(
     spec: str,
     mode: Mode,
     configuration: str,
-    certified: bool | None = None,
+    one_minimal: bool | None = None,
     command: str = "",
     story: str = "",
 ) -> str:
     """A failing run as plain text. Raises `ValueError` if the run did not fail.
 
-    ``certified`` says whether it is 1-minimal; None: it was not shrunk. ``command`` shows it again. ``story`` explains.
+    ``one_minimal`` is None if it was not shrunk. ``command`` shows it again. ``story`` explains.
     """
     violation = run.violation
     if violation is None:
@@ -51,18 +51,18 @@ def failing_sequence(
     lines += _wrapped(MEANINGS.get(violation.property, "a property of the spec's own"), "  ")
     lines += _wrapped(story, "  ") if story else []
     lines += ["", *_history(run), "", *_outcome(violation), ""]
-    lines += _wrapped(_minimality(run, certified), "  ")
+    lines += _wrapped(_minimality(run, one_minimal), "  ")
     if command:
         lines += ["", f"  {command}"]
     return "\n".join(lines) + "\n"
 
 
-def _minimality(run: Run, certified: bool | None) -> str:
+def _minimality(run: Run, one_minimal: bool | None) -> str:
     count = operation_count(run.program)
     size = f"{count} operation{'s' if count != 1 else ''}"
-    if certified is None:
+    if one_minimal is None:
         return f"{size}."
-    if certified:
+    if one_minimal:
         smaller = "without any one of them, or with one choice zero or one less"
         return f"{size}, 1-minimal: {smaller}, this does not fail."
     return f"{size}, not shown to be 1-minimal: the search for a shorter sequence was not completed."

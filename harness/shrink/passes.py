@@ -9,8 +9,8 @@
     together  lowering all choices of one name and value at once (two steps that must name the same key)
     trade     removing one step while one choice elsewhere is lowered, and numbered choices get the number before,
               since without a write the number of each later write is one less; in programs of at most 12 steps
-    certify   tries once more, on the final program, to remove each single step, and to set each single choice to zero
-              and one down. The result is *certified* 1-minimal only if none of these fails alike
+    last      tries once more, on the final program, to remove each single step, and to set each single choice to zero
+              and one down. The result is *1-minimal* only if none of these fails alike
 
 A program is simpler if it has fewer operations; then, fewer choices that are not zero; then, a smaller sum of choices.
 No pass ever makes the program less simple. The passes run until none improves it. The bound is on candidates, never on
@@ -100,7 +100,7 @@ class Search:
 
 
 def minimise(search: Search, suggestions: Sequence[tuple[str, Suggest]] = ()) -> bool:
-    """Run the passes until none improves, then on what each of the ``suggestions`` gives. True if certified."""
+    """Run the passes until none improves, then on what each of the ``suggestions`` gives. True if one_minimal."""
     try:
         _run_own_passes(search)
         tried: dict[Suggest, Program] = {}  # by suggestion, the program that it could not improve
@@ -109,7 +109,7 @@ def minimise(search: Search, suggestions: Sequence[tuple[str, Suggest]] = ()) ->
                 while _follow(search, name, suggest):
                     pass
                 tried[suggest] = search.best
-        return is_certified(search)
+        return is_one_minimal(search)
     except _BoundReached:
         return False
 
@@ -293,12 +293,12 @@ def _smaller_values(value: int) -> list[int]:
     return [0, *(value >> shift for shift in range(value.bit_length() - 1, 0, -1)), value - 1]
 
 
-def is_certified(search: Search) -> bool:
+def is_one_minimal(search: Search) -> bool:
     """Whether the best program still fails alike, and none of its neighbours does. Each is run once more."""
     best = search.best
-    if search.run("certify", best) is None:
+    if search.run("last", best) is None:
         return False
-    return all(search.run("certify", neighbour) is None for neighbour in neighbours(best))
+    return all(search.run("last", neighbour) is None for neighbour in neighbours(best))
 
 
 def neighbours(program: Program) -> Iterator[Program]:

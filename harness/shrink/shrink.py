@@ -13,8 +13,8 @@ another kind of local minimum:
               a different kind
 
 A program that hangs is shrunk by the passes alone, since each candidate that hangs costs its whole bound of seconds. A
-search that reaches its bound on candidates is not certified. Not promised: that no shorter program exists, only that
-none is one change away.
+search that reaches its bound on candidates is not called 1-minimal. Not promised: that no shorter program exists, only
+that none is one change away.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class NotReproducedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ShrinkResult:
-    """A failing program that no pass makes simpler. ``certified``: it was tried and is 1-minimal."""
+    """A failing program that no pass makes simpler. ``one_minimal``: it was tried and is 1-minimal."""
 
     program: Program
     violation: Violation
     passes: Mapping[str, PassCounters]
     errors: int  # candidates that made the spec or the harness itself raise an error
     seconds: float
-    certified: bool
+    one_minimal: bool
 
 
 class Reproducer:
@@ -124,7 +124,7 @@ def shrink(
         ("redraw", redraw_on),
         ("rewrite", rewrites),
     ]
-    certified = minimise(search, [] if is_hanging else suggestions)
+    one_minimal = minimise(search, [] if is_hanging else suggestions)
     final = _strict_violation(plan, search.best)
     alike = final is not None and final.signature == violation.signature
     return ShrinkResult(
@@ -133,7 +133,7 @@ def shrink(
         search.passes,
         reproduce.errors,
         time.perf_counter() - started,
-        certified and alike,
+        one_minimal and alike,
     )
 
 

@@ -92,7 +92,7 @@ def test_a_violation_is_shrunk_saved_explained_and_replayable(
     assert "# put(key=b'a', value=b'a') -> pending" in saved.read_text()
     (failure,) = json.loads((planted / "figures.json").read_text())["failures"]
     assert failure["operations"] == 3
-    assert failure["certified"]
+    assert failure["one_minimal"]
     assert main(["replay", f"fuzz_corpus/{saved.name}"]) == EXIT_VIOLATED
     assert f"fuzz_corpus/{saved.name}: still fails at step " in capsys.readouterr().out
 
@@ -212,7 +212,7 @@ def test_a_padded_case_shrinks_back(case: Path, capsys: pytest.CaptureFixture[st
     assert main(["shrink", str(case), "--json", "shrink.json"]) == EXIT_VIOLATED
     assert "23 to 3 operations" in capsys.readouterr().out
     assert operation_count(read_case(case).program) == 3
-    assert json.loads(Path("shrink.json").read_text())["certified"] is True
+    assert json.loads(Path("shrink.json").read_text())["one_minimal"] is True
 
 
 @pytest.mark.parametrize(

@@ -68,14 +68,14 @@ def test_a_failing_sequence_tells_the_whole_story() -> None:
         spec="toy",
         mode=Mode.CRASH,
         configuration="zoned",
-        certified=True,
+        one_minimal=True,
         command="harness replay fuzz_corpus/x.case",
     )
     assert text == EXPECTED
 
 
-def test_what_is_not_certified_is_never_called_minimal() -> None:
-    text = failing_sequence(RUN, spec="toy", mode=Mode.CRASH, configuration="zoned", certified=False)
+def test_what_is_not_one_minimal_is_never_called_minimal() -> None:
+    text = failing_sequence(RUN, spec="toy", mode=Mode.CRASH, configuration="zoned", one_minimal=False)
     assert "not shown to be 1-minimal" in text
     assert "minimal" not in failing_sequence(RUN, spec="toy", mode=Mode.CRASH, configuration="zoned")
 
