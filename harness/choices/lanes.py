@@ -38,7 +38,7 @@ _CALLER, _SURROUNDINGS = Whose.CALLER, Whose.SURROUNDINGS
 
 _ROWS: Final = (
     Lane("steps", _CALLER, "how many device steps a write-back takes", "one"),
-    Lane("device", _SURROUNDINGS, "what the system leaves open: which write is issued, when a barrier comes", "first"),
+    Lane("device", _SURROUNDINGS, "what the system asks its seam: which write, barrier or record goes next", "first"),
     Lane("entropy", _SURROUNDINGS, "how an identifier ends", "plain", is_rare=True, is_pinned=True),
     Lane("flush", _SURROUNDINGS, "whether a component is flushed just before the crash", "not", is_of_crash=True),
     Lane("inside", _CALLER, "whether the crash comes within one more operation", "after the last", is_of_crash=True),
