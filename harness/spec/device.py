@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+UNIT_GROUP_SIZE: Final = 8  # lost units are chosen in groups of so many
+_LOST, _TORN = 1, 2
 
 ChooseSurvivor = Callable[[str, int], int]
 """``choose(name, count)`` gives an integer below ``count``; 0 always means: survives whole."""
@@ -56,6 +59,23 @@ def whole_loss(entry: Entry, unit: str, unit_size_bytes: int) -> Loss:
     return Loss(entry, range(count), unit, count)
 
 
+def lost_units(name: str, unit_count: int, choose: ChooseSurvivor) -> Sequence[int]:
+    """Any units of a write, or none: for models that tear out of order.
+
+    ``name`` is the choice of the write's fate: 1 all lost; 2 torn, and then ``<name>.<group>`` is a bit mask of the
+    units lost in each group of eight.
+    """
+    fate = choose(name, 2 if unit_count == 1 else 3)
+    if fate != _TORN:
+        return range(unit_count) if fate == _LOST else ()
+    lost: list[int] = []
+    for group, first in enumerate(range(0, unit_count, UNIT_GROUP_SIZE)):
+        size = min(UNIT_GROUP_SIZE, unit_count - first)
+        mask = choose(f"{name}.{group}", 1 << size)
+        lost += [first + bit for bit in range(size) if mask >> bit & 1]
+    return lost
+
+
 @dataclass(frozen=True, slots=True)
 class MediumShape:
     """Geometry and device model of one simulated medium.
@@ -70,7 +90,7 @@ class MediumShape:
     extent_size_pages: int
     page_size_bytes: int
     device: DeviceModel
-    sector_size_bytes: int | None = None  # the unit that a file or block device writes whole; None: a page
+    sector_size_bytes: int | None = None  # what `FILE` and `BLOCK` write whole; None: a page
 
     def __post_init__(self) -> None:
         if self.sector_size_bytes is not None and self.page_size_bytes % self.sector_size_bytes:
@@ -116,8 +136,10 @@ class DeviceModel(Protocol):
     ) -> bytes:
         """The content that a crash leaves of an extent.
 
-        ``entries`` are those that no barrier has passed, at least one, in order; ``content`` has all of them. Their
-        losses are added to ``losses``.
+        ``entries`` are those that no barrier has passed, at least one, in order; ``content`` has all of them. What
+        happens to an entry is ``choose(entry.survivor, count)``: 0 leaves it whole, and 1 should be the least that it
+        may lose. Further choices of an entry are named ``<entry.survivor>.<n>``. Their losses are added to
+        ``losses``; that of a reset has no units, and its unit is "".
         """
 
     def legal_states_count(self, unit_counts: Sequence[int]) -> int:

@@ -156,12 +156,15 @@ class SimulatedMedium:
 
     def watch(self, watched: bool) -> None:
         """Count events from here on, or no longer, because the power is to fail after some of them."""
-        self._watched = watched or self._dead or self._observer is not None
+        self._update_watched(watched)
 
     def observe(self, observer: Observer | None) -> None:
         """Tell the observer of each event from here on, until this medium is dead; None: tell nobody."""
         self._observer = observer
-        self._watched = self._dead or observer is not None
+        self._update_watched(False)
+
+    def _update_watched(self, is_counting: bool) -> None:
+        self._watched = is_counting or self._dead or self._observer is not None
 
     def hold(self, extents: Sequence[bytes]) -> None:
         """Replace the contents by these, all persistent. The content of a zoned extent ends at its write pointer."""

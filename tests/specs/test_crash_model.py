@@ -33,7 +33,7 @@ from harness.trace.closure import Closure, in_issue_order
 from harness.trace.trace import Node, Trace
 from harness.trace.traced_run import run_traced
 from harness.trace.witness import order_violations
-from harness.world.devices import BLOCK, FILE, ZONED
+from harness.world.devices import ALL, ZONED
 from shardstore import extents_spec
 from shardstore.spec_trace import trace_scheduler
 
@@ -102,7 +102,7 @@ def _fates(node: Node, shape: MediumShape) -> Iterator[bool | tuple[int, ...]]:
             yield units
 
 
-@pytest.mark.parametrize("device", [ZONED, FILE, BLOCK], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", ALL, ids=lambda device: device.name)
 @given(graph=graphs())
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 def test_what_can_be_reached_is_what_is_closed(device: DeviceModel, graph: tuple[Asked, ...]) -> None:

@@ -10,8 +10,12 @@
 All follow `harness.spec.device.DeviceModel`. A spec names one of them in the `MediumShape` of a medium.
 """
 
+from typing import Final
+
 from harness.world.devices.block import BLOCK
 from harness.world.devices.file import FILE
 from harness.world.devices.zoned import ZONED
 
-__all__ = ["BLOCK", "FILE", "ZONED"]
+ALL: Final = (ZONED, FILE, BLOCK)
+
+__all__ = ["ALL", "BLOCK", "FILE", "ZONED"]

@@ -11,11 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from harness.spec.device import ChooseSurvivor, Entry, Loss, MediumShape
-
-SECTOR_GROUP_SIZE: Final = 8
-
-_LOST, _TORN = 1, 2
+from harness.spec.device import ChooseSurvivor, Entry, Loss, MediumShape, lost_units
 
 
 class File:
@@ -45,7 +41,7 @@ class File:
         for entry in entries:
             data = entry.data or b""
             start = entry.page * shape.page_size_bytes
-            lost = _lost_sectors(entry.survivor, len(data) // size, choose)
+            lost = lost_units(entry.survivor, len(data) // size, choose)
             if lost:
                 losses.append(Loss(entry, lost, self.unit, len(data) // size))
             for sector in lost:  # a lost sector reads as the writes before this one left it
@@ -59,16 +55,3 @@ class File:
 
 
 FILE: Final = File()
-
-
-def _lost_sectors(name: str, sector_count: int, choose: ChooseSurvivor) -> Sequence[int]:
-    fate = choose(name, 2 if sector_count == 1 else 3)
-    if fate != _TORN:
-        return range(sector_count) if fate == _LOST else ()
-    lost: list[int] = []
-    # In groups, so that a choice stays a small number however long the write is.
-    for group, first in enumerate(range(0, sector_count, SECTOR_GROUP_SIZE)):
-        size = min(SECTOR_GROUP_SIZE, sector_count - first)
-        mask = choose(f"{name}.{group}", 1 << size)
-        lost += [first + bit for bit in range(size) if mask >> bit & 1]
-    return lost

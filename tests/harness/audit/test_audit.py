@@ -25,7 +25,7 @@ from harness.spec.plan import SpecError
 from harness.spec.spec import Configuration
 from harness.spec.tracing import Origin
 from harness.trace.tracer import LifeTracer
-from harness.world.devices import BLOCK, FILE, ZONED
+from harness.world.devices import ALL, ZONED
 from harness.world.devices.block import Block
 from harness.world.devices.zoned import Zoned
 from harness.world.medium import SimulatedMedium
@@ -137,7 +137,7 @@ def _images(shape: MediumShape, history: list[Doing]) -> Iterator[tuple[bytes, .
         trail[-1] = (trail[-1][0] + 1, trail[-1][1])
 
 
-@pytest.mark.parametrize("device", [ZONED, FILE, BLOCK], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", ALL, ids=lambda device: device.name)
 @given(history=st.lists(doings, max_size=4))
 @settings(deadline=None, derandomize=True, database=None)
 def test_the_crash_states_of_a_trace_are_what_the_medium_may_leave(device: DeviceModel, history: list[Doing]) -> None:
@@ -168,7 +168,7 @@ class _TearsAnywhere(Block):
     tears_in_order = False
 
 
-@pytest.mark.parametrize("device", [ZONED, FILE, BLOCK], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", ALL, ids=lambda device: device.name)
 def test_the_flags_of_every_model_say_what_it_does(device: DeviceModel) -> None:
     refuse_unlike([MediumShape(2, 4, 8, device)])
 

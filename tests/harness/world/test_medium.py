@@ -107,7 +107,11 @@ STATES: dict[str, Callable[[bytes, Any, int], set[bytes]]] = {
     "file": file_states,
     "block": block_states,
 }
-SHAPES = pytest.mark.parametrize("shape", [ZONED, FILE, BLOCK], ids=lambda shape: shape.device.name)
+SHAPES = pytest.mark.parametrize(
+    "shape",
+    [MediumShape(EXTENT_COUNT, EXTENT_PAGES, PAGE, device, sector_size_bytes=2) for device in devices.ALL],
+    ids=lambda shape: shape.device.name,
+)
 
 
 def replayed(shape: MediumShape, sequence: Sequence[Call]) -> tuple[SimulatedMedium, list[bytes], list[Any]]:
