@@ -72,22 +72,21 @@ class RandomPolicy:
     Draws with `Random.random` alone: of all its methods, Python promises only that one's stream between versions.
     """
 
-    __slots__ = ("_last_unit_chance", "_random", "_special", "_survival_chance")
+    __slots__ = ("_last_unit_chance", "_ordinary", "_random", "_special", "_survival_chance")
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed).random
         self._survival_chance = self._last_unit_chance = 0.0
-        self._set_style(RARE_CHANCE, {})  # for whoever picks without a run
+        # The lanes that are not drawn evenly, and how. One dictionary, since `pick` is on the hot path and looks once.
+        self._ordinary: dict[str, Callable[[int], int]] = dict.fromkeys(RARE, self._seldom(RARE_CHANCE))
+        self._ordinary[SURVIVOR] = self._survivor
+        self._special = self._ordinary  # for whoever picks without a run
 
     def _set_style(self, collision_chance: float, draws: Mapping[str, Sequence[int]]) -> None:
-        """Note how each lane is drawn that is not drawn evenly."""
-        # One dictionary for all of them, since `pick` is on the hot path and pays for one look-up anyway.
-        self._special: dict[str, Callable[[int], int]] = {
-            SURVIVOR: self._survivor,
-            **dict.fromkeys(RARE, self._seldom(RARE_CHANCE)),
-            "entropy": self._seldom(collision_chance),
-            **{lane: self._from_table(table) for lane, table in draws.items()},
-        }
+        """Draw these lanes in a way of this scenario."""
+        self._special = {**self._ordinary, "entropy": self._seldom(collision_chance)}
+        for lane, table in draws.items():
+            self._special[lane] = self._from_table(table)
 
     def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
         random = self._random

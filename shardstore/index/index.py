@@ -182,7 +182,7 @@ class Index:
                 count += len(batch)
                 if level:  # a flush is short; a merge may be long
                     self._upkeep.breathe()
-            size_bytes = run_size_bytes(block.first_key for block in blocks)
+            size_bytes = run_size_bytes([block.first_key for block in blocks])
             if not self._metadata.fits(self._metadata_size_bytes(dropped) + size_bytes):
                 raise NoSpaceError("the metadata names as many blocks as fit its extents")
         except BaseException:

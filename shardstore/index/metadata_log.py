@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from shardstore.buffer_pool import BufferPool
@@ -192,9 +192,9 @@ def _encode_edit(edit: Edit) -> bytes:
     return b"".join(pieces)
 
 
-def run_size_bytes(first_keys: Iterable[bytes]) -> int:
+def run_size_bytes(first_keys: Collection[bytes]) -> int:
     """How many bytes a run of blocks with these first keys takes in a record."""
-    return _RUN.size + sum(_KEY_LENGTH.size + len(key) + LOCATOR_SIZE_BYTES for key in first_keys)
+    return _RUN.size + len(first_keys) * (_KEY_LENGTH.size + LOCATOR_SIZE_BYTES) + sum(map(len, first_keys))
 
 
 def memtable_run_size_bytes(configuration: StoreConfiguration) -> int:

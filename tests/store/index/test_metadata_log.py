@@ -199,4 +199,4 @@ def test_as_many_runs_as_fit_do_fit(key_size: int, blocks_count: int) -> None:
 @given(runs)
 def test_the_size_of_a_run_is_foretold(added: RunRecord) -> None:
     empty = len(_encode([Edit()]))
-    assert len(_encode([Edit(added=(added,))])) - empty == run_size_bytes(block.first_key for block in added.blocks)
+    assert len(_encode([Edit(added=(added,))])) - empty == run_size_bytes([block.first_key for block in added.blocks])
