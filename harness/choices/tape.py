@@ -95,6 +95,10 @@ class Tape:
         self.operation = self._mix.names[index] if index >= 0 else ENDING
         return index
 
+    def steps(self) -> Iterator[int]:
+        """Go to each of the steps to come, by its operation's index, up to the run's end."""
+        return iter(self.next_step, -1)
+
     def close(self) -> None:
         """End a run that violated nothing. Raises `NoLongerApplies` if a strict script has choices nobody asked for."""
         if self._script is not None:

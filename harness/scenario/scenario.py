@@ -76,11 +76,8 @@ class Scenario(SideBySide):
     def perform_all(self) -> None:
         """Open, then perform every step that the tape gives. Raises `Violated`."""
         self.open()
-        next_step, perform = self.tape.next_step, self.perform
-        index = next_step()
-        while index >= 0:
-            perform(index)
-            index = next_step()
+        for index in self.tape.steps():
+            self.perform(index)
 
     def perform_after(self, flushes: Sequence[str], index: int, begin: Callable[[], None]) -> None:
         """Perform one step that begins like a crash: these background operations, then operation ``index``.

@@ -184,11 +184,12 @@ class _Run:
             scenario.open()
         else:
             scenario.resume(start)
-        index = tape.next_step()
-        while tape.step != self._last.identity:
+        for index in tape.steps():
+            if tape.step == self._last.identity:
+                self._index = index
+                return
             scenario.perform(index)
-            index = tape.next_step()
-        self._index = index
+        raise AssertionError("the program has no such last step")
 
     @property
     def _is_draining(self) -> bool:

@@ -163,13 +163,11 @@ def _run(plan: Plan, policy: _ConfirmingPolicy, counters: Counters, visited: _Vi
     try:
         with Watchdog(counters.progress, plan.spec.step_seconds_max):
             scenario.open()
-            index = tape.next_step()
-            while index >= 0:
+            for index in tape.steps():
                 scenario.perform(index)
                 is_new = plan.actions[index].kind == CRASH and policy.is_on_new_ground()
                 if is_new and visited is not None and visited.covers(scenario, policy.left_count):
                     return None
-                index = tape.next_step()
             scenario.finish()
     except Violated as stop:
         return stop.violation

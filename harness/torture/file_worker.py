@@ -7,6 +7,7 @@ gets its reports, does. An error of the system that the spec does not name is re
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,10 +82,7 @@ class Worker:
         tape.begin(self._plan.mix)
         drawer = ArgumentDrawer(tape)
         done_count = 0
-        while steps_max is None or done_count < steps_max:
-            index = tape.next_step()
-            if index < 0:
-                break
+        for index in islice(tape.steps(), steps_max):
             self._perform(self._plan.actions[index], tape, drawer)
             done_count += 1
         return done_count
