@@ -25,7 +25,7 @@ class NoSpaceError(StoreError):
 
 
 class TooLargeError(StoreError):
-    """A key, value or bulk request is larger than this configuration can ever take."""
+    """A key, value or bulk request is larger than this configuration can ever take, or a key is empty."""
 
 
 class DiskError(StoreError):

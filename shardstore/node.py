@@ -12,21 +12,19 @@ Many threads may call a node: each store has its monitor, and the table of store
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from heapq import merge
-from operator import itemgetter
-from typing import Self, TypeVar
+from typing import Self
 
 from crc32c import crc32c
 
+from shardstore.arguments import as_bytes, as_count, as_pair
 from shardstore.dependency import AcrossStores, Dependency
 from shardstore.disk import Disk
-from shardstore.errors import OutOfServiceError, StoreError, TooLargeError
+from shardstore.errors import OutOfServiceError, StoreError
 from shardstore.seam import Seam
 from shardstore.store import Store, StoreSnapshot, format_store, open_store
-from shardstore.units import StoreConfiguration
-
-T = TypeVar("T")
+from shardstore.units import Change, Delete, Put, StoreConfiguration
 
 
 class Node:
@@ -43,20 +41,24 @@ class Node:
 
     def put(self, key: bytes, value: bytes) -> Dependency:
         """Store a shard. Raises `TooLargeError`, `NoSpaceError`, `OutOfServiceError`, `DiskError`."""
+        key = as_bytes(key, "a shard id")
         return self._store_of(key).put(key, value)
 
     def get(self, key: bytes) -> bytes:
         """The value of a shard. Raises `NotFoundError`, `OutOfServiceError`, `CorruptionError`, `DiskError`."""
+        key = as_bytes(key, "a shard id")
         return self._store_of(key).get(key)
 
     def delete(self, key: bytes) -> Dependency:
         """Forget a shard, if there is one. Raises `TooLargeError`, `NoSpaceError`, `OutOfServiceError`, `DiskError`."""
+        key = as_bytes(key, "a shard id")
         return self._store_of(key).delete(key)
 
     # --- control plane ------------------------------------------------------------------------------
 
     def list(self, page_size_keys: int = 1000) -> Listing:
         """Every shard id on the disks in service: one snapshot a disk, read page by page."""
+        as_count(page_size_keys, "a page's size", least=1)
         snapshots: builtins.list[StoreSnapshot] = []
         try:
             for store in self.in_service():
@@ -70,16 +72,14 @@ class Node:
     def bulk_create(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
         """Store several shards. Of each disk's share, all or none are stored.
 
-        Raises `TooLargeError` for too many shards, or `OutOfServiceError`, before anything is done. Any other error of
-        one disk, `NoSpaceError` above all, leaves the shares of the disks with lower numbers done.
+        Raises `TypeError`, `TooLargeError` or `OutOfServiceError` before anything is done. Any other error of one
+        disk, `NoSpaceError` above all, leaves the shares of the disks with lower numbers done.
         """
-        shares = self._shares([(key, (key, value)) for key, value in items])
-        return AcrossStores([self._store(disk).bulk_put(share) for disk, share in shares])
+        return self._apply([Put(*as_pair(item)) for item in items])
 
     def bulk_remove(self, keys: Sequence[bytes]) -> Dependency:
         """Forget several shards. Of each disk's share, all or none are forgotten. Raises what `bulk_create` does."""
-        shares = self._shares([(key, key) for key in keys])
-        return AcrossStores([self._store(disk).bulk_delete(share) for disk, share in shares])
+        return self._apply([Delete(as_bytes(key, "a shard id")) for key in keys])
 
     def remove_disk(self, disk: int) -> None:
         """Take a disk out of service: shut it down cleanly and refuse its shards.
@@ -87,6 +87,7 @@ class Node:
         Raises `OutOfServiceError` if it is out already, and `DiskError` if some writes have failed, though it is out
         then. Raises `NoSpaceError` if its index finds no room; the disk then stays in service.
         """
+        as_count(disk, "a disk's number", below=len(self._disks))
         with self._monitor:
             store = self._store(disk)
             try:
@@ -97,6 +98,7 @@ class Node:
 
     def return_disk(self, disk: int) -> None:
         """Put a disk back into service; one that is in service stays so. Raises `CorruptionError`, `DiskError`."""
+        as_count(disk, "a disk's number", below=len(self._disks))
         with self._monitor:
             if self._stores[disk] is None:
                 self._stores[disk] = open_store(self._disks[disk], self._seam, self._configurations[disk])
@@ -143,14 +145,14 @@ class Node:
 
     def disk_of(self, key: bytes) -> int:
         """The number of the disk that a shard id steers to."""
-        return crc32c(key) % len(self._disks)
+        return crc32c(as_bytes(key, "a shard id")) % len(self._disks)
 
     def contents(self) -> Iterator[tuple[bytes, bytes]]:
         """Every shard on the disks in service, in order of ids. The node must not change while it is read."""
         return merge(*(store.contents() for store in self.in_service()))
 
     def _store_of(self, key: bytes) -> Store:
-        return self._store(self.disk_of(key))
+        return self._store(crc32c(key) % len(self._disks))
 
     def _store(self, disk: int) -> Store:
         store = self._stores[disk]
@@ -162,17 +164,14 @@ class Node:
         """The stores of the disks in service."""
         return [store for store in self._stores if store is not None]
 
-    def _shares(self, items: Iterable[tuple[bytes, T]]) -> Sequence[tuple[int, Sequence[T]]]:
-        """The items of each disk, in order of disks. Raises `OutOfServiceError`, `TooLargeError`."""
-        shares: dict[int, builtins.list[T]] = {}
-        for key, item in items:
-            shares.setdefault(self.disk_of(key), []).append(item)
+    def _apply(self, batch: Sequence[Change]) -> Dependency:
+        """Give each disk its share, in order of disks, once every disk would take its own."""
+        shares: dict[int, builtins.list[Change]] = {}
+        for change in batch:
+            shares.setdefault(self.disk_of(change.key), []).append(change)
         for disk, share in shares.items():
-            self._store(disk)
-            limit = self._configurations[disk].memtable_entries_max
-            if len(share) > limit:
-                raise TooLargeError(f"disk {disk}'s share of a bulk request has at most {limit} keys")
-        return sorted(shares.items(), key=itemgetter(0))
+            self._store(disk).check(share)
+        return AcrossStores([self._store(disk).apply(shares[disk]) for disk in sorted(shares)])
 
 
 class Listing:

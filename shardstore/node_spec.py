@@ -1,4 +1,4 @@
-"""The spec of the node: it is a dictionary, and persistent shards stay."""
+"""The specs of the node: it is a dictionary, persistent shards stay, and what it refuses has changed nothing."""
 
 from __future__ import annotations
 
@@ -21,25 +21,30 @@ from harness import (
     OnFile,
     Operation,
     Reboot,
+    SimulatedMedium,
     Spec,
     Tracer,
     World,
     WriteBack,
     integers,
     keys,
+    keys_from,
     lists_of,
+    sampled,
 )
 from refmodel.node import NodeModel
+from refmodel.node_limits import LimitedNodeModel
 from shardstore import spec_bounds
 from shardstore.disk import Disk
-from shardstore.errors import NoSpaceError, NotFoundError, OutOfServiceError, StoreError
+from shardstore.errors import NoSpaceError, NotFoundError, OutOfServiceError, StoreError, TooLargeError
 from shardstore.file_disk import FileDisk
+from shardstore.limits import value_size_max_bytes
 from shardstore.node import Node
 from shardstore.seam import Seam, ThreadSeam
 from shardstore.spec_trace import trace_store
 from shardstore.spec_world import COLLISIONS, STORE, configurations, shape, values
 from shardstore.store import Store, format_store, open_store
-from shardstore.units import StoreConfiguration
+from shardstore.units import KEY_SIZE_MAX_BYTES, StoreConfiguration
 
 
 class CheckedNode(Node):
@@ -61,7 +66,10 @@ class CheckedNode(Node):
                     trace_store(store, self._tracer)
 
     def list_keys(self) -> tuple[bytes, ...]:
-        return tuple(key for page in self.list(page_size_keys=2) for key in page)
+        return self.list_pages(2)
+
+    def list_pages(self, page_size_keys: int) -> tuple[bytes, ...]:
+        return tuple(key for page in self.list(page_size_keys) for key in page)
 
 
 def open_system(world: World) -> CheckedNode:
@@ -181,4 +189,57 @@ TWO_DISKS = _spec(
     2,
     (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS),),
     (Operation("remove_disk", disk=integers(0, 1)), Operation("return_disk", disk=integers(0, 1), weight=2)),
+)
+
+# Sizes at a limit, one below and one above it, and empty; then what is as good as bytes, and what is not (ARG-1).
+VALUE_SIZE_MAX_BYTES = value_size_max_bytes(SimulatedMedium(shape(ZONED)), STORE)
+_ODD_KEYS: tuple[Any, ...] = (
+    b"a",
+    b"b",
+    b"",
+    *(b"k" * (STORE.key_size_max_bytes + more) for more in (-1, 0, 1)),
+    b"k" * (KEY_SIZE_MAX_BYTES + 1),
+    memoryview(b"b"),
+    "a",
+    None,
+    (b"a",),
+)
+_ODD_VALUES: tuple[Any, ...] = (
+    b"x",
+    b"",
+    *(bytes(STORE.chunk_payload_max_bytes + more) for more in (-1, 0, 1)),
+    *(bytes(VALUE_SIZE_MAX_BYTES + more) for more in (-1, 0, 1)),
+    memoryview(b"y"),
+    "x",
+    None,
+)
+odd_keys: Generator = keys_from(_ODD_KEYS, (5, 5))
+odd_values: Generator = keys_from(_ODD_VALUES, (10,))
+
+
+def odd_pairs(choose: Choose, name: str) -> tuple[tuple[Any, Any], ...]:
+    return tuple((key, odd_values(choose, name + ".value")) for key in lists_of(odd_keys, 9)(choose, name))
+
+
+LIMITS = replace(
+    SPEC,
+    name="limits",
+    model=lambda: LimitedNodeModel(STORE, VALUE_SIZE_MAX_BYTES),
+    operations=[
+        Operation("get", key=odd_keys, weight=4),
+        Operation("put", key=odd_keys, value=odd_values, weight=8, writes="key"),
+        Operation("delete", key=odd_keys, weight=3, writes="key"),
+        Operation("list_pages", page_size_keys=sampled((1, 3, 0, -1, "1", None))),
+        Operation("bulk_create", items=odd_pairs, writes=lambda args, _: [[key for key, _ in args["items"]]]),
+        Operation("bulk_remove", keys=lists_of(odd_keys, 9), writes=lambda args, _: [args["keys"]]),
+        Background("flush", weight=2),
+        Background("sync"),
+        WriteBack(weight=4),
+        Reboot(),
+        Crash(flushes=("flush",)),
+    ],
+    configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
+    errors=(NotFoundError, TooLargeError, TypeError, ValueError),
+    on_file=None,
+    bounds=None,
 )

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from shardstore import chunk_frame
+from shardstore.arguments import as_bytes, as_changes, as_count, as_pair
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_store import ChunkStore, PutChunk
@@ -137,8 +138,10 @@ class Store:
     def apply(self, batch: Sequence[Change]) -> Dependency:
         """Make these changes, all or none of them: for other callers, and after a crash (BULK-1).
 
-        Raises `TooLargeError`, `NoSpaceError`, `DiskError`, `OutOfServiceError`; then nothing has changed.
+        Raises `TooLargeError`, `NoSpaceError`, `DiskError`, `OutOfServiceError`, and `TypeError` for what are no bytes;
+        then nothing has changed.
         """
+        batch = as_changes(batch)
         with self.monitor:
             self._check_open()
             sizes = self._frame_sizes(batch)
@@ -159,6 +162,10 @@ class Store:
             self.space.changed()
             return dependency
 
+    def check(self, batch: Sequence[Change]) -> None:
+        """Raise what `apply` would raise of these changes whatever the store holds: `TooLargeError`, `TypeError`."""
+        self._frame_sizes(as_changes(batch))
+
     def put(self, key: bytes, value: bytes) -> Dependency:
         """Store a value. Raises the errors of `apply`."""
         return self.apply((Put(key, value),))
@@ -169,7 +176,7 @@ class Store:
 
     def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
         """Store several values, all or none. Raises the errors of `apply`."""
-        return self.apply([Put(key, value) for key, value in items])
+        return self.apply([Put(*as_pair(item)) for item in items])
 
     def bulk_delete(self, keys: Sequence[bytes]) -> Dependency:
         """Forget several values, all or none. Raises the errors of `apply`."""
@@ -177,6 +184,7 @@ class Store:
 
     def get(self, key: bytes) -> bytes:
         """The value of a key. Raises `NotFoundError`, `CorruptionError`, `DiskError`, `OutOfServiceError`."""
+        key = as_bytes(key, "a key")
         with self.monitor:
             self._check_open()
             locators = self.index.get(key)
@@ -203,6 +211,7 @@ class Store:
 
     def write_back(self, steps: int) -> int:
         """Do up to ``steps`` steps: each issues a write, passes a barrier or builds a record. Gives how many it did."""
+        as_count(steps, "a number of steps")
         with self.monitor:
             self._check_open()
             for done in range(steps):
@@ -227,6 +236,7 @@ class Store:
 
         None if there is none, or no room for the copies. Raises `NoSpaceError` if the room runs out on the way.
         """
+        as_count(choice, "a choice")
         with self.monitor:
             self._check_open()
             victims = self.reclamation.victims()
@@ -385,6 +395,8 @@ class StoreSnapshot:
 
     def keys_after(self, start: bytes, limit_count: int) -> list[bytes]:
         """Up to ``limit_count`` keys from ``start`` on, in order. Raises `CorruptionError`, `DiskError`."""
+        start = as_bytes(start, "a key")
+        as_count(limit_count, "a number of keys", least=1)
         return self._store._guarded(lambda: self._snapshot.keys_after(start, limit_count))
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ STORE_LAYERS = [
     ("io_scheduler", "buffer_pool"),
     ("observer",),
     ("dependency", "disk", "file_disk", "upkeep"),
-    ("seam",),
+    ("seam", "arguments"),
     ("units",),
     ("errors",),
 ]

@@ -52,7 +52,7 @@ SIZE_RULES = (
 )
 
 
-def keys_from(options: Sequence[bytes], repeats: Sequence[int] = ()) -> Generator:
+def keys_from(options: Sequence[Any], repeats: Sequence[int] = ()) -> Generator:
     """One of ``options``, some of them more often.
 
         keys_from((b"a", b"b", b"zz"), (2, 1))  # draws a, b and zz in the proportion 3 : 2 : 1
