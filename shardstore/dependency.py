@@ -13,7 +13,8 @@ The graph has no cycles (DEP-1, asserted where a promise is bound). It forgets n
 store that runs for ever does not grow.
 
 Modelled on soft updates (Ganger et al., 2000) and on ShardStore's dependencies (SOSP 2021, section 2.2). Unlike there,
-a caller sees a join of at most a few parts, since the entries of one memtable share one promise.
+a caller sees a join of at most a few parts, since the entries of one memtable share one promise. Joins are flat, so
+any number of dependencies may be joined one by one.
 """
 
 from __future__ import annotations
@@ -84,13 +85,29 @@ class Dependency:
         return ()
 
     def __and__(self, other: Dependency) -> Dependency:
+        """The dependency that is persistent once both are. It is flat, so any number may be joined one by one."""
         if self.state is PERSISTENT_STATE or self is other:
             return other
         if other.state is PERSISTENT_STATE:
             return self
+        # The parts before the states: a join that fails lets go of its parts only once its state says so.
+        parts, others = self._joined(), other._joined()
+        if self.state is FAILED:
+            return self
+        if other.state is FAILED:
+            return other
         if self._waiter is None or self._waiter is not other._waiter:
-            return AcrossStores((self, other))
-        return Join(self._waiter, [self, other])
+            return _across(self, other)
+        if len(others) == 1:
+            # Often it is there, since the entries of one memtable share a promise.
+            return self if others[0] in parts else Join(self._waiter, [*parts, others[0]])
+        if len(parts) == 1 and parts[0] in others:
+            return other
+        return Join(self._waiter, list(dict.fromkeys((*parts, *others))))
+
+    def _joined(self) -> Sequence[Dependency]:
+        """The dependencies that it is a join of, itself if it is none."""
+        return (self,)
 
 
 PERSISTENT: Final = Dependency(None, PERSISTENT_STATE)
@@ -183,6 +200,9 @@ class Join(Dependency):
     def parts(self) -> tuple[Dependency, ...]:
         return tuple(self._parts)
 
+    def _joined(self) -> Sequence[Dependency]:
+        return self._parts
+
 
 class AcrossStores(Dependency):
     """The join of dependencies of different stores, each polled under its own monitor."""
@@ -202,6 +222,19 @@ class AcrossStores(Dependency):
         if FAILED in states:
             return FAILED
         return PENDING if PENDING in states else PERSISTENT_STATE
+
+    def _joined(self) -> Sequence[Dependency]:
+        return self._parts
+
+
+def _across(*joined: Dependency) -> Dependency:
+    """The join of dependencies of several stores, with one part a store."""
+    by_store: dict[Waiter | None, Dependency] = {}
+    for each in joined:
+        for part in each._joined() if isinstance(each, AcrossStores) else (each,):
+            before = by_store.get(part._waiter)
+            by_store[part._waiter] = part if before is None else before & part
+    return AcrossStores(list(by_store.values()))
 
 
 def join(parts: Iterable[Dependency], waiter: Waiter | None) -> Dependency:

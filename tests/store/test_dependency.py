@@ -151,6 +151,38 @@ def test_dep_2_a_promise_is_bound_once() -> None:
         bound.fail()
 
 
+MANY = 20_000  # more than the interpreter's stack is deep
+
+
+@pytest.mark.parametrize("waiters", [[WAITER], [PollingWaiter(), PollingWaiter(), PollingWaiter()]])
+@pytest.mark.parametrize("last", [PERSISTENT_STATE, FAILED])
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_any_number_is_joined_one_by_one(waiters: list[PollingWaiter], last: State, is_turned: bool) -> None:
+    """Of one store or of several, from the left or from the right."""
+    writes = [Write(waiters[number % len(waiters)], PERSISTENT) for number in range(200)]
+    total: Dependency = PERSISTENT
+    for number in range(MANY):
+        write = writes[number % len(writes)]
+        total = write & total if is_turned else total & write
+    for write in writes[:-1]:
+        assert not total.is_persistent()
+        write.settle(PERSISTENT_STATE)
+    assert not total.is_persistent()
+    writes[-1].settle(last)
+    assert total.is_failed() == (last is FAILED)
+    assert total.is_persistent() == (last is PERSISTENT_STATE)
+
+
+def test_joins_of_distinct_writes_are_flat() -> None:
+    writes = [new_write() for _ in range(2_000)]
+    total: Dependency = PERSISTENT
+    for write in writes:
+        total &= write
+    assert set(total.parts()) == set(writes)
+    assert total & total is total
+    assert total & writes[7] is total
+
+
 def test_a_join_of_what_is_persistent_is_no_new_object() -> None:
     write = new_write()
     assert join([PERSISTENT, PERSISTENT], WAITER) is PERSISTENT

@@ -706,3 +706,12 @@ def test_a_shutdown_that_is_interrupted_touches_the_disk_no_more() -> None:
     with pytest.raises((DiskError, OutOfServiceError)):
         dependency.wait()
     assert len(medium_of(store).trace) == traced_count
+
+
+def test_what_thousands_of_puts_return_can_be_joined_and_waited_for() -> None:
+    store = format_store(new_medium(zoned=False, extent_size_pages=64), PlainSeam(), SMALL)
+    total = store.put(b"a", b"x")
+    for number in range(3_000):
+        total &= store.put(b"%d" % (number % 9), b"x")
+    total.wait()
+    assert total.is_persistent()
