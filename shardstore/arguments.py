@@ -16,7 +16,7 @@ def as_bytes(value: object, what: str) -> bytes:
     if type(value) is bytes:
         return value
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
+        return bytes(memoryview(value))  # not `bytes(value)`: a class of the caller's would have a say in it
     raise TypeError(f"{what} must be bytes, not {type(value).__name__}")
 
 

@@ -99,10 +99,9 @@ class Dependency:
         if self._waiter is None or self._waiter is not other._waiter:
             return _across(self, other)
         if len(others) == 1:
-            # Often it is there, since the entries of one memtable share a promise.
-            return self if others[0] in parts else Join(self._waiter, [*parts, others[0]])
-        if len(parts) == 1 and parts[0] in others:
-            return other
+            return _with_one(self, parts, others[0])
+        if len(parts) == 1:
+            return _with_one(other, others, parts[0])
         return Join(self._waiter, list(dict.fromkeys((*parts, *others))))
 
     def _joined(self) -> Sequence[Dependency]:
@@ -227,14 +226,24 @@ class AcrossStores(Dependency):
         return self._parts
 
 
+def _with_one(joined: Dependency, parts: Sequence[Dependency], part: Dependency) -> Dependency:
+    """``joined``, whose parts these are, together with one more."""
+    # The latest first: the entries of one memtable share a promise.
+    if (parts and part is parts[-1]) or part in parts:
+        return joined
+    # What has become persistent is let go, so that what is joined for ever does not grow.
+    return Join(part._waiter, [*(each for each in parts if each.state is not PERSISTENT_STATE), part])
+
+
 def _across(*joined: Dependency) -> Dependency:
-    """The join of dependencies of several stores, with one part a store."""
-    by_store: dict[Waiter | None, Dependency] = {}
+    """The join of dependencies of several stores, with one part a store, and each part that has none by itself."""
+    by_store: dict[object, Dependency] = {}
     for each in joined:
         for part in each._joined() if isinstance(each, AcrossStores) else (each,):
-            before = by_store.get(part._waiter)
-            by_store[part._waiter] = part if before is None else before & part
-    return AcrossStores(list(by_store.values()))
+            store = part if part._waiter is None else part._waiter
+            before = by_store.get(store)
+            by_store[store] = part if before is None else before & part
+    return AcrossStores(tuple(by_store.values()))
 
 
 def join(parts: Iterable[Dependency], waiter: Waiter | None) -> Dependency:

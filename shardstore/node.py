@@ -21,7 +21,8 @@ from crc32c import crc32c
 from shardstore.arguments import as_bytes, as_count, as_pair
 from shardstore.dependency import AcrossStores, Dependency
 from shardstore.disk import Disk
-from shardstore.errors import OutOfServiceError, StoreError
+from shardstore.errors import ConfigurationError, OutOfServiceError, StoreError
+from shardstore.limits import value_size_max_bytes
 from shardstore.seam import Seam
 from shardstore.store import Store, StoreSnapshot, format_store, open_store
 from shardstore.units import Change, Delete, Put, StoreConfiguration
@@ -72,8 +73,8 @@ class Node:
     def bulk_create(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
         """Store several shards. Of each disk's share, all or none are stored.
 
-        Raises `TypeError`, `TooLargeError` or `OutOfServiceError` before anything is done. Any other error of one
-        disk, `NoSpaceError` above all, leaves the shares of the disks with lower numbers done.
+        Raises `TypeError` or `TooLargeError` before anything is done, and `OutOfServiceError` if a disk is out by then.
+        An error of one disk later on, `NoSpaceError` above all, leaves the shares of disks with lower numbers done.
         """
         return self._apply([Put(*as_pair(item)) for item in items])
 
@@ -123,6 +124,7 @@ class Node:
 
     def write_back(self, steps: int) -> int:
         """Do up to ``steps`` steps of IO on each disk. Gives how many were done in all."""
+        as_count(steps, "a number of steps")
         return sum(store.write_back(steps) for store in self.in_service())
 
     def flush_buffers(self) -> None:
@@ -138,6 +140,7 @@ class Node:
             store.compact()
 
     def reclaim(self, choice: int = 0) -> None:
+        as_count(choice, "a choice")
         for store in self.in_service():
             store.reclaim(choice)
 
@@ -209,6 +212,9 @@ class Listing:
 
 def format_node(disks: Sequence[Disk], seam: Seam, configuration: StoreConfiguration) -> Node:
     """Make an empty node on these disks, whatever they hold. Raises `ConfigurationError`, `DiskError`."""
+    _check_disks(disks)
+    for disk in disks:
+        value_size_max_bytes(disk, configuration)  # refuses, if at all, before any disk is erased
     return Node(disks, [format_store(disk, seam, configuration) for disk in disks], seam)
 
 
@@ -217,4 +223,10 @@ def open_node(disks: Sequence[Disk], seam: Seam, configuration: StoreConfigurati
 
     Raises the errors of `open_store`.
     """
+    _check_disks(disks)
     return Node(disks, [open_store(disk, seam, configuration) for disk in disks], seam)
+
+
+def _check_disks(disks: Sequence[Disk]) -> None:
+    if not disks:
+        raise ConfigurationError("a node needs at least one disk")

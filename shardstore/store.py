@@ -406,8 +406,8 @@ class StoreSnapshot:
 
 def format_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Store:
     """Make an empty store on the disk, whatever the disk holds. Raises `ConfigurationError`, `DiskError`."""
+    store = Store(disk, seam, configuration)  # before anything is erased: it may refuse the configuration
     _erase(disk)
-    store = Store(disk, seam, configuration)
     store._format()
     return store
 

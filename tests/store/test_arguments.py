@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from worlds import SMALL, PlainSeam, examples, new_medium
 
 from shardstore.arguments import as_bytes, as_count
-from shardstore.errors import NotFoundError, TooLargeError
-from shardstore.node import Node, format_node
+from shardstore.errors import ConfigurationError, NotFoundError, TooLargeError
+from shardstore.node import Node, format_node, open_node
 from shardstore.store import Store, format_store
-from shardstore.units import Delete, Put
+from shardstore.units import Delete, Put, StoreConfiguration
 
 TOO_LONG = b"k" * (SMALL.key_size_max_bytes + 1)
 
@@ -110,6 +111,44 @@ def test_arg_1_a_buffer_is_copied_before_anything_is_done(kind: Callable[[bytear
         store.get(b"cd")
     store.delete(kind(bytearray(b"ab")))
     assert not dict(store.contents())
+
+
+class _Shifty(bytes):
+    """Says of itself what is not so."""
+
+    def __bytes__(self) -> bytes:
+        return self
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_arg_1_a_class_of_the_callers_has_no_say() -> None:
+    assert type(as_bytes(_Shifty(b"abc"), "it")) is bytes
+    with pytest.raises(TooLargeError):
+        new_store().put(_Shifty(TOO_LONG), b"x")
+
+
+BAD_CONFIGURATIONS = [replace(SMALL, reserve_extents_count=100), replace(SMALL, chunk_payload_max_bytes=10**7)]
+
+
+@pytest.mark.parametrize("bad", BAD_CONFIGURATIONS, ids=["too few extents", "chunks too large"])
+def test_arg_1_a_configuration_is_refused_before_any_disk_is_erased(bad: StoreConfiguration) -> None:
+    media = [new_medium(zoned=zoned, extent_size_pages=64) for zoned in (True, False)]
+    node = format_node(media, PlainSeam(), SMALL)
+    node.put(b"a", b"x")
+    node.shutdown()
+    with pytest.raises(ConfigurationError):
+        format_node(media, PlainSeam(), bad)
+    with pytest.raises(ConfigurationError):
+        format_store(media[0], PlainSeam(), bad)
+    assert dict(open_node(media, PlainSeam(), SMALL).contents()) == {b"a": b"x"}
+
+
+def test_arg_1_a_node_has_a_disk() -> None:
+    for opening in (format_node, open_node):
+        with pytest.raises(ConfigurationError, match="at least one disk"):
+            opening([], PlainSeam(), SMALL)
 
 
 @given(st.one_of(st.binary(), st.binary().map(bytearray), st.binary().map(lambda data: memoryview(data))))

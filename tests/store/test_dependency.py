@@ -183,6 +183,27 @@ def test_joins_of_distinct_writes_are_flat() -> None:
     assert total & writes[7] is total
 
 
+def test_joins_that_no_store_waits_for_are_joined() -> None:
+    writes = [new_write() for _ in range(4)]
+    joined = join(writes[:2], None) & join(writes[2:], None)
+    assert not joined.is_persistent()
+    for write in writes:
+        write.settle(PERSISTENT_STATE)
+        for each in joined._joined():
+            each.poll()
+    assert joined.is_persistent()
+
+
+def test_what_is_joined_for_ever_does_not_grow() -> None:
+    total: Dependency = new_write()
+    for _ in range(1_000):
+        write = new_write()
+        total = total & write
+        write.settle(PERSISTENT_STATE)
+    assert len(total._joined()) <= 3
+    assert total.poll() == PENDING
+
+
 def test_a_join_of_what_is_persistent_is_no_new_object() -> None:
     write = new_write()
     assert join([PERSISTENT, PERSISTENT], WAITER) is PERSISTENT
