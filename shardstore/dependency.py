@@ -99,7 +99,8 @@ class Dependency:
         if self._waiter is None or self._waiter is not other._waiter:
             return _across(self, other)
         if len(others) == 1:
-            return _with_one(self, parts, others[0])
+            # Nearly always of two that are no joins.
+            return Join(self._waiter, [*parts, *others]) if len(parts) == 1 else _with_one(self, parts, others[0])
         if len(parts) == 1:
             return _with_one(other, others, parts[0])
         return Join(self._waiter, list(dict.fromkeys((*parts, *others))))

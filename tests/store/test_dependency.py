@@ -194,6 +194,17 @@ def test_joins_that_no_store_waits_for_are_joined() -> None:
     assert joined.is_persistent()
 
 
+def test_a_total_that_is_polled_each_time_stays_flat() -> None:
+    first = new_write()
+    total: Dependency = first
+    for _ in range(MANY):
+        write = new_write()
+        total = total & write
+        write.settle(PERSISTENT_STATE)
+        assert total.poll() == PENDING
+    assert total.parts() == (first,)
+
+
 def test_what_is_joined_for_ever_does_not_grow() -> None:
     total: Dependency = new_write()
     for _ in range(1_000):
