@@ -2,6 +2,8 @@
 
 A wrong type raises `TypeError`, a number out of range `ValueError`. Sizes depend on the configuration, so `Store`
 checks them. What passes here cannot change while the store works on it, and is ``bytes`` to every layer.
+
+Not checked: whose a dependency is. A store can wait only for those that it gave.
 """
 
 from __future__ import annotations

@@ -37,16 +37,18 @@ _HISTORIES: Final = (
 
 def refuse_unlike(shapes: Sequence[MediumShape]) -> None:
     """Raise `SpecError` for a model whose ``survivors`` does not do as its flags say."""
-    for device in {id(shape.device): shape.device for shape in shapes}.values():
-        if not all(_is_alike(device, history) for history in _HISTORIES):
+    for shape in {id(shape.device): shape for shape in shapes}.values():
+        device = shape.device
+        if not all(_is_alike(device, shape.unit_size_bytes, history) for history in _HISTORIES):
             raise SpecError(
                 f"cannot be audited: device model {device.name!r} leaves other states than survives_in_order="
                 f"{device.survives_in_order} and tears_in_order={device.tears_in_order} say"
             )
 
 
-def _is_alike(device: DeviceModel, history: Sequence[tuple[int, int, int]]) -> bool:
-    shape = MediumShape(extent_count=2, extent_size_pages=6, page_size_bytes=1, device=device)
+def _is_alike(device: DeviceModel, unit_size_bytes: int, history: Sequence[tuple[int, int, int]]) -> bool:
+    # A page is one unit, since a write of several pages tears as well, and has fewer states than one of many units.
+    shape = MediumShape(extent_count=2, extent_size_pages=6, page_size_bytes=unit_size_bytes, device=device)
     world = World(Configuration("probe", (shape,)), replay_tape(Program(), strict=False))
     (medium,) = world.media
     tracer, images = LifeTracer(world), LegalImages()
@@ -54,7 +56,7 @@ def _is_alike(device: DeviceModel, history: Sequence[tuple[int, int, int]]) -> b
     for number, (extent, page, page_count) in enumerate(history):
         tracer.submitted(object(), 0, extent, page, page_count, _ORIGIN, object())
         if page_count:
-            medium.write(extent, page, bytes([number + 1]) * page_count)
+            medium.write(extent, page, bytes([number + 1]) * (page_count * unit_size_bytes))
         else:
             medium.reset(extent)
         by_model |= {image for image, _ in images.of([medium])}

@@ -92,6 +92,7 @@ def check_sample(
         return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=sample.seed)
     with Watchdog(counters.progress, spec.step_seconds_max):
         scenario, violation = _run_until_violation(plan, counters, sample, progress, begin)
+    # The runs above record nothing, which makes them fast; the failing one is run again and recorded.
     run = None if violation is None else run_recorded(plan, sample.tape(scenario, recording=True))
     answer, reason = _conclude(counters, mode, violation, run)
     return Verdict(

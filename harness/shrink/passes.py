@@ -100,7 +100,7 @@ class Search:
 
 
 def minimise(search: Search, suggestions: Sequence[tuple[str, Suggest]] = ()) -> bool:
-    """Run the passes until none improves, then on what each of the ``suggestions`` gives. True if one_minimal."""
+    """Run the passes until none improves, then on what each of the ``suggestions`` gives. True if that is 1-minimal."""
     try:
         _run_own_passes(search)
         tried: dict[Suggest, Program] = {}  # by suggestion, the program that it could not improve

@@ -56,7 +56,7 @@ def enclosed(program: Program, plan: Plan) -> Iterator[Program]:
 
 
 def _within(step: Step, plan: Plan) -> list[dict[str, int]]:
-    """The choices of a crash late in this step, and at its end if it resets nothing. None if it has no events."""
+    """The choices of a crash late in this step, and at its end if it resets nothing. Empty if none can come in it."""
     names = [action.name for action in plan.interruptible]
     if plan.write_back is not None and step.operation == plan.write_back.name:
         inner = {INTERRUPTS: 1}

@@ -69,6 +69,7 @@ def lost_units(name: str, unit_count: int, choose: ChooseSurvivor) -> Sequence[i
     if fate != _TORN:
         return range(unit_count) if fate == _LOST else ()
     lost: list[int] = []
+    # In groups, so that a choice stays a small number however long the write is.
     for group, first in enumerate(range(0, unit_count, UNIT_GROUP_SIZE)):
         size = min(UNIT_GROUP_SIZE, unit_count - first)
         mask = choose(f"{name}.{group}", 1 << size)
@@ -137,9 +138,9 @@ class DeviceModel(Protocol):
         """The content that a crash leaves of an extent.
 
         ``entries`` are those that no barrier has passed, at least one, in order; ``content`` has all of them. What
-        happens to an entry is ``choose(entry.survivor, count)``: 0 leaves it whole, and 1 should be the least that it
-        may lose. Further choices of an entry are named ``<entry.survivor>.<n>``. Their losses are added to
-        ``losses``; that of a reset has no units, and its unit is "".
+        happens to an entry is ``choose(entry.survivor, count)``: 0 leaves it whole, and random runs answer 1 often.
+        Further choices of an entry are named ``<entry.survivor>.<n>``. Their losses are added to ``losses``; that of a
+        reset has no units, and its unit is "".
         """
 
     def legal_states_count(self, unit_counts: Sequence[int]) -> int:

@@ -29,7 +29,7 @@ from harness.scenario.runner import record_scenario, replay_program, run_plan, r
 from harness.scenario.verdict import Counters
 from harness.spec.generators import sampled
 from harness.spec.plan import compile_plan
-from harness.spec.spec import Background, Crash, Mode, Operation
+from harness.spec.spec import Background, Configuration, Crash, Mode, Operation
 
 ZONED, FILE = CONFIGURATIONS
 MIX = Mix(["read", "write", "crash"], [1, 3, 1], crashes=[2], ordinary=[0, 1], writers=[1], steps_mean=10)
@@ -42,20 +42,20 @@ few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 @given(seed=seeds, configuration=st.sampled_from(CONFIGURATIONS), mode=st.sampled_from(Mode))
 @few
-def test_a_recorded_run_takes_the_same_stream(seed: int, configuration: object, mode: Mode) -> None:
-    plan = compile_plan(SPEC, configuration, mode)  # type: ignore[arg-type]
+def test_a_recorded_run_takes_the_same_stream(seed: int, configuration: Configuration, mode: Mode) -> None:
+    plan = compile_plan(SPEC, configuration, mode)
     counters = Counters()
     run_plan(plan, random_tape(seed), counters)
-    assert record_scenario(compile_plan(SPEC, configuration, mode), seed).counters == counters  # type: ignore[arg-type]
+    assert record_scenario(compile_plan(SPEC, configuration, mode), seed).counters == counters
 
 
 @given(seed=seeds, configuration=st.sampled_from(CONFIGURATIONS), bug=st.sampled_from(["", "barrier left out"]))
 @few
-def test_replay_gives_the_same_history(seed: int, configuration: object, bug: str) -> None:
+def test_replay_gives_the_same_history(seed: int, configuration: Configuration, bug: str) -> None:
     spec = toy_spec(bug)
-    recorded = record_scenario(compile_plan(spec, configuration, Mode.CRASH), seed)  # type: ignore[arg-type]
+    recorded = record_scenario(compile_plan(spec, configuration, Mode.CRASH), seed)
     program = parse_program(format_program(recorded.program))
-    replayed = replay_program(compile_plan(spec, configuration, Mode.CRASH), program, strict=True)  # type: ignore[arg-type]
+    replayed = replay_program(compile_plan(spec, configuration, Mode.CRASH), program, strict=True)
     assert replayed == recorded
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_store import CONFIGURATIONS, SPEC, ToyStore, toy_spec
+from toy_store import CONFIGURATIONS, SPEC, ToyDependency, ToyStore, toy_spec
 
 from harness.choices.program import operation_count, parse_program
 from harness.scenario.runner import replay_program
@@ -114,20 +114,26 @@ def test_the_power_may_fail_right_after_a_barrier() -> None:
     assert "-> power fails within compact, after barrier 1" in notes(ran, 2)
 
 
-def interruptible_put(store: ToyStore) -> ToyStore:
+class ThroughStore(ToyStore):
     """Its puts write through, so that they can be interrupted."""
-    put = store.put
 
-    def put_through(key: bytes, payload: bytes) -> Any:
-        dependency = put(key, payload)
-        store.flush()
+    def put(self, key: bytes, payload: bytes) -> ToyDependency:
+        dependency = super().put(key, payload)
+        self.flush()
         return dependency
 
-    store.put = put_through  # type: ignore[method-assign]
-    return store
+
+class QuietStore(ThroughStore):
+    """Says nothing of whatever strikes it."""
+
+    def put(self, key: bytes, payload: bytes) -> ToyDependency:
+        try:
+            return super().put(key, payload)
+        except BaseException:
+            return ToyDependency()
 
 
-WRITING_THROUGH = replace(SPEC, system=lambda world: interruptible_put(ToyStore(world)))
+WRITING_THROUGH = replace(SPEC, system=lambda world: ThroughStore(world))
 
 
 @pytest.mark.parametrize(("cut", "recovered"), [(0, "None"), (1, "b'a'")])
@@ -138,20 +144,7 @@ def test_an_interrupted_change_reads_as_before_or_after(cut: int, recovered: str
 
 
 def test_a_system_that_swallows_the_power_cut_is_cut_all_the_same() -> None:
-    def swallowing(world: World) -> ToyStore:
-        store = interruptible_put(ToyStore(world))
-        put = store.put
-
-        def quiet_put(key: bytes, payload: bytes) -> Any:
-            try:
-                return put(key, payload)
-            except BaseException:
-                return None
-
-        store.put = quiet_put  # type: ignore[method-assign]
-        return store
-
-    ran = run(f"1 crash inside.0=2 during.0={PUT} cut.0=1", replace(SPEC, system=swallowing))
+    ran = run(f"1 crash inside.0=2 during.0={PUT} cut.0=1", replace(SPEC, system=lambda world: QuietStore(world)))
     assert ran.violation is None
     assert ran.counters.operations_cut == 1
 

@@ -6,7 +6,7 @@ import signal
 from dataclasses import replace
 
 import pytest
-from toy_store import CONFIGURATIONS, SPEC, ToyStore
+from toy_store import CONFIGURATIONS, SPEC, ToyDependency, ToyStore
 
 from harness.choices.program import operation_count
 from harness.scenario.runner import record_scenario, replay_program
@@ -26,7 +26,7 @@ ZONED, _ = CONFIGURATIONS
 class LoopingStore(ToyStore):
     """Never comes back from a put once it holds two keys."""
 
-    def put(self, key: bytes, payload: bytes) -> object:  # type: ignore[override]
+    def put(self, key: bytes, payload: bytes) -> ToyDependency:
         while len(self.entries) >= 2:
             pass
         return super().put(key, payload)
@@ -44,7 +44,7 @@ class WritingStore(ToyStore):
 class SwallowingStore(LoopingStore):
     """Takes whatever strikes it for no reason to stop."""
 
-    def put(self, key: bytes, payload: bytes) -> object:  # type: ignore[override]
+    def put(self, key: bytes, payload: bytes) -> ToyDependency:
         try:
             return super().put(key, payload)
         except BaseException:
