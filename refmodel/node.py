@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from shardstore.errors import NotFoundError, OutOfServiceError
+from shardstore.errors import InUseError, NotFoundError, OutOfServiceError, WrongDisksError
 
 
 class NodeModel:
@@ -48,6 +48,12 @@ class NodeModel:
 
     def return_disk(self, disk: int) -> None:
         self._out.discard(disk)
+
+    def open_arranged(self, order: Sequence[int]) -> None:
+        """Some disks of the node, or all in another order, are no node (NODE-2); nor are disks that are in use."""
+        if len(set(order)) == len(order) and any(disk not in self._out for disk in order):
+            raise InUseError(str(order))
+        raise WrongDisksError(str(order))
 
     def contents(self) -> dict[bytes, bytes]:
         return {key: self._shards[key] for key in self.list_keys()}

@@ -2,8 +2,11 @@
 
     | magic 2 | UUID 16 | kind 1 | key length 2 | payload length 4 | CRC 4 | key | payload | magic 2 | UUID 16 |
 
-The CRC-32C covers the header (without itself), key and payload. The trailer repeats magic and UUID, so that a frame
-whose end was torn off is told from a whole one. Any bytes at all decode to a `Frame` or to None; decoding never raises.
+The CRC-32C covers the header (without itself), key and payload. It starts from a seed that is a secret of the disk, so
+bytes that a user made up or copied from another disk are no frame (CHUNK-3). The trailer repeats magic and UUID, so
+that a frame whose end was torn off is told from a whole one.
+
+Any bytes at all decode to a `Frame` or to None; decoding never raises.
 """
 
 from __future__ import annotations
@@ -40,9 +43,15 @@ class Frame(NamedTuple):
     length_bytes: int  # of the whole frame
 
 
-def encode(uuid: bytes, kind: int, key: bytes, payload: bytes) -> bytes:
+def seed_of(secret: bytes) -> int:
+    """What the checksums of a disk with this secret start from."""
+    seed: int = crc32c(secret)
+    return seed
+
+
+def encode(uuid: bytes, kind: int, key: bytes, payload: bytes, seed: int) -> bytes:
     header = _pack_header(MAGIC, uuid, kind, len(key), len(payload))
-    checksum = _pack_checksum(crc32c(payload, crc32c(header + key)))
+    checksum = _pack_checksum(crc32c(payload, crc32c(header + key, seed)))
     return b"".join((header, checksum, key, payload, MAGIC, uuid))
 
 
@@ -61,8 +70,8 @@ def peek_length(data: bytes, offset: int) -> int | None:
     return length
 
 
-def decode(data: bytes, offset: int = 0) -> Frame | None:
-    """The frame that starts at ``offset``, or None if there is none, or it is torn or damaged."""
+def decode(data: bytes, offset: int, seed: int) -> Frame | None:
+    """The frame that starts at ``offset``, or None if there is none, or it is torn, damaged or made up."""
     length = peek_length(data, offset)
     if length is None or offset + length > len(data):
         return None
@@ -71,7 +80,7 @@ def decode(data: bytes, offset: int = 0) -> Frame | None:
     if not data.startswith(MAGIC, trailer) or not data.startswith(uuid, trailer + 2):
         return None
     body = offset + _KEY_START
-    if checksum != crc32c(data[body:trailer], crc32c(data[offset : body - 4])):
+    if checksum != crc32c(data[body:trailer], crc32c(data[offset : body - 4], seed)):
         return None
     key_end = body + key_length
     return Frame(uuid, kind, data[body:key_end], data[key_end:trailer], length)

@@ -88,13 +88,19 @@ class ChunkStore:
         self._extent_size_bytes = extents.page_size_bytes * extents.extent_size_pages
         self._buffer_size_bytes = configuration.write_buffer_size_bytes
         self._streams = {kind: _Stream(kind) for kind in Kind}
+        self._seed = 0  # of the frames' checksums
         self._pins: dict[int, int] = {}  # extent -> chunks in it that nobody refers to yet
         self.dead_bytes: dict[int, int] = {}  # extent -> bytes thought to be garbage; steers the choice of victims
 
     # --- writing ------------------------------------------------------------------------------------
 
-    def recover(self) -> None:
+    def format(self, secret: bytes) -> None:
+        """Write and believe only frames that are sealed with this secret of the disk (CHUNK-3)."""
+        self._seed = chunk_frame.seed_of(secret)
+
+    def recover(self, secret: bytes) -> None:
         """Open for each kind of chunk an extent that has room, if there is one. Raises `CorruptionError`."""
+        self._seed = chunk_frame.seed_of(secret)
         for extent in self._extents.in_use():
             owner = self._extents.owner(extent)
             if owner not in tuple(Kind):
@@ -115,7 +121,7 @@ class ChunkStore:
             extent, dependency = self._make_ready(stream, size)
         uuid = self._unique_id()
         locator = Locator(extent, stream.page * self._page_size_bytes + len(stream.buffer), size, uuid)
-        stream.buffer += chunk_frame.encode(uuid, kind, key, payload)
+        stream.buffer += chunk_frame.encode(uuid, kind, key, payload, self._seed)
         self._pins[extent] = self._pins.get(extent, 0) + 1
         if len(stream.buffer) >= self._buffer_size_bytes:
             self._flush(stream)
@@ -199,7 +205,7 @@ class ChunkStore:
         data, offset = self._read(locator)
         if not chunk_frame.names(data, offset, locator.uuid):
             raise StaleLocatorError(f"no such chunk at extent {locator.extent}, offset {locator.offset_bytes}")
-        frame = chunk_frame.decode(data, offset)
+        frame = chunk_frame.decode(data, offset, self._seed)
         if frame is None or frame.length_bytes != locator.length_bytes:
             raise CorruptionError(locator.extent, locator.offset_bytes, "chunk is damaged")
         return frame
@@ -256,7 +262,7 @@ class ChunkStore:
         read_count = len(data) // size
         if last_page - page + 1 > read_count:
             data += self._cache.read(extent, page + read_count, last_page - page + 1 - read_count)
-        return chunk_frame.decode(data, offset - page * size)
+        return chunk_frame.decode(data, offset - page * size, self._seed)
 
     def _is_covered(self, extent: int, page_count: int, frames: list[ScannedFrame]) -> bool:
         """Whether every byte is in a frame, or in the zeros between a flush's last frame and the end of its page."""

@@ -19,7 +19,7 @@ from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependen
 from shardstore.errors import DiskError, NoSpaceError, NotFoundError, StaleLocatorError
 from shardstore.reclamation import Reclamation
 from shardstore.spec_trace import trace_stack
-from shardstore.spec_world import STORE, ExtentsStack, configurations, values, violations
+from shardstore.spec_world import SECRET, STORE, ExtentsStack, configurations, values, violations
 from shardstore.units import Kind, Locator
 
 
@@ -124,7 +124,7 @@ class CheckedChunkStore(ExtentsStack):
         self._referred: tuple[Locator, ...] = ()
         self._reclamation = Reclamation(self._chunks, self.extents, self._table, self)
         with self.monitor:
-            self._chunks.recover()
+            self._chunks.recover(SECRET)
             self._table.recover()
 
     def put(self, key: bytes, value: bytes) -> tuple[Locator, Dependency]:

@@ -17,6 +17,9 @@ from typing import Protocol
 class Disk(Protocol):
     """Extents of equal size, written a whole page at a time, in order."""
 
+    holder: object
+    """The store that is open on the disk, or was last; None at first. Only stores set it."""
+
     @property
     def extent_count(self) -> int: ...
     @property

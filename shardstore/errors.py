@@ -54,6 +54,14 @@ class FormatVersionError(StoreError):
         self.version = version
 
 
+class InUseError(StoreError):
+    """A store is open on this disk already."""
+
+
+class WrongDisksError(StoreError):
+    """These are not the disks of one node, all of them, in their order."""
+
+
 class ConfigurationError(StoreError):
     """The configuration contradicts itself or the disk's geometry."""
 

@@ -25,7 +25,7 @@ from crc32c import crc32c
 from shardstore.errors import ConfigurationError, CorruptionError, DiskError, FormatVersionError
 
 LABEL_SIZE_BYTES = 4096
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MAGIC = b"ShardDsk"
 _LABEL = struct.Struct("<8sHIII")  # magic, version, extents, pages an extent, bytes a page; then a CRC-32C
 _CHECKSUM = struct.Struct("<I")
@@ -40,6 +40,7 @@ class FileDisk:
 
     def __init__(self, descriptor: int, extent_count: int, extent_size_pages: int, page_size_bytes: int) -> None:
         self._descriptor = descriptor
+        self.holder: object = None
         self.extent_count = extent_count
         self.extent_size_pages = extent_size_pages
         self.page_size_bytes = page_size_bytes

@@ -32,7 +32,7 @@ from shardstore.errors import NoSpaceError
 from shardstore.index.index import Index
 from shardstore.index.metadata_log import MetadataLog
 from shardstore.spec_trace import trace_scheduler, trace_store
-from shardstore.spec_world import COLLISIONS, STORE, SmallStack, configurations, shape
+from shardstore.spec_world import COLLISIONS, SECRET, STORE, SmallStack, configurations, shape
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import Kind, Locator
 
@@ -137,9 +137,9 @@ class IndexOnFake(SmallStack):
         self.settle_device()
         with self.monitor:
             if "formatted" in world.kept:
-                self.index.recover()
+                self.index.recover(SECRET)
             else:
-                metadata.format()
+                metadata.format(SECRET)
                 self.drain()
         world.kept["formatted"] = True
 

@@ -16,13 +16,22 @@ from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, StoreConfiguration
 _RUN_KEY_SIZE_BYTES = 12  # of the key in the frame of a run's block: run id and block number
 
 
-def value_size_max_bytes(disk: Disk, configuration: StoreConfiguration) -> int:
-    """The size in bytes of the longest value. Raises `ConfigurationError` if the two do not go together."""
-    return _checked(disk.extent_count, disk.extent_size_pages, disk.page_size_bytes, configuration)
+def value_size_max_bytes(disk: Disk, configuration: StoreConfiguration, disk_count: int = 1) -> int:
+    """The size in bytes of the longest value on a node of so many disks.
+
+    Raises `ConfigurationError` if disk and configuration do not go together.
+    """
+    return _checked(disk.extent_count, disk.extent_size_pages, disk.page_size_bytes, disk_count, configuration)
 
 
 @lru_cache(maxsize=32)
-def _checked(extent_count: int, extent_size_pages: int, page_size_bytes: int, configuration: StoreConfiguration) -> int:
+def _checked(
+    extent_count: int,
+    extent_size_pages: int,
+    page_size_bytes: int,
+    disk_count: int,
+    configuration: StoreConfiguration,
+) -> int:
     extent_size_bytes = extent_size_pages * page_size_bytes
     least_count = RESERVED_EXTENTS_COUNT + configuration.reserve_extents_count + len(Kind)
     if extent_count < least_count:
@@ -34,7 +43,7 @@ def _checked(extent_count: int, extent_size_pages: int, page_size_bytes: int, co
     record_size_bytes = RECORD_HEADER_SIZE_BYTES + memtable_run_size_bytes(configuration) + page_size_bytes
     if 2 * record_size_bytes > extent_size_bytes:
         raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small to name one memtable's run")
-    if 2 * superblock_full_size_bytes(extent_count, page_size_bytes) > extent_size_bytes:
+    if 2 * superblock_full_size_bytes(extent_count, page_size_bytes, disk_count) > extent_size_bytes:
         raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small for the superblock")
     return configuration.chunk_payload_max_bytes * _locators_max(extent_size_bytes, configuration)
 

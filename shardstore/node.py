@@ -12,8 +12,10 @@ Many threads may call a node: each store has its monitor, and the table of store
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from heapq import merge
+from itertools import combinations
 from typing import Self
 
 from crc32c import crc32c
@@ -21,11 +23,11 @@ from crc32c import crc32c
 from shardstore.arguments import as_bytes, as_count, as_pair
 from shardstore.dependency import AcrossStores, Dependency
 from shardstore.disk import Disk
-from shardstore.errors import ConfigurationError, OutOfServiceError, StoreError
+from shardstore.errors import ConfigurationError, OutOfServiceError, StoreError, WrongDisksError
 from shardstore.limits import value_size_max_bytes
 from shardstore.seam import Seam
 from shardstore.store import Store, StoreSnapshot, format_store, open_store
-from shardstore.units import Change, Delete, Put, StoreConfiguration
+from shardstore.units import Change, Delete, Membership, Put, StoreConfiguration
 
 
 class Node:
@@ -35,6 +37,7 @@ class Node:
         self._disks = tuple(disks)
         self._stores: builtins.list[Store | None] = list(stores)
         self._configurations = [store.configuration for store in stores]
+        self._memberships = [store.membership() for store in stores]
         self._seam = seam
         self._monitor = seam.monitor("node")
 
@@ -98,11 +101,19 @@ class Node:
                     self._stores[disk] = None
 
     def return_disk(self, disk: int) -> None:
-        """Put a disk back into service; one that is in service stays so. Raises `CorruptionError`, `DiskError`."""
+        """Put a disk back into service; one that is in service stays so.
+
+        Raises `CorruptionError`, `DiskError`, and `WrongDisksError` if it is another disk by now.
+        """
         as_count(disk, "a disk's number", below=len(self._disks))
         with self._monitor:
-            if self._stores[disk] is None:
-                self._stores[disk] = open_store(self._disks[disk], self._seam, self._configurations[disk])
+            if self._stores[disk] is not None:
+                return
+            store = open_store(self._disks[disk], self._seam, self._configurations[disk])
+            if store.membership() != self._memberships[disk]:
+                store.abandon()
+                raise WrongDisksError(f"the disk belongs to {_names(store.membership())}, not to this node")
+            self._stores[disk] = store
 
     def shutdown(self) -> None:
         """Shut down every disk in service. Once all have been tried, raises the first error."""
@@ -212,21 +223,73 @@ class Listing:
 
 def format_node(disks: Sequence[Disk], seam: Seam, configuration: StoreConfiguration) -> Node:
     """Make an empty node on these disks, whatever they hold. Raises `ConfigurationError`, `DiskError`."""
-    _check_disks(disks)
-    for disk in disks:
-        value_size_max_bytes(disk, configuration)  # refuses, if at all, before any disk is erased
-    return Node(disks, [format_store(disk, seam, configuration) for disk in disks], seam)
+    return Node(disks, format_stores(disks, seam, configuration), seam)
 
 
 def open_node(disks: Sequence[Disk], seam: Seam, configuration: StoreConfiguration) -> Node:
-    """Open the node on these disks, which must be in the same order each time, since ids steer to their numbers.
+    """Open the node on these disks: all that it was formatted with, in the same order, since ids steer to their places.
 
-    Raises the errors of `open_store`.
+    Raises `WrongDisksError` if they are not, and the errors of `open_store`.
     """
+    return Node(disks, open_stores(disks, seam, configuration), seam)
+
+
+def format_stores(disks: Sequence[Disk], seam: Seam, configuration: StoreConfiguration) -> list[Store]:
+    """Make an empty store on each disk of a new node. Raises the errors of `format_node`."""
     _check_disks(disks)
-    return Node(disks, [open_store(disk, seam, configuration) for disk in disks], seam)
+    for disk in disks:
+        value_size_max_bytes(disk, configuration, len(disks))  # refuses, if at all, before any disk is erased
+    ids = tuple(seam.unique_id() for _ in disks)
+    return _each_store(
+        [partial(format_store, disk, seam, configuration, Membership(at, ids)) for at, disk in enumerate(disks)]
+    )
+
+
+def open_stores(disks: Sequence[Disk], seam: Seam, configuration: StoreConfiguration) -> list[Store]:
+    """Open the store on each disk of a node. Raises the errors of `open_node`, and leaves no store open then."""
+    _check_disks(disks)
+    stores = _each_store([partial(open_store, disk, seam, configuration) for disk in disks])
+    try:
+        _check_memberships([store.membership() for store in stores])
+    except WrongDisksError:
+        for store in stores:
+            store.abandon()
+        raise
+    return stores
+
+
+def _each_store(openings: Sequence[Callable[[], Store]]) -> list[Store]:
+    """Open all of them, or leave none open."""
+    stores: list[Store] = []
+    try:
+        for opening in openings:
+            stores.append(opening())
+    except BaseException:
+        for store in stores:
+            store.abandon()
+        raise
+    return stores
 
 
 def _check_disks(disks: Sequence[Disk]) -> None:
     if not disks:
         raise ConfigurationError("a node needs at least one disk")
+    if any(one is other for one, other in combinations(disks, 2)):
+        raise WrongDisksError("one disk was given twice")
+
+
+def _check_memberships(found: Sequence[Membership]) -> None:
+    """Raise `WrongDisksError` unless these are all disks of one node, in their order (NODE-2)."""
+    expected = found[0].disks
+    for place, membership in enumerate(found):
+        if membership.disks != expected:
+            raise WrongDisksError(f"disk {place} belongs to {_names(membership)}, disk 0 to {_names(found[0])}")
+        if membership.place != place:
+            raise WrongDisksError(f"disk {place} of those given is number {membership.place} of {_names(membership)}")
+    if len(expected) != len(found):
+        raise WrongDisksError(f"{len(found)} disks were given of {_names(found[0])}")
+
+
+def _names(membership: Membership) -> str:
+    ids = ", ".join(each.hex()[:8] for each in membership.disks)
+    return f"a node of {len(membership.disks)} disks ({ids})"

@@ -36,10 +36,18 @@ from refmodel.node import NodeModel
 from refmodel.node_limits import LimitedNodeModel
 from shardstore import spec_bounds
 from shardstore.disk import Disk
-from shardstore.errors import NoSpaceError, NotFoundError, OutOfServiceError, StoreError, TooLargeError
+from shardstore.errors import (
+    InUseError,
+    NoSpaceError,
+    NotFoundError,
+    OutOfServiceError,
+    StoreError,
+    TooLargeError,
+    WrongDisksError,
+)
 from shardstore.file_disk import FileDisk
 from shardstore.limits import value_size_max_bytes
-from shardstore.node import Node
+from shardstore.node import Node, format_stores, open_stores
 from shardstore.seam import Seam, ThreadSeam
 from shardstore.spec_trace import trace_store
 from shardstore.spec_world import COLLISIONS, STORE, configurations, shape, values
@@ -65,6 +73,11 @@ class CheckedNode(Node):
                 if store not in before:
                     trace_store(store, self._tracer)
 
+    def open_arranged(self, order: tuple[int, ...]) -> None:
+        """Open these disks of the node as if they were a node by themselves."""
+        for store in open_stores([self._disks[disk] for disk in order], self._seam, self._configurations[0]):
+            store.abandon()
+
     def list_keys(self) -> tuple[bytes, ...]:
         return self.list_pages(2)
 
@@ -72,11 +85,12 @@ class CheckedNode(Node):
         return tuple(key for page in self.list(page_size_keys) for key in page)
 
 
-def open_system(world: World) -> CheckedNode:
-    opening = open_store if world.kept else format_store
-    stores = [opening(medium, world.seam, world.configuration.parameters) for medium in world.media]
+def open_system(world: World, kind: type[CheckedNode] = CheckedNode) -> CheckedNode:
+    """Format the disks of a new world, or open what they hold."""
+    opening = open_stores if world.kept else format_stores
+    stores = opening(world.media, world.seam, world.configuration.parameters)
     world.kept["formatted"] = True
-    return CheckedNode(world.media, stores, world.seam)
+    return kind(world.media, stores, world.seam)
 
 
 class NodeOnFile(CheckedNode):
@@ -176,7 +190,7 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
         configurations=configurations,
         contents=contents,
         durability=Durability(read=read, settle=settle),
-        errors=(NotFoundError, OutOfServiceError),
+        errors=(NotFoundError, OutOfServiceError, InUseError, WrongDisksError),
         excuses=(NoSpaceError,),
         trace=CheckedNode.trace,
     )
@@ -188,7 +202,11 @@ TWO_DISKS = _spec(
     "two disks",
     2,
     (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS),),
-    (Operation("remove_disk", disk=integers(0, 1)), Operation("return_disk", disk=integers(0, 1), weight=2)),
+    (
+        Operation("remove_disk", disk=integers(0, 1), weight=2),
+        Operation("return_disk", disk=integers(0, 1), weight=2),
+        Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
+    ),
 )
 
 # Sizes at a limit, one below and one above it, and empty; then what is as good as bytes, and what is not (ARG-1).

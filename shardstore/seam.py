@@ -43,7 +43,7 @@ class Seam(Protocol):
     def monitor(self, name: str) -> Monitor: ...
 
     def unique_id(self) -> bytes:
-        """16 bytes that were never given before and will never be given again."""
+        """16 bytes that were never given before, will never be given again, and that no user of the store can guess."""
 
     def choose(self, count: int) -> int:
         """Choose one of ``count`` legal ways to go on, as a number in ``range(count)``."""

@@ -20,7 +20,7 @@ from shardstore.extents import Extents
 from shardstore.io_scheduler import IoScheduler
 from shardstore.seam import Seam
 from shardstore.superblock import Superblock
-from shardstore.units import StoreConfiguration
+from shardstore.units import SECRET_SIZE_BYTES, Membership, StoreConfiguration
 
 PAGE_SIZE_BYTES = 128
 SECTOR_SIZE_BYTES = 64
@@ -42,6 +42,8 @@ STORE = StoreConfiguration(
     reserve_extents_count=3,
     reclaim_free_extents_min=4,
 )
+
+SECRET = b"s" * SECRET_SIZE_BYTES  # of disks that hold a part of a store
 
 # Endings that a choice may give to a frame's UUID, and so to its trailer. If the last two bytes are alone on a page, a
 # crash may take them, and the magic of the next frame may stand in their place: see bug 10.
@@ -143,7 +145,7 @@ class SuperblockStack(SmallStack):
         world.kept["formatted"] = True
 
     def _format(self) -> None:
-        self.superblock.format()
+        self.superblock.format(SECRET, Membership(0, (SECRET,)))
         self.drain()
 
     def _recover(self) -> None:

@@ -16,6 +16,7 @@ Not promised: that changes of different keys survive in the order in which they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from shardstore import chunk_frame
@@ -28,6 +29,7 @@ from shardstore.disk import Disk
 from shardstore.errors import (
     CorruptionError,
     DiskError,
+    InUseError,
     NoSpaceError,
     NotFoundError,
     OutOfServiceError,
@@ -45,7 +47,16 @@ from shardstore.reclamation import Reclaimed, Reclamation
 from shardstore.seam import Seam
 from shardstore.space import Space
 from shardstore.superblock import Superblock
-from shardstore.units import RESERVED_EXTENTS_COUNT, Change, Delete, Kind, Locator, Put, StoreConfiguration
+from shardstore.units import (
+    RESERVED_EXTENTS_COUNT,
+    Change,
+    Delete,
+    Kind,
+    Locator,
+    Membership,
+    Put,
+    StoreConfiguration,
+)
 
 T = TypeVar("T")
 # A key, the chunks of its value, and the dependency of them all. A deletion has no chunks.
@@ -80,18 +91,19 @@ class Store:
 
     # --- opening and closing ------------------------------------------------------------------------
 
-    def _format(self) -> None:
+    def _format(self, secret: bytes, membership: Membership) -> None:
         with self.monitor:
             self.scheduler.add_source(self.metadata)
-            self.metadata.format()
+            self.metadata.format(secret)
             self._drain()
             # Only now, so that a disk with a superblock also has metadata: else a missing log could be a cut format.
             self.scheduler.add_source(self.superblock)
-            self.superblock.format()
+            self.superblock.format(secret, membership)
             self._drain()
             if self.superblock.has_pending() or not self.metadata.is_settled() or self.metadata.is_failed:
                 raise DiskError("the disk could not be formatted")
             self.extents.format()
+            self.chunks.format(secret)
 
     def _recover(self) -> None:
         with self.monitor:
@@ -105,8 +117,8 @@ class Store:
             self.scheduler.add_source(self.superblock)
             self.scheduler.add_source(self.metadata)
             self.extents.recover()
-            self.chunks.recover()
-            self.index.recover()
+            self.chunks.recover(self.superblock.secret())
+            self.index.recover(self.superblock.secret())
 
     def shutdown(self) -> None:
         """Take no more requests, and make everything persistent that can be.
@@ -348,6 +360,16 @@ class Store:
 
     # --- limits and space ---------------------------------------------------------------------------
 
+    def membership(self) -> Membership:
+        """The node that the disk belongs to; a store by itself is a node of one disk."""
+        return self.superblock.membership
+
+    def abandon(self) -> None:
+        """Close without writing anything: as if it had crashed, but for what the disk may still take."""
+        with self.monitor:
+            self._is_open = False
+            self.scheduler.stop()
+
     def is_open(self) -> bool:
         """Whether the store takes requests, that is, has not been shut down."""
         return self._is_open
@@ -404,22 +426,42 @@ class StoreSnapshot:
             self._snapshot.close()
 
 
-def format_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Store:
-    """Make an empty store on the disk, whatever the disk holds. Raises `ConfigurationError`, `DiskError`."""
+def format_store(
+    disk: Disk, seam: Seam, configuration: StoreConfiguration, membership: Membership | None = None
+) -> Store:
+    """Make an empty store on the disk, whatever the disk holds. By default it is the only disk of its node.
+
+    Raises `ConfigurationError`, `InUseError`, `DiskError`.
+    """
     store = Store(disk, seam, configuration)  # before anything is erased: it may refuse the configuration
-    _erase(disk)
-    store._format()
+    with _claimed(disk, store):
+        _erase(disk)
+        store._format(seam.unique_id(), membership or Membership(0, (seam.unique_id(),)))
     return store
 
 
 def open_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Store:
     """Open the store on the disk, and recover from whatever a crash has left.
 
-    Raises `CorruptionError`, `ConfigurationError`, `FormatVersionError`, `DiskError`.
+    Raises `CorruptionError`, `ConfigurationError`, `FormatVersionError`, `InUseError`, `DiskError`.
     """
     store = Store(disk, seam, configuration)
-    store._recover()
+    with _claimed(disk, store):
+        store._recover()
     return store
+
+
+@contextmanager
+def _claimed(disk: Disk, store: Store) -> Iterator[None]:
+    """Open this store, and no other, on the disk (NODE-2). If that fails, the disk is free again."""
+    if isinstance(disk.holder, Store) and disk.holder.is_open():
+        raise InUseError("a store is open on this disk; it must be shut down first")
+    disk.holder = store
+    try:
+        yield
+    except BaseException:
+        store.abandon()
+        raise
 
 
 def _erase(disk: Disk) -> None:

@@ -1,10 +1,11 @@
-"""The superblock: records the owner and the epoch of each extent, and how far it may be read.
+"""The superblock: records the owner and the epoch of each extent, how far it may be read, and whose disk this is.
 
 Guarantees. A change is recorded only once its prerequisite is persistent. The changes of one extent are recorded in the
 order in which they were made. The promise of a change is persistent once the first record that carries it is.
 
 Many changes share one record. A record's size depends on how many extents have changed since the last, not on how many
-there are; a full record has them all. Crash safety is that of `TwinLog`.
+there are. A full record has them all, and the disk's `Membership`, which never changes; each record is sealed with the
+disk's secret. Crash safety is that of `TwinLog`.
 
     change() --> pending, in order per extent --> carried by a record being written --> persistent
 """
@@ -20,10 +21,18 @@ from shardstore.dependency import FAILED, PERSISTENT_STATE, Dependency, Promise,
 from shardstore.errors import ConfigurationError, CorruptionError, InvariantError
 from shardstore.io_scheduler import IoScheduler
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES, TwinLog
-from shardstore.units import RESERVED_EXTENTS_COUNT, SUPERBLOCK_EXTENTS, UNOWNED, Owner
+from shardstore.units import (
+    DISK_ID_SIZE_BYTES,
+    RESERVED_EXTENTS_COUNT,
+    SUPERBLOCK_EXTENTS,
+    UNOWNED,
+    Membership,
+    Owner,
+)
 
 MAGIC = b"SSB1"
 _GEOMETRY = struct.Struct("<IIIB")  # extents, pages an extent, bytes a page, zoned
+_MEMBERSHIP = struct.Struct("<HH")  # place of the disk in its node, number of disks; the id of each disk follows
 _ENTRY = struct.Struct("<IIIB")  # extent, epoch, soft pointer in pages, owner
 
 
@@ -36,6 +45,7 @@ class ExtentRecord(NamedTuple):
 
 
 PRISTINE = ExtentRecord(0, 0, UNOWNED)
+_NOT_KNOWN = Membership(0, ())
 
 
 class _Change(NamedTuple):
@@ -57,6 +67,7 @@ class Superblock:
         self._recorded: dict[int, ExtentRecord] = {}  # as of the newest record; without pristine extents
         self._pending: dict[int, deque[_Change]] = {}  # by extent; never an empty queue
         self._format_due = False
+        self.membership = _NOT_KNOWN
 
     @property
     def bytes_recorded(self) -> int:
@@ -65,8 +76,10 @@ class Superblock:
 
     # --- opening ------------------------------------------------------------------------------------
 
-    def format(self) -> None:
+    def format(self, secret: bytes, membership: Membership) -> None:
         """Make the next record the first of a fresh disk."""
+        self._log.format(secret)
+        self.membership = membership
         self._format_due = True
 
     def recover(self) -> bool:
@@ -79,6 +92,10 @@ class Superblock:
             self._apply(payload, is_full=number == 0)
         return bool(payloads)
 
+    def secret(self) -> bytes:
+        """The disk's secret. Known once the superblock is formatted or recovered."""
+        return self._log.secret()
+
     def recorded(self, extent: int) -> ExtentRecord:
         """The state of an extent as of the newest record that was submitted."""
         return self._recorded.get(extent, PRISTINE)
@@ -87,7 +104,7 @@ class Superblock:
         entries = payload
         if is_full:
             self._check_geometry(payload)
-            entries = payload[_GEOMETRY.size :]
+            self.membership, entries = _decode_membership(payload[_GEOMETRY.size :])
         if len(entries) % _ENTRY.size:
             raise CorruptionError(SUPERBLOCK_EXTENTS[0], 0, "superblock record ends within an entry")
         for extent, epoch, soft_pages, owner in _ENTRY.iter_unpack(entries):
@@ -184,13 +201,31 @@ class Superblock:
                 raise InvariantError("SB-2", f"extent {extent} would have pages but no owner: {record}")
 
     def _encode_full(self) -> bytes:
-        return _GEOMETRY.pack(*self._geometry()) + self._encode(sorted(self._recorded.items()))
+        entries = self._encode(sorted(self._recorded.items()))
+        return _GEOMETRY.pack(*self._geometry()) + _encode_membership(self.membership) + entries
 
     def _encode(self, entries: Iterable[tuple[int, ExtentRecord]]) -> bytes:
         return b"".join([_ENTRY.pack(extent, *record) for extent, record in entries])
 
 
-def superblock_full_size_bytes(extent_count: int, page_size_bytes: int) -> int:
-    """The size in bytes of one copy of the largest full record, padded to whole pages."""
-    size = RECORD_HEADER_SIZE_BYTES + _GEOMETRY.size + _ENTRY.size * extent_count
+def _encode_membership(membership: Membership) -> bytes:
+    return _MEMBERSHIP.pack(membership.place, len(membership.disks)) + b"".join(membership.disks)
+
+
+def _decode_membership(data: bytes) -> tuple[Membership, bytes]:
+    """The membership, and the bytes behind it. Raises `CorruptionError`."""
+    start = _MEMBERSHIP.size
+    place, count = _MEMBERSHIP.unpack_from(data) if len(data) >= start else (0, 0)
+    end = start + count * DISK_ID_SIZE_BYTES
+    if place >= count or end > len(data):
+        raise CorruptionError(SUPERBLOCK_EXTENTS[0], 0, f"superblock names disk {place} of {count}")
+    return Membership(
+        place, tuple(data[at : at + DISK_ID_SIZE_BYTES] for at in range(start, end, DISK_ID_SIZE_BYTES))
+    ), data[end:]
+
+
+def superblock_full_size_bytes(extent_count: int, page_size_bytes: int, disk_count: int = 1) -> int:
+    """The size in bytes of one copy of the largest full record of a node's disk, padded to whole pages."""
+    identity_size = _MEMBERSHIP.size + disk_count * DISK_ID_SIZE_BYTES
+    size = RECORD_HEADER_SIZE_BYTES + _GEOMETRY.size + identity_size + _ENTRY.size * extent_count
     return -(-size // page_size_bytes) * page_size_bytes

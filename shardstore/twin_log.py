@@ -7,6 +7,9 @@ Guarantees. After any crash, `recover` gives the newest record that was persiste
 records that it builds on. At most one record is on its way at a time (LOG-1). The old extent is reset only once the
 full record that opens the new one is persistent (LOG-2).
 
+Each record carries the *secret* of its disk, and others are ignored (LOG-6). So nobody who only chooses keys and values
+can make one up, though a file may hold users' bytes behind the newest record.
+
 Survives the loss of any one copy of each record. Not promised: damage at rest to both copies of the newest record looks
 like a torn write, so `recover` takes the record before it for the newest.
 
@@ -24,13 +27,15 @@ from crc32c import crc32c
 from shardstore.dependency import FAILED, PENDING, PERSISTENT, Dependency, Write
 from shardstore.errors import CorruptionError, FormatVersionError, InvariantError, NoSpaceError
 from shardstore.io_scheduler import IoScheduler
+from shardstore.units import SECRET_SIZE_BYTES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-# magic, format version, is full, generation, payload length; the CRC-32C of these and the payload follows
+# magic, format version, is full, generation, length of secret and payload; the CRC-32C of all of it follows
 _HEADER = struct.Struct("<4sHBQI")
 _CHECKSUM = struct.Struct("<I")
-RECORD_HEADER_SIZE_BYTES = _HEADER.size + _CHECKSUM.size
+_SECRET_START = _HEADER.size + _CHECKSUM.size
+RECORD_HEADER_SIZE_BYTES = _SECRET_START + SECRET_SIZE_BYTES
 _SCAN_SIZE_BYTES = 256 * 1024
 
 
@@ -41,6 +46,7 @@ class Record(NamedTuple):
     page_count: int  # of one copy
     is_full: bool
     generation: int
+    secret: bytes
     payload: bytes
 
 
@@ -53,6 +59,7 @@ class TwinLog:
         self._extents = extents
         self._magic = magic
         self._name = name
+        self._secret: bytes | None = None  # known once the log is formatted or recovered
         self._active = 0  # which of the two extents holds the newest full record
         self._next_page = 0
         self._next_generation = 1
@@ -61,6 +68,10 @@ class TwinLog:
         self._outstanding_turned = False
         self.bytes_submitted = 0
         self.needs_repair = False  # a record of the live chain has lost a copy
+
+    def format(self, secret: bytes) -> None:
+        """Seal all records to come with this secret of the disk."""
+        self._secret = secret
 
     def is_ready(self) -> bool:
         """Whether the next record may be built, because the one before is persistent or failed."""
@@ -121,21 +132,23 @@ class TwinLog:
         return pages * self._disk.page_size_bytes - RECORD_HEADER_SIZE_BYTES
 
     def _encode(self, payload: bytes, *, is_full: bool) -> bytes:
-        header = _HEADER.pack(self._magic, FORMAT_VERSION, is_full, self._next_generation, len(payload))
-        checksum = crc32c(payload, crc32c(header))
-        size = RECORD_HEADER_SIZE_BYTES + len(payload)
-        return b"".join((header, _CHECKSUM.pack(checksum), payload, bytes(-size % self._disk.page_size_bytes)))
+        if self._secret is None:
+            raise InvariantError("LOG-6", "a record was about to be written without the disk's secret")
+        record = encode_record(self._magic, self._secret, self._next_generation, payload, is_full=is_full)
+        return record + bytes(-len(record) % self._disk.page_size_bytes)
 
     # --- recovery -----------------------------------------------------------------------------------
 
-    def recover(self) -> list[bytes]:
+    def recover(self, secret: bytes | None = None) -> list[bytes]:
         """The payloads of the live chain, the full record first; empty if there was never a record.
 
+        Without a secret it believes the newest full record's: only in a log that never holds users' bytes.
         On a zoned disk it resets the extent that the next record will open, unless that is empty. Raises
         `CorruptionError`, `DiskError`, `FormatVersionError`.
         """
+        self._secret = secret
         # LOG-5: a full record is the first of its extent. Other bytes that look like one are left of a longer, older
-        # record, behind the newest; they may even be a user's.
+        # record, behind the newest.
         logs = [
             [each for each in self._scan(extent) if not each.is_full or each.page in (0, each.page_count)]
             for extent in self._extents
@@ -146,6 +159,8 @@ class TwinLog:
                 raise CorruptionError(self._extents[0], 0, "log holds records but no full one")
             return []
         self._active = next(i for i in (0, 1) if any(record.generation == newest for record in logs[i]))
+        self._secret = next(record.secret for record in logs[self._active] if record.generation == newest)
+        logs = [[record for record in log if record.secret == self._secret] for log in logs]
         chain = self._chain(logs[self._active], newest)
         # A newer record in the other extent shows that its chain once was the live one, and has lost its full record.
         stray = [record for record in logs[self._active ^ 1] if record.generation > chain[-1].generation]
@@ -156,6 +171,12 @@ class TwinLog:
         self._reset_inactive()
         return [record.payload for record in chain]
 
+    def secret(self) -> bytes:
+        """The secret that seals the records. Raises `InvariantError` before the log is formatted or recovered."""
+        if self._secret is None:
+            raise InvariantError("LOG-6", "the disk's secret is not known yet")
+        return self._secret
+
     def _reset_inactive(self) -> None:
         inactive = self._extents[self._active ^ 1]
         if self._disk.zoned and self._disk.write_pointer(inactive):
@@ -164,7 +185,7 @@ class TwinLog:
     def _chain(self, log: list[Record], first: int) -> list[Record]:
         copies: dict[int, list[Record]] = {}
         for record in log:
-            if record.generation >= first:
+            if record.generation > first or (record.generation == first and record.is_full):
                 copies.setdefault(record.generation, []).append(record)
         generations = sorted(copies)
         for expected, found in enumerate(generations, start=first):  # LOG-4
@@ -209,22 +230,32 @@ class TwinLog:
     def _decode(self, extent: int, page: int, limit_page: int, slab: bytes, at: int) -> Record | None:
         """The record that begins at a page, or None. ``slab`` is a part of the extent and has the page at ``at``."""
         size = self._disk.page_size_bytes
-        head_count = -(-RECORD_HEADER_SIZE_BYTES // size)
+        head_count = -(-_SECRET_START // size)
         if page + head_count > limit_page:
             return None
-        if at + RECORD_HEADER_SIZE_BYTES > len(slab):
+        if at + _SECRET_START > len(slab):
             slab, at = self._scheduler.read(extent, page, head_count), 0
         magic, version, is_full, generation, length = _HEADER.unpack_from(slab, at)
-        page_count = -(-(RECORD_HEADER_SIZE_BYTES + length) // size)
+        page_count = -(-(_SECRET_START + length) // size)
         if magic != self._magic or page + page_count > limit_page:
             return None
-        if at + RECORD_HEADER_SIZE_BYTES + length > len(slab):
+        if at + _SECRET_START + length > len(slab):
             slab, at = self._scheduler.read(extent, page, page_count), 0
-        start = at + RECORD_HEADER_SIZE_BYTES
-        payload = slab[start : start + length]
+        start = at + _SECRET_START
+        sealed = slab[start : start + length]
         (checksum,) = _CHECKSUM.unpack_from(slab, at + _HEADER.size)
-        if checksum != crc32c(payload, crc32c(slab[at : at + _HEADER.size])):
+        if checksum != crc32c(sealed, crc32c(slab[at : at + _HEADER.size])):
+            return None
+        secret = sealed[:SECRET_SIZE_BYTES]
+        if self._secret is not None and secret != self._secret:  # LOG-6: before the version, which may be made up, too
             return None
         if version != FORMAT_VERSION:
             raise FormatVersionError(version)
-        return Record(page, page_count, bool(is_full), generation, payload)
+        return Record(page, page_count, bool(is_full), generation, secret, sealed[SECRET_SIZE_BYTES:])
+
+
+def encode_record(magic: bytes, secret: bytes, generation: int, payload: bytes, *, is_full: bool) -> bytes:
+    """One copy of a record, without the padding behind it."""
+    sealed = secret + payload
+    header = _HEADER.pack(magic, FORMAT_VERSION, is_full, generation, len(sealed))
+    return b"".join((header, _CHECKSUM.pack(crc32c(sealed, crc32c(header))), sealed))

@@ -13,6 +13,8 @@ METADATA_EXTENTS = (2, 3)
 RESERVED_EXTENTS_COUNT = 4
 
 UUID_SIZE_BYTES = 16
+SECRET_SIZE_BYTES = 16
+DISK_ID_SIZE_BYTES = 16
 KEY_SIZE_MAX_BYTES = 1024
 
 Owner = int
@@ -36,6 +38,13 @@ class Locator(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<{self.extent}:{self.offset_bytes}+{self.length_bytes} {self.uuid[:4].hex()}>"
+
+
+class Membership(NamedTuple):
+    """The node that a disk belongs to: the ids of all its disks, in order, and the place of this one among them."""
+
+    place: int
+    disks: tuple[bytes, ...]
 
 
 class Put(NamedTuple):

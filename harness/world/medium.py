@@ -44,6 +44,7 @@ class SimulatedMedium:
         "_watched",
         "extent_count",
         "extent_size_pages",
+        "holder",
         "index",
         "losses",
         "page_size_bytes",
@@ -62,6 +63,7 @@ class SimulatedMedium:
         self.losses: Sequence[Loss] = ()
         self._extent_size_bytes = shape.extent_size_bytes
         self._position = DevicePosition() if position is None else position
+        self.holder: object = None  # the system that uses the medium, if it says so; the harness does not look
         self._dead = False
         self._watched = False  # dead, counting events or observed: one flag, so that the hot path checks one
         self._observer: Observer | None = None

@@ -67,10 +67,10 @@ class Index:
         self._memtable_run_size_bytes = memtable_run_size_bytes(configuration)
         self._plan_compaction()
 
-    def recover(self) -> None:
-        """Open the runs that the newest metadata names. Raises `CorruptionError`."""
+    def recover(self, secret: bytes) -> None:
+        """Open the runs that the newest metadata names, on a disk that has this secret. Raises `CorruptionError`."""
         # By run id, highest first: level 0 needs its newest run first.
-        for record in sorted(self._metadata.recover(), reverse=True):
+        for record in sorted(self._metadata.recover(secret), reverse=True):
             self._install(Run(record), is_newest=False)
         self._plan_compaction()
 

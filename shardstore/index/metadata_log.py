@@ -29,6 +29,9 @@ _MOVE = struct.Struct("<QI")  # run id, block
 _DROP = struct.Struct("<Q")
 _KEY_LENGTH = struct.Struct("<H")
 _ANYWHERE = Locator(0, 0, 0, b"")  # for sizes, to which a locator's values do not matter
+FIRST_KEY_OFFSET_BYTES = (
+    _COUNTS.size + _RUN.size + _KEY_LENGTH.size
+)  # of the first added run, in a payload that drops none
 
 
 class Block(NamedTuple):
@@ -83,13 +86,14 @@ class MetadataLog:
         self._format_due = False
         self.is_failed = False
 
-    def format(self) -> None:
-        """Make the next record the first of a fresh disk."""
+    def format(self, secret: bytes) -> None:
+        """Make the next record the first of a fresh disk that has this secret."""
+        self._log.format(secret)
         self._format_due = True
 
-    def recover(self) -> list[RunRecord]:
-        """Read the live runs as of the newest record. Raises `CorruptionError`."""
-        payloads = self._log.recover()
+    def recover(self, secret: bytes) -> list[RunRecord]:
+        """Read the live runs as of the newest record of a disk that has this secret. Raises `CorruptionError`."""
+        payloads = self._log.recover(secret)
         if not payloads:
             raise CorruptionError(METADATA_EXTENTS[0], 0, "the metadata log is gone")
         for payload in payloads:
@@ -150,7 +154,7 @@ class MetadataLog:
             self._apply(waiting.edit)
             carried.append(waiting)
         self._pool.take_reserved()
-        write = self._log.submit(_encode(waiting.edit for waiting in carried), self._encode_full)
+        write = self._log.submit(encode(waiting.edit for waiting in carried), self._encode_full)
         self._format_due = False
         for waiting in carried:
             waiting.promise.bind(write)
@@ -172,10 +176,10 @@ class MetadataLog:
             self._recorded[run_id] = old._replace(blocks=tuple(blocks))
 
     def _encode_full(self) -> bytes:
-        return _encode([Edit(added=tuple(self._recorded.values()))])
+        return encode([Edit(added=tuple(self._recorded.values()))])
 
 
-def _encode(edits: Iterable[Edit]) -> bytes:
+def encode(edits: Iterable[Edit]) -> bytes:
     """The payload of a record. It has the edits in order, since a later one may build on an earlier one."""
     return b"".join(map(_encode_edit, edits))
 

@@ -28,7 +28,8 @@ from shardstore.index.metadata_log import RunRecord, _decode
 from shardstore.units import Locator
 
 _HEADER = struct.Struct("<4sHBQII")
-_GEOMETRY_SIZE = struct.calcsize("<IIIB")
+_SECRET_SIZE = 16
+_IDENTITY_SIZE = struct.calcsize("<IIIBHH16s")  # geometry, and the membership of the only disk of a node
 _ENTRY = struct.Struct("<IIIB")
 _LOGS = {0: 0, 1: 0, 2: 2, 3: 2}  # extent -> its log
 
@@ -61,6 +62,7 @@ class Audit:
         self.contents = [bytearray(EXTENT) for _ in range(extent_count)]
         self.persistent_pages: list[set[int]] = [set() for _ in range(extent_count)]
         self.issued: list[Event] = []
+        self.secret = b""  # as of the newest record
         self.logs = {0: _Log(), 2: _Log()}
         self.newest_pointers: dict[int, Pointer] = {}
         self.persistent_pointers: dict[int, Pointer] = {}
@@ -118,7 +120,8 @@ class Audit:
         if log.in_flight:
             raise Broken("LOG-1", f"a record in extent {event.extent} follows one that is not persistent")
         _, _, is_full, _, length, _ = _HEADER.unpack_from(event.data)
-        payload = event.data[_HEADER.size : _HEADER.size + length]
+        sealed = event.data[_HEADER.size : _HEADER.size + length]
+        self.secret, payload = sealed[:_SECRET_SIZE], sealed[_SECRET_SIZE:]
         log.in_flight = True
         if is_full:
             log.full_extent, log.is_full_persistent = event.extent, False
@@ -128,7 +131,7 @@ class Audit:
             self._superblock(payload, is_full=bool(is_full))
 
     def _superblock(self, payload: bytes, *, is_full: bool) -> None:
-        for extent, epoch, soft_pages, owner in _ENTRY.iter_unpack(payload[_GEOMETRY_SIZE if is_full else 0 :]):
+        for extent, epoch, soft_pages, owner in _ENTRY.iter_unpack(payload[_IDENTITY_SIZE if is_full else 0 :]):
             new, old = Pointer(epoch, soft_pages, owner), self.newest_pointers.get(extent, Pointer())
             missing = set(range(soft_pages)) - self.persistent_pages[extent]
             if missing:
@@ -167,7 +170,8 @@ class Audit:
         return blocks + [locator for entry in newest.values() for locator in entry]
 
     def _payload(self, locator: Locator) -> bytes:
-        frame = chunk_frame.decode(bytes(self.contents[locator.extent]), locator.offset_bytes)
+        seed = chunk_frame.seed_of(self.secret)
+        frame = chunk_frame.decode(bytes(self.contents[locator.extent]), locator.offset_bytes, seed)
         if frame is None or frame.uuid != locator.uuid or frame.length_bytes != locator.length_bytes:
             raise Broken("IDX-1", f"{locator} is named and not there")
         return frame.payload

@@ -6,7 +6,7 @@ import struct
 
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import examples, golden
+from worlds import SEED, examples, golden
 
 from shardstore import chunk_frame
 from shardstore.units import KEY_SIZE_MAX_BYTES
@@ -27,23 +27,23 @@ def test_what_was_encoded_is_decoded_wherever_it_stands(
     fields: tuple[bytes, int, bytes, bytes], before: bytes, behind: bytes
 ) -> None:
     uuid, kind, key, payload = fields
-    data = before + chunk_frame.encode(uuid, kind, key, payload) + behind
+    data = before + chunk_frame.encode(uuid, kind, key, payload, SEED) + behind
     length = chunk_frame.frame_size_bytes(key, len(payload))
     assert len(data) == len(before) + length + len(behind)
     assert chunk_frame.peek_length(data, len(before)) == length
     assert chunk_frame.names(data, len(before), uuid)
-    assert chunk_frame.decode(data, len(before)) == (uuid, kind, key, payload, length)
+    assert chunk_frame.decode(data, len(before), SEED) == (uuid, kind, key, payload, length)
 
 
 def test_every_flipped_bit_and_every_missing_byte_is_noticed() -> None:
-    whole = chunk_frame.encode(UUID, 1, b"key", b"payload of some bytes")
+    whole = chunk_frame.encode(UUID, 1, b"key", b"payload of some bytes", SEED)
     for bit in range(8 * len(whole)):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
-        assert chunk_frame.decode(bytes(damaged)) is None
+        assert chunk_frame.decode(bytes(damaged), 0, SEED) is None
     for length in range(len(whole)):
-        assert chunk_frame.decode(whole[:length]) is None
-        assert chunk_frame.decode(whole[:length] + bytes(len(whole) - length)) is None
+        assert chunk_frame.decode(whole[:length], 0, SEED) is None
+        assert chunk_frame.decode(whole[:length] + bytes(len(whole) - length), 0, SEED) is None
 
 
 @examples(300)
@@ -52,18 +52,23 @@ def test_every_flipped_bit_and_every_missing_byte_is_noticed() -> None:
     st.integers(0, 100),
 )
 def test_any_bytes_at_all_decode_or_are_no_frame(data: bytes, offset: int) -> None:
-    frame = chunk_frame.decode(data, offset)
-    assert frame is None or chunk_frame.encode(frame.uuid, frame.kind, frame.key, frame.payload) in data
+    frame = chunk_frame.decode(data, offset, SEED)
+    assert frame is None or chunk_frame.encode(frame.uuid, frame.kind, frame.key, frame.payload, SEED) in data
     length = chunk_frame.peek_length(data, offset)
     assert length is None or length >= chunk_frame.OVERHEAD_SIZE_BYTES
 
 
+def test_chunk_3_a_frame_sealed_with_another_secret_is_none() -> None:
+    made_up = chunk_frame.encode(UUID, 1, b"key", b"payload", chunk_frame.seed_of(bytes(16)))
+    assert chunk_frame.decode(made_up, 0, SEED) is None
+
+
 def test_a_claimed_length_past_the_end_is_no_frame() -> None:
-    data = bytearray(chunk_frame.encode(UUID, 1, b"", b""))
+    data = bytearray(chunk_frame.encode(UUID, 1, b"", b"", SEED))
     struct.pack_into("<I", data, 21, 2**32 - 1)
     assert chunk_frame.peek_length(bytes(data), 0) == 2**32 - 1 + chunk_frame.OVERHEAD_SIZE_BYTES
-    assert chunk_frame.decode(bytes(data)) is None
+    assert chunk_frame.decode(bytes(data), 0, SEED) is None
 
 
 def test_golden_bytes() -> None:
-    assert chunk_frame.encode(UUID, 2, b"a key", b"a payload") == golden("chunk_frame")
+    assert chunk_frame.encode(UUID, 2, b"a key", b"a payload", SEED) == golden("chunk_frame")

@@ -11,6 +11,7 @@ from worlds import (
     EXTENT_PAGES,
     FIRST,
     PAGE,
+    SEED,
     SMALL,
     Event,
     Stack,
@@ -207,7 +208,7 @@ def test_scan_1_a_torn_frame_completed_by_the_next_flush_does_not_hide_it(zoned:
     stack.settle()
     extents = list(reopened(stack.medium)._extents)
     uuid, payload = b"?" * 14 + chunk_frame.MAGIC, bytes(PAGE + 2 - OVERHEAD)
-    torn = chunk_frame.encode(uuid, Kind.VALUE, b"k", payload)
+    torn = chunk_frame.encode(uuid, Kind.VALUE, b"k", payload, SEED)
     extents[FIRST] = extents[FIRST][:PAGE] + torn[:PAGE] + extents[FIRST][2 * PAGE :]
     stack = Stack(with_contents(stack.medium.shape, extents)).recover()
     if not zoned:  # a file would go on at the soft pointer, over the torn page: nothing is left to complete
@@ -252,10 +253,19 @@ def test_a_scan_that_can_not_read_a_page_is_not_complete_and_gives_the_rest() ->
     assert {scanned.locator for scanned in scan.frames} == {chunks[0], *chunks[2:]}
 
 
+def test_chunk_3_a_store_believes_no_frame_of_another_disk() -> None:
+    stack = new_stack()
+    foreign = chunk_frame.encode(bytes(16), Kind.VALUE, b"k", b"made up", chunk_frame.seed_of(b"another secret!!"))
+    outer = put(stack, bytes(PAGE - OVERHEAD + 17) + foreign).locator  # from the second page on
+    stack.settle()
+    assert foreign in stack.medium._extents[FIRST]
+    assert [scanned.locator for scanned in stack.chunks.scan(FIRST).frames] == [outer]
+
+
 def test_a_frame_within_a_value_is_found_too_and_is_told_by_its_place() -> None:
     stack = new_stack()
     inner = put(stack, b"inner").locator
-    forged = chunk_frame.encode(inner.uuid, Kind.VALUE, b"k", b"forged")
+    forged = chunk_frame.encode(inner.uuid, Kind.VALUE, b"k", b"forged", SEED)
     outer = put(stack, bytes(2 * PAGE - OVERHEAD - inner.length_bytes - inner.offset_bytes + 29) + forged).locator
     stack.settle()
     found = stack.chunks.scan(FIRST).frames

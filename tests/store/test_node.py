@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from worlds import FIRST, SMALL, Medium, PlainSeam, examples, new_medium, random_choices, reopened
 
 from refmodel.node import NodeModel
-from shardstore.errors import DiskError, NotFoundError, OutOfServiceError, TooLargeError
+from shardstore.errors import DiskError, InUseError, NotFoundError, OutOfServiceError, TooLargeError, WrongDisksError
 from shardstore.node import Node, format_node, open_node
+from shardstore.store import format_store, open_store
 
 KEYS = [bytes([ord("a") + i]) for i in range(8)]
 
@@ -73,6 +74,59 @@ def test_a_node_is_as_its_model(sequence: list[tuple[str, int, int]], seed: int)
     model.reopened()
     again = open_node([reopened(medium) for medium in media], PlainSeam(), SMALL)
     assert dict(again.contents()) == model.contents()
+
+
+def test_node_2_the_wrong_disks_are_refused_and_nothing_changes() -> None:
+    node, media = new_node(3)
+    stranger, others = new_node(2)
+    for key in KEYS:
+        node.put(key, key * 20)
+    for each in (node, stranger):
+        each.shutdown()
+    for wrong, told in (
+        ([media[1], media[0], media[2]], "disk 0 of those given is number 1 of a node of 3 disks"),
+        (media[:2], "2 disks were given of a node of 3 disks"),
+        (media[:1], "1 disks were given of a node of 3 disks"),
+        ([*media[:2], others[1]], "disk 2 belongs to a node of 2 disks"),
+        ([*media, others[1]], "disk 3 belongs to a node of 2 disks"),
+        ([media[0], media[1], media[1]], "twice"),
+    ):
+        before = [list(medium._extents) for medium in media]
+        with pytest.raises(WrongDisksError, match=told):
+            open_node(wrong, PlainSeam(), SMALL)
+        assert [list(medium._extents) for medium in media] == before
+    with pytest.raises(WrongDisksError, match="twice"):
+        format_node([media[0], media[0]], PlainSeam(), SMALL)
+    assert dict(open_node(media, PlainSeam(), SMALL).contents()) == {key: key * 20 for key in KEYS}
+
+
+def test_node_2_another_disk_may_not_come_back_in_the_place_of_one_that_left() -> None:
+    node, media = new_node(2)
+    stranger, others = new_node(2)
+    stranger.shutdown()
+    node.remove_disk(0)
+    media[0]._extents = list(others[0]._extents)
+    with pytest.raises(WrongDisksError, match="not to this node"):
+        node.return_disk(0)
+    with pytest.raises(OutOfServiceError):
+        node.get(on_disk(node, 0)[0])
+
+
+def test_node_2_a_disk_has_one_open_store() -> None:
+    medium = new_medium()
+    store = format_store(medium, PlainSeam(), SMALL)
+    for opening in (format_store, open_store):
+        with pytest.raises(InUseError):
+            opening(medium, PlainSeam(), SMALL)
+    store.put(b"k", b"v")
+    store.shutdown()
+    assert open_store(medium, PlainSeam(), SMALL).get(b"k") == b"v"
+    medium = reopened(medium)
+    medium.fails = lambda event: event.kind == "read"
+    with pytest.raises(DiskError):
+        open_store(medium, PlainSeam(), SMALL)
+    medium.fails = lambda event: False
+    assert open_store(medium, PlainSeam(), SMALL).get(b"k") == b"v"
 
 
 def test_every_disk_gets_some_of_the_keys_and_always_the_same() -> None:

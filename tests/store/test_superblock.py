@@ -15,11 +15,13 @@ from worlds import EXTENT_PAGES, FIRST, PAGE, Medium, Stack, examples, golden, n
 from worlds import with_contents as medium_with
 
 from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Promise
-from shardstore.errors import ConfigurationError, CorruptionError, InvariantError
+from shardstore.errors import ConfigurationError, CorruptionError, FormatVersionError, InvariantError
 from shardstore.superblock import MAGIC, PRISTINE, ExtentRecord, superblock_full_size_bytes
+from shardstore.units import SECRET_SIZE_BYTES
 
 ENTRY = struct.Struct("<IIIB")
 GEOMETRY = struct.Struct("<IIIB")
+ONE_DISK = struct.pack("<HH16s", 0, 1, b"d" * 16)
 
 
 def recovered(medium: Medium) -> Stack:
@@ -46,7 +48,8 @@ def resealed(copy: bytes, magic: bytes) -> bytes:
 
 
 def geometry(*, zoned: bool = True) -> bytes:
-    return GEOMETRY.pack(20, EXTENT_PAGES, PAGE, zoned)
+    """What a full record begins with: the geometry, and the membership of a node's only disk."""
+    return GEOMETRY.pack(20, EXTENT_PAGES, PAGE, zoned) + ONE_DISK
 
 
 def test_what_was_recorded_is_recovered(zoned: bool) -> None:
@@ -118,7 +121,7 @@ def test_many_changes_share_one_record_and_only_what_changed_is_in_it() -> None:
     stack.drain()
     (written,) = [event for event in stack.medium.trace[before:] if event.kind == "write"]
     (length,) = struct.unpack_from("<I", written.data, 15)
-    assert length == 5 * ENTRY.size
+    assert length == SECRET_SIZE_BYTES + 5 * ENTRY.size
 
 
 def test_what_waits_for_a_failed_dependency_fails_and_takes_the_later_changes_with_it() -> None:
@@ -170,6 +173,9 @@ def test_a_disk_of_another_geometry_is_refused() -> None:
     [
         (b"", b""),
         (geometry() + b"x", b""),
+        (geometry()[: GEOMETRY.size], b""),
+        (geometry()[:-1], b""),
+        (GEOMETRY.pack(20, EXTENT_PAGES, PAGE, True) + struct.pack("<HH16s", 1, 1, b"d" * 16), b""),
         (geometry(), ENTRY.pack(FIRST, 0, 1, 1) + b"x"),
         (geometry(), ENTRY.pack(3, 0, 1, 1)),
         (geometry(), ENTRY.pack(20, 0, 1, 1)),
@@ -195,7 +201,7 @@ payloads = st.one_of(entries, entries, entries, st.binary(max_size=60), entries.
 
 def opens_or_is_refused(full: bytes, deltas: list[bytes], *, zoned: bool) -> None:
     if full.startswith(geometry()):
-        full = geometry(zoned=zoned) + full[GEOMETRY.size :]
+        full = geometry(zoned=zoned) + full[len(geometry()) :]
     with suppress(CorruptionError, ConfigurationError):
         Stack(superblock_medium(full, deltas, zoned=zoned)).recover()
 
@@ -222,6 +228,14 @@ def test_golden_bytes() -> None:
     stack.drain()
     written = b"".join([event.data for event in stack.medium.trace if event.kind == "write"])
     assert written == golden("superblock_records")
+
+
+def test_a_disk_of_version_1_is_refused_by_its_number() -> None:
+    written = golden("superblock_records_version_1")
+    extents = [b"", written[: len(written) // PAGE * PAGE]] + [b""] * 18
+    with pytest.raises(FormatVersionError) as caught:
+        Stack(medium_with(shape(), extents)).superblock.recover()
+    assert caught.value.version == 1
 
 
 def test_the_size_of_a_full_record_is_foretold() -> None:

@@ -13,6 +13,7 @@ from worlds import (
     EXTENT,
     EXTENT_PAGES,
     PAGE,
+    SECRET,
     Medium,
     Stack,
     examples,
@@ -41,9 +42,11 @@ class Life:
         self.log = TwinLog(self.stack.scheduler, EXTENTS, MAGIC, "test")
         self.numbers: list[int] = []
         self.writes: list[tuple[int, Write]] = []  # how many numbers, and the record that says so
-        if not fresh:
+        if fresh:
+            self.log.format(SECRET)
+        else:
             medium.barrier()
-            payloads = self.log.recover()
+            payloads = self.log.recover(SECRET)
             for payload in payloads:
                 self.numbers += _numbers(payload)
 
@@ -75,10 +78,13 @@ def _numbers(payload: bytes) -> list[int]:
     return list(struct.unpack_from(f"<{count}H", payload, 2))
 
 
-def record(generation: int, payload: bytes, *, is_full: bool, version: int = FORMAT_VERSION) -> bytes:
+def record(
+    generation: int, payload: bytes, *, is_full: bool, version: int = FORMAT_VERSION, secret: bytes = SECRET
+) -> bytes:
     """One copy, from the documented layout."""
-    header = struct.pack("<4sHBQI", MAGIC, version, is_full, generation, len(payload))
-    data = header + struct.pack("<I", crc32c(payload, crc32c(header))) + payload
+    sealed = secret + payload
+    header = struct.pack("<4sHBQI", MAGIC, version, is_full, generation, len(sealed))
+    data = header + struct.pack("<I", crc32c(sealed, crc32c(header))) + sealed
     return data + bytes(-len(data) % PAGE)
 
 
@@ -220,6 +226,32 @@ def test_what_looks_like_a_full_record_behind_the_newest_is_not_taken_for_one() 
     assert Life(log_medium(newest + bytes(PAGE) + made_up * 2, zoned=False)).numbers == [9]
 
 
+@pytest.mark.parametrize("generation", [2, 10**9])
+@pytest.mark.parametrize("version", [FORMAT_VERSION, FORMAT_VERSION + 1])
+def test_log_6_a_record_without_the_disk_s_secret_is_none(generation: int, version: int) -> None:
+    """Whoever chooses keys may get a whole record of the right form behind the newest, in either extent."""
+    newest = record(1, _payload([1], 0), is_full=True) * 2
+    for is_full in (False, True):
+        made_up = record(generation, _payload([7], 0), is_full=is_full, version=version, secret=bytes(16))
+        assert Life(log_medium(newest + made_up * 2, zoned=False)).numbers == [1]
+        assert Life(log_medium(newest, made_up * 2, zoned=False)).numbers == [1]
+
+
+def test_log_6_a_delta_that_was_once_lost_does_not_stand_in_for_the_full_record_of_its_generation() -> None:
+    newest = record(5, _payload([5], 0), is_full=True)
+    lost = record(5, _payload([7], 0), is_full=False)
+    assert Life(log_medium(newest * 2 + lost, zoned=False)).numbers == [5]
+    assert Life(log_medium(lost + newest, zoned=False)).numbers == [5]
+
+
+def test_log_6_nothing_is_written_before_the_secret_is_known() -> None:
+    log = TwinLog(Stack(new_medium()).scheduler, EXTENTS, MAGIC, "test")
+    with pytest.raises(InvariantError, match="LOG-6"):
+        log.submit(b"", bytes)
+    with pytest.raises(InvariantError, match="LOG-6"):
+        log.secret()
+
+
 def test_both_copies_of_the_newest_record_lost_is_as_if_it_was_never_written() -> None:
     first, second = record(1, _payload([1], 0), is_full=True), record(2, _payload([2], 0), is_full=False)
     torn = bytearray(second * 2)
@@ -292,7 +324,7 @@ recordish = st.builds(
     st.integers(0, 5),
     st.binary(max_size=200),
     is_full=st.booleans(),
-    version=st.sampled_from([FORMAT_VERSION] * 9 + [0, 2, 65535]),
+    version=st.sampled_from([FORMAT_VERSION] * 9 + [0, 1, 65535]),
 )
 header = st.binary(min_size=20, max_size=20).map(lambda data: MAGIC + data)
 
@@ -302,9 +334,10 @@ header = st.binary(min_size=20, max_size=20).map(lambda data: MAGIC + data)
     st.lists(st.lists(st.one_of(st.binary(max_size=60), header, recordish), max_size=4), min_size=2, max_size=2),
     st.booleans(),
     st.lists(st.tuples(st.integers(0, 2 * EXTENT), st.integers(1, 255)), max_size=3),
+    st.sampled_from([SECRET, None]),
 )
 def test_any_bytes_at_all_recover_or_raise_a_typed_error(
-    logs: list[list[bytes]], is_zoned: bool, flips: list[tuple[int, int]]
+    logs: list[list[bytes]], is_zoned: bool, flips: list[tuple[int, int]], secret: bytes | None
 ) -> None:
     extents = []
     for pieces in logs:
@@ -318,7 +351,7 @@ def test_any_bytes_at_all_recover_or_raise_a_typed_error(
     medium = log_medium(bytes(damaged[0]), bytes(damaged[1]), zoned=is_zoned)
     log = TwinLog(Stack(medium).scheduler, EXTENTS, MAGIC, "test")
     try:
-        payloads = log.recover()
+        payloads = log.recover(secret)
     except (CorruptionError, FormatVersionError):
         return
     assert all(isinstance(payload, bytes) for payload in payloads)

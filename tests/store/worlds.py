@@ -19,6 +19,7 @@ from harness.spec.device import MediumShape
 from harness.world.devices import FILE, ZONED
 from harness.world.medium import SimulatedMedium
 from harness.world.sequential_seam import Monitor
+from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_store import ChunkStore
@@ -26,11 +27,14 @@ from shardstore.dependency import PENDING, Dependency, State
 from shardstore.extents import Extents
 from shardstore.io_scheduler import IoScheduler
 from shardstore.superblock import Superblock
-from shardstore.units import StoreConfiguration
+from shardstore.units import Membership, StoreConfiguration
 
 PAGE = 128
 EXTENT_PAGES = 16
 EXTENT = PAGE * EXTENT_PAGES
+SECRET = b"s" * 16
+MEMBERSHIP = Membership(0, (b"d" * 16,))
+SEED = chunk_frame.seed_of(SECRET)
 FIRST = 4  # the first extent that holds chunks
 
 SMALL = StoreConfiguration(
@@ -218,9 +222,10 @@ class Stack:
 
     def format(self) -> Stack:
         self.scheduler.add_source(self.superblock)
-        self.superblock.format()
+        self.superblock.format(SECRET, MEMBERSHIP)
         self.drain()
         self.extents.format()
+        self.chunks.format(SECRET)
         return self
 
     def recover(self) -> Stack:
@@ -228,7 +233,7 @@ class Stack:
         assert self.superblock.recover()
         self.scheduler.add_source(self.superblock)
         self.extents.recover()
-        self.chunks.recover()
+        self.chunks.recover(SECRET)
         return self
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_dependency import new_write
-from worlds import SMALL, Stack, examples, new_medium, random_choices, reopened
+from worlds import SECRET, SMALL, Stack, examples, new_medium, random_choices, reopened
 
 from harness.world.medium import SimulatedMedium
 from refmodel.chunk_store import ChunkStoreModel
@@ -64,7 +64,7 @@ class World:
         self.choose = random_choices(seed) if seed is not None else lambda count: 0
         self.model = ChunkStoreModel()
         self.open(new_medium())
-        self.metadata.format()
+        self.metadata.format(SECRET)
         self.stack.drain()
 
     def open(self, medium: SimulatedMedium) -> None:
@@ -78,7 +78,7 @@ class World:
         self.index.flush()
         self.stack.drain()
         self.open(self.stack.medium)
-        self.index.recover()
+        self.index.recover(SECRET)
 
     def put(self, key: bytes, number: int = 0, values: Dependency = PERSISTENT) -> Dependency:
         return self.index.put(key, (LOCATORS[number],), values)

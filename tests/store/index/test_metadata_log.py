@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_superblock import resealed
 from test_twin_log import record
-from worlds import PAGE, Medium, Stack, examples, golden, new_medium, reopened, shape, with_contents
+from worlds import PAGE, SECRET, Medium, Stack, examples, golden, new_medium, reopened, shape, with_contents
 
 from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.errors import CorruptionError
@@ -22,7 +22,7 @@ from shardstore.index.metadata_log import (
     Move,
     RunRecord,
     _decode,
-    _encode,
+    encode,
     run_size_bytes,
 )
 from shardstore.units import Locator
@@ -40,7 +40,7 @@ class Log:
         self.stack.scheduler.add_source(self.metadata)
 
     def format(self) -> Log:
-        self.metadata.format()
+        self.metadata.format(SECRET)
         self.stack.drain()
         return self
 
@@ -48,7 +48,7 @@ class Log:
         return self.metadata.enqueue(Edit(added=(run(run_id),)), after, "test")
 
     def recovered_ids(self) -> list[int]:
-        return sorted(each.run_id for each in Log(reopened(self.medium)).metadata.recover())
+        return sorted(each.run_id for each in Log(reopened(self.medium)).metadata.recover(SECRET))
 
 
 def run(run_id: int) -> RunRecord:
@@ -81,12 +81,12 @@ edits = st.builds(
 @examples()
 @given(st.lists(edits, max_size=3))
 def test_edits_come_back_as_they_were(sequence: list[Edit]) -> None:
-    assert _decode(_encode(sequence)) == sequence
+    assert _decode(encode(sequence)) == sequence
 
 
 def test_golden_bytes() -> None:
     edit = Edit((7,), (RunRecord(8, 1, 300, BLOCKS),), (Move(6, 2, BLOCKS[0].locator),))
-    assert _encode([edit]) == golden("metadata_record")
+    assert encode([edit]) == golden("metadata_record")
     assert _decode(golden("metadata_record")) == [edit]
 
 
@@ -94,10 +94,10 @@ small_counts = st.builds(struct.Struct("<III").pack, *[st.integers(0, 2)] * 3)
 payloads = st.one_of(
     st.binary(max_size=120),
     st.lists(st.one_of(small_counts, st.binary(max_size=40)), max_size=5).map(b"".join),
-    st.tuples(st.lists(edits, min_size=1, max_size=2).map(_encode), st.integers(0, 10_000), st.integers(0, 255)).map(
+    st.tuples(st.lists(edits, min_size=1, max_size=2).map(encode), st.integers(0, 10_000), st.integers(0, 255)).map(
         lambda flip: bytes(byte ^ (flip[2] if i == flip[1] % len(flip[0]) else 0) for i, byte in enumerate(flip[0]))
     ),
-    st.lists(edits, min_size=1, max_size=2).map(_encode).map(lambda data: data[:-3]),
+    st.lists(edits, min_size=1, max_size=2).map(encode).map(lambda data: data[:-3]),
 )
 
 
@@ -110,12 +110,12 @@ def test_any_payload_at_all_is_recovered_or_corruption(sequence: list[bytes]) ->
         return
     medium = with_contents(shape(), [b"", b"", data] + [b""] * 17)
     with suppress(CorruptionError):
-        Log(medium).metadata.recover()
+        Log(medium).metadata.recover(SECRET)
 
 
 def test_a_log_without_any_record_is_corruption() -> None:
     with pytest.raises(CorruptionError, match="gone"):
-        Log(new_medium()).metadata.recover()
+        Log(new_medium()).metadata.recover(SECRET)
 
 
 def test_idx_2_edits_are_recorded_in_order_each_when_its_prerequisites_are_persistent() -> None:
@@ -141,7 +141,7 @@ def test_edits_that_are_ready_share_a_record() -> None:
     log.metadata.enqueue(Edit(dropped=(2,), moved=(Move(3, 1, BLOCKS[0].locator),)), PERSISTENT, "test")
     log.stack.drain()
     assert sum(event.kind == "write" for event in log.medium.trace[before:]) == 1
-    recovered = {each.run_id: each for each in Log(reopened(log.medium)).metadata.recover()}
+    recovered = {each.run_id: each for each in Log(reopened(log.medium)).metadata.recover(SECRET)}
     assert sorted(recovered) == [1, 3]
     assert recovered[3].blocks == (BLOCKS[0], Block(BLOCKS[1].first_key, BLOCKS[0].locator))
 
@@ -198,5 +198,5 @@ def test_as_many_runs_as_fit_do_fit(key_size: int, blocks_count: int) -> None:
 @examples()
 @given(runs)
 def test_the_size_of_a_run_is_foretold(added: RunRecord) -> None:
-    empty = len(_encode([Edit()]))
-    assert len(_encode([Edit(added=(added,))])) - empty == run_size_bytes([block.first_key for block in added.blocks])
+    empty = len(encode([Edit()]))
+    assert len(encode([Edit(added=(added,))])) - empty == run_size_bytes([block.first_key for block in added.blocks])
