@@ -270,6 +270,7 @@ class Results:
 
     figures: dict[str, dict[str, float]]
     failures: dict[str, str]
+    noise: dict[str, float]  # by store: its highest rate of single durable puts in a round, over its lowest
 
     def ratio(self, name: str, measure: str, yardstick: str) -> float | None:
         """What a store's figure is to that of another."""
@@ -304,7 +305,12 @@ def measure_all(
         flushes = count_flushes(name, value_size_bytes, folder)
         if flushes is not None or own["own_barriers"]:
             own["flushes"] = own["own_barriers"] if flushes is None else flushes
-    return Results(figures, failures)
+    return Results(figures, failures, {name: noise(found[name]) for name in figures})
+
+
+def noise(rounds: Sequence[dict[str, float]]) -> float:
+    rates = [each["put_1"] for each in rounds]
+    return max(rates) / min(rates)
 
 
 def medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 from rivals import OURS, RIVALS, YARDSTICK
-from rivals_measure import MEASURES, VALUE_SIZES_BYTES, Measure, Results, measure_all
+from rivals_measure import LOADED_COUNTS, MEASURES, VALUE_SIZES_BYTES, Measure, Results, measure_all
 
 WIDTH_MAX = 1_000
 
@@ -37,8 +37,12 @@ def main() -> int:
                     names, value_size_bytes, arguments.rounds, arguments.scale, Path(folder), status.update
                 )
             print()
-            print_whole(table(f"values of {value_size_bytes:,} bytes", wanted, results))
+            loaded_count = int(LOADED_COUNTS[value_size_bytes] * arguments.scale)
+            title = f"values of {value_size_bytes:,} bytes: {loaded_count:,} in groups of 1,000, and then the others"
+            print_whole(table(title, wanted, results))
             print_own(results)
+            if YARDSTICK in results.noise:
+                print(f"noise: sqlite3's best round of groups of 1 was {results.noise[YARDSTICK]:.1f} times its worst")
             for name, reason in results.failures.items():
                 print(f"{RIVALS[name].title} failed: {reason}")
     print()

@@ -55,7 +55,7 @@ def test_flushes_are_counted_between_the_marks_alone() -> None:
 
 def test_medians_and_ratios() -> None:
     assert medians([{"a": 3.0}, {"a": 1.0}, {"a": 2.0}]) == {"a": 2.0}
-    results = Results({OURS: {"put_1": 1.0}, YARDSTICK: {"put_1": 4.0}}, {})
+    results = Results({OURS: {"put_1": 1.0}, YARDSTICK: {"put_1": 4.0}}, {}, {})
     assert results.ratio(OURS, "put_1", YARDSTICK) == 0.25
     assert results.ratio(OURS, "put_10", YARDSTICK) is None
 
@@ -77,7 +77,7 @@ def test_nothing_is_cut_where_output_is_narrow(
     monkeypatch.setenv("COLUMNS", "60")
     names = list(RIVALS)
     figures = {name: {measure.name: 1_234_567.0 for measure in MEASURES} for name in names[:-1]}
-    print_whole(table("a title", names, Results(figures, {names[-1]: "its reason"})))
+    print_whole(table("a title", names, Results(figures, {names[-1]: "its reason"}, {})))
     printed = capsys.readouterr().out
     assert printed.count("1,230,000 x1.0") == len(MEASURES) * (len(names) - 2)
     assert "failed" in printed
