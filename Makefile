@@ -1,7 +1,7 @@
 # make check   set up, then run every spec in every mode for about half a minute
 # make test    set up, then lint, types and the whole test suite
 # make nightly set up, then what takes hours: a million crashes, all short programs, crash images and kills, planted bugs
-# make bench   measure; prints ratios of two things measured in one run
+# make bench   measure; prints ratios of things measured in one run, this store and others among them
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -28,10 +28,21 @@ nightly: .venv/ready
 	$(BIN)/python -m harness exhaust shardstore/node_spec.py --operations 3 || failed=1; \
 	exit $$failed
 
-bench: .venv/ready
+bench: .venv/rivals
+	$(BIN)/python tests/bench/rivals_print.py
 	$(BIN)/python tests/bench/reference_mix.py
 	$(BIN)/python tests/bench/endurance.py --superblock
 	$(BIN)/python tests/bench/endurance.py --operations 200000
+
+# The stores to compare with, one by one: those that cannot be had are left out.
+.venv/rivals: .venv/ready
+	@$(BIN)/python -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")' \
+	| while read -r package; do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$package" </dev/null \
+	  || echo "$$package: cannot be installed, bench goes on without it"; \
+	done
+	@touch $@
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
