@@ -170,7 +170,10 @@ class IoScheduler:
         if self._is_stopped:
             return False
         ready = self._ready_extents() if self._queues else []
-        due = [source for source in self._sources if source.is_due()]
+        due: list[RecordSource] = []
+        for source in self._sources:
+            if source.is_due():
+                due.append(source)
         can_barrier = bool(self._issued) and not self._barrier_running
         option_count = len(ready) + can_barrier + len(due)
         if not option_count:
@@ -187,7 +190,8 @@ class IoScheduler:
 
     def wait_for_barrier(self) -> None:
         """Return once no thread is waiting for the device's barrier."""
-        self._monitor.wait_until(lambda: not self._barrier_running, self.step)
+        if self._barrier_running:
+            self._monitor.wait_until(lambda: not self._barrier_running, self.step)
 
     def is_barrier_running(self) -> bool:
         """Whether some thread is waiting for the device's barrier."""
