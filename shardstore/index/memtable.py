@@ -1,4 +1,4 @@
-"""The memtable: the entries that no run has yet, sorted by key.
+"""The memtable: the entries that no run has yet, sorted by key only when they are listed.
 
 All its entries share one promise: it is persistent once a metadata record names the run that they are flushed into. So
 an entry that is superseded here becomes persistent together with its successor, never before it.
@@ -7,8 +7,6 @@ an entry that is superseded here becomes persistent together with its successor,
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from sortedcontainers import SortedDict
 
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.index.run_block import Entry, Item
@@ -23,7 +21,7 @@ class Memtable:
 
     def __init__(self, promise: Promise) -> None:
         self.promise = promise
-        self._entries: SortedDict[bytes, Entry] = SortedDict()
+        self._entries: dict[bytes, Entry] = {}
         self._value_dependencies: list[Dependency] = []
         self._prune_at_count = PRUNE_AT_COUNT
 
@@ -47,13 +45,13 @@ class Memtable:
 
     def get(self, key: bytes) -> Entry:
         """The entry of a key. Raises `KeyError` if the memtable has none."""
-        entry: Entry = self._entries[key]
-        return entry
+        return self._entries[key]
 
     def items(self, start: bytes = b"") -> Iterator[Item]:
         """Entries in order of their keys, from ``start`` on."""
-        entries = self._entries
-        return ((key, entries[key]) for key in entries.irange(start))
+        items = self._entries.items()
+        # Keys differ, so that entries are never compared.
+        return iter(sorted([item for item in items if item[0] >= start] if start else items))
 
     def put_under(self, newer: Memtable) -> None:
         """Enter into ``newer`` all entries of which it has none of the same key, and be persistent when it is."""
