@@ -47,6 +47,9 @@ class _Extent:
         self.ownership: Dependency = PERSISTENT  # of the record that names the owner
 
 
+_UNUSED = _Extent(PRISTINE)  # to look at only
+
+
 class Extents:
     """See the module."""
 
@@ -58,7 +61,7 @@ class Extents:
         self.extent_size_pages = scheduler.disk.extent_size_pages
         self.page_size_bytes = scheduler.disk.page_size_bytes
         self.extent_size_bytes = self.extent_size_pages * self.page_size_bytes
-        self._extents: dict[int, _Extent] = {}
+        self._extents: dict[int, _Extent] = {}  # a pristine extent has no entry before it is allocated
         self._free: list[int] = []  # a heap: the lowest number first
         self._resetting: list[tuple[int, Write]] = []
 
@@ -66,29 +69,28 @@ class Extents:
 
     def format(self) -> None:
         """Make every extent of a fresh disk free."""
-        for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
-            self._extents[number] = _Extent(PRISTINE)
-            self._free.append(number)
+        self._free = list(range(RESERVED_EXTENTS_COUNT, self._disk.extent_count))
 
     def recover(self) -> None:
         """Make every extent usable again; see the table in ``docs/PROTOCOLS.md``. Raises `CorruptionError`."""
         for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
-            extent = _Extent(self._superblock.recorded(number))
-            self._extents[number] = extent
+            record = self._superblock.recorded(number)
+            if record is not PRISTINE:
+                self._extents[number] = _Extent(record)
             if self._disk.zoned:
-                self._recover_zoned(number, extent)
-            elif not extent.soft_pages:
+                self._recover_zoned(number, record)
+            elif not record.soft_pages:
                 self._free.append(number)
 
-    def _recover_zoned(self, number: int, extent: _Extent) -> None:
+    def _recover_zoned(self, number: int, record: ExtentRecord) -> None:
         hard_pages = self._disk.write_pointer(number)
-        if extent.soft_pages > hard_pages:
-            detail = f"soft pointer {extent.soft_pages} is past the {hard_pages} pages that the device holds"
+        if record.soft_pages > hard_pages:
+            detail = f"soft pointer {record.soft_pages} is past the {hard_pages} pages that the device holds"
             raise CorruptionError(number, hard_pages * self.page_size_bytes, detail)
-        if extent.owner == UNOWNED and hard_pages:
+        if record.owner == UNOWNED and hard_pages:
             raise CorruptionError(number, 0, f"an extent without an owner holds {hard_pages} pages")
-        if extent.soft_pages:
-            extent.next_page = hard_pages  # the pages between the pointers are a dead tail
+        if record.soft_pages:
+            self._extents[number].next_page = hard_pages  # the pages between the pointers are a dead tail
         elif hard_pages:  # a crash came between the record that it is empty and its reset (EXT-5)
             self._resetting.append((number, self._scheduler.submit_reset(number, PERSISTENT, "reset")))
         else:
@@ -98,7 +100,8 @@ class Extents:
 
     def free_count(self) -> int:
         """The number of extents that can be allocated now."""
-        self._collect_resets()
+        if self._resetting:
+            self._collect_resets()
         return len(self._free)
 
     def resetting_count(self) -> int:
@@ -112,7 +115,9 @@ class Extents:
         if not self._free:
             raise NoSpaceError("no free extent")
         number = heapq.heappop(self._free)
-        extent = self._extents[number]
+        extent = self._extents.get(number)
+        if extent is None:
+            extent = self._extents[number] = _Extent(PRISTINE)
         if extent.owner != owner:
             extent.owner = owner
             owned = ExtentRecord(extent.epoch, 0, owner)
@@ -135,7 +140,7 @@ class Extents:
 
         Raises `InvariantError` if the extent has no owner or no room for them.
         """
-        extent = self._extents[number]
+        extent = self._extents.get(number, _UNUSED)
         page = extent.next_page
         end = page + len(data) // self.page_size_bytes
         if extent.owner == UNOWNED or end > self.extent_size_pages or len(data) % self.page_size_bytes:
@@ -169,20 +174,19 @@ class Extents:
 
     def soft_pages(self, number: int) -> int:
         """The number of readable pages; 0 for an extent that does not exist or is reserved."""
-        extent = self._extents.get(number)
-        return 0 if extent is None else extent.soft_pages
+        return self._extents.get(number, _UNUSED).soft_pages
 
     def next_page(self, number: int) -> int:
         """The page that the next append goes to: behind the soft pointer if there is a dead tail."""
-        return self._extents[number].next_page
+        return self._extents.get(number, _UNUSED).next_page
 
     def owner(self, number: int) -> Owner:
-        return self._extents[number].owner
+        return self._extents.get(number, _UNUSED).owner
 
     def epoch(self, number: int) -> int:
         """How many times the extent was reset."""
-        return self._extents[number].epoch
+        return self._extents.get(number, _UNUSED).epoch
 
     def in_use(self) -> list[int]:
         """Extents with readable pages, in order."""
-        return [number for number, extent in self._extents.items() if extent.soft_pages]
+        return sorted([number for number, extent in self._extents.items() if extent.soft_pages])
