@@ -113,11 +113,12 @@ class ChunkStore:
         extent, dependency = stream.extent, stream.promise
         if extent is None or dependency is None or len(stream.buffer) + size > stream.room_bytes:
             extent, dependency = self._make_ready(stream, size)
+        buffer = stream.buffer
         uuid = self._unique_id()
-        locator = Locator(extent, stream.page * self._page_size_bytes + len(stream.buffer), size, uuid)
-        stream.buffer += chunk_frame.encode(uuid, kind, key, payload)
+        locator = Locator(extent, stream.page * self._page_size_bytes + len(buffer), size, uuid)
+        buffer += chunk_frame.encode(uuid, kind, key, payload)
         self._pins[extent] = self._pins.get(extent, 0) + 1
-        if len(stream.buffer) >= self._buffer_size_bytes:
+        if len(buffer) >= self._buffer_size_bytes:
             self._flush(stream)
         return PutChunk(locator, dependency)
 
@@ -148,14 +149,13 @@ class ChunkStore:
         promise, extent = stream.promise, stream.extent
         if promise is None or extent is None:
             return
-        padding = -len(stream.buffer) % self._page_size_bytes
-        data = bytes(stream.buffer) + bytes(padding)
-        appended = self._cache.append(extent, data, PERSISTENT)
+        stream.buffer += bytes(-len(stream.buffer) % self._page_size_bytes)
+        appended = self._cache.append(extent, bytes(stream.buffer), PERSISTENT)
         if appended.page != stream.page:
             raise InvariantError("CHUNK-2", f"a flush went to page {appended.page}, its locators name {stream.page}")
         promise.bind(appended.dependency)
         self._open(stream, extent)
-        if appended.dependency.poll() is FAILED:
+        if promise.state is FAILED:
             stream.extent = None  # the device takes nothing more there
 
     def _make_ready(self, stream: _Stream, size: int) -> tuple[int, Promise]:
@@ -210,7 +210,8 @@ class ChunkStore:
         size = self._page_size_bytes
         for stream in self._streams.values():
             if stream.extent == extent and start >= stream.page * size:
-                return bytes(stream.buffer), start - stream.page * size
+                in_buffer = start - stream.page * size
+                return bytes(stream.buffer[in_buffer : in_buffer + length]), 0
         page = start // size
         return self._cache.read(extent, page, (start + length - 1) // size - page + 1), start % size
 

@@ -198,7 +198,7 @@ class Index:
 
     def may_grow(self) -> bool:
         """Whether a full record still has room for one more memtable's run, however long its keys."""
-        return self._metadata.fits(self._metadata_bytes + self._memtable_run_size_bytes)
+        return self._may_grow
 
     def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency, label: str) -> Promise:
         """Enqueue the edit and make it visible. From here on the index refers to the new blocks."""
@@ -270,7 +270,7 @@ class Index:
         self._next_compaction: Choice | None = choose(sizes, self._configuration)
         level = self._due_level() or 0
         self._next_compaction_bytes = _size_bytes(run for runs in self._levels[level : level + 2] for run in runs)
-        self._metadata_bytes = self._metadata_size_bytes(())
+        self._may_grow = self._metadata.fits(self._metadata_size_bytes(()) + self._memtable_run_size_bytes)
 
     def _merge_into_next(self, level: int) -> None:
         target = level + 1
