@@ -1,4 +1,4 @@
-"""The buffer cache: all chunk reads and writes go through it.
+"""The buffer cache: all chunk reads and writes go through it, except those of scans.
 
 It keeps the most recently read pages of one disk, keyed by extent and page. It does not keep written pages, since most
 are not read again soon. A page never changes within an epoch, so a cached page is never out of date as long as a reset

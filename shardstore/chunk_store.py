@@ -17,6 +17,7 @@ The caller holds the store's monitor.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from shardstore import chunk_frame
@@ -65,6 +66,60 @@ class _Stream:
         self.room_bytes = 0  # in the extent, from the place of the buffer on
 
 
+class _Slab:
+    """The pages of an extent that a scan holds. It asks for one place after the other, and never goes back.
+
+    They are not read through the cache, which keeps what is read often: a scan reads everything, and once.
+    """
+
+    __slots__ = ("_data", "_end_page", "_extent", "_extents", "_first_page", "_page_size_bytes", "_size_pages", "end")
+
+    def __init__(self, extents: Extents, extent: int, size_pages: int) -> None:
+        self._extents = extents
+        self._extent = extent
+        self._size_pages = size_pages
+        self._page_size_bytes = extents.page_size_bytes
+        self._data = b""
+        self._first_page = self._end_page = 0
+        self.end = extents.soft_pages(extent) * extents.page_size_bytes  # of what may be read
+
+    def frame_at(self, start: int) -> Frame | None:
+        """The whole frame that begins at this offset, or None. Raises `DiskError`."""
+        if start + chunk_frame.OVERHEAD_SIZE_BYTES > self.end:
+            return None
+        at = self._hold(start, chunk_frame.HEADER_SIZE_BYTES)
+        length = chunk_frame.peek_length(self._data, at)
+        if length is None or start + length > self.end:
+            return None
+        at = self._hold(start, length)
+        return chunk_frame.decode(self._data, at)
+
+    def padding_bytes(self, start: int) -> int:
+        """How many bytes there are from this offset to the end of its page, if all are zeros; else 0."""
+        at = self._hold(start, 1)
+        size = -start % self._page_size_bytes or self._page_size_bytes
+        return 0 if any(self._data[at : at + size]) else size
+
+    def _hold(self, start: int, length: int) -> int:
+        """Hold the pages of these bytes. Gives the place of the first byte in what is held."""
+        size = self._page_size_bytes
+        last_page = (start + length - 1) // size
+        if last_page >= self._end_page:
+            self._read(start // size, last_page + 1)
+        return start - self._first_page * size
+
+    def _read(self, first_page: int, end_page: int) -> None:
+        slab_end_page = min(first_page + self._size_pages, self.end // self._page_size_bytes)
+        try:
+            self._read_up_to(first_page, max(slab_end_page, end_page))
+        except DiskError:  # perhaps of a page that was not asked for
+            self._read_up_to(first_page, end_page)
+
+    def _read_up_to(self, first_page: int, end_page: int) -> None:
+        self._data = self._extents.read(self._extent, first_page, end_page - first_page)
+        self._first_page, self._end_page = first_page, end_page
+
+
 class ChunkStore:
     """See the module."""
 
@@ -87,6 +142,7 @@ class ChunkStore:
         self._page_size_bytes = extents.page_size_bytes
         self._extent_size_bytes = extents.page_size_bytes * extents.extent_size_pages
         self._buffer_size_bytes = configuration.write_buffer_size_bytes
+        self._scan_slab_size_pages = configuration.scan_slab_size_pages
         self._streams = {kind: _Stream(kind) for kind in Kind}
         self._pins: dict[int, int] = {}  # extent -> chunks in it that nobody refers to yet
         self.dead_bytes: dict[int, int] = {}  # extent -> bytes thought to be garbage; steers the choice of victims
@@ -219,61 +275,27 @@ class ChunkStore:
 
     def scan(self, extent: int) -> Scan:
         """Every whole frame below the soft pointer, in the order of their offsets."""
-        size = self._page_size_bytes
-        page_count = self._extents.soft_pages(extent)
-        found: dict[int, ScannedFrame] = {}
-        is_complete = True
+        slab = _Slab(self._extents, extent, self._scan_slab_size_pages)
+        frames: list[ScannedFrame] = []
+        is_readable = True
+        covered_bytes = 0  # from the start of the extent, by frames and padding
         # Garbage may look like a frame, and a real frame may begin within it; but every flush begins on a page.
-        for page in range(page_count):  # SCAN-1: each page, also within frames already decoded
-            try:
-                self._scan_from(extent, page * size, page_count * size, found)
-            except DiskError:
-                is_complete = False
-        frames = [found[offset] for offset in sorted(found)]
-        try:
-            is_complete = is_complete and self._is_covered(extent, page_count, frames)
-        except DiskError:
-            is_complete = False
-        return Scan(frames, is_complete)
-
-    def _scan_from(self, extent: int, offset: int, end: int, found: dict[int, ScannedFrame]) -> None:
-        """Decode one frame after the other, from ``offset`` up to where no whole frame follows."""
-        while offset not in found and offset + chunk_frame.OVERHEAD_SIZE_BYTES <= end:
-            frame = self._decode_at(extent, offset, end)
-            if frame is None:
-                return
-            found[offset] = ScannedFrame(Locator(extent, offset, frame.length_bytes, frame.uuid), frame)
-            offset += frame.length_bytes
-
-    def _decode_at(self, extent: int, offset: int, end: int) -> Frame | None:
-        size = self._page_size_bytes
-        page = offset // size
-        head_end = min(offset + chunk_frame.HEADER_SIZE_BYTES, end)
-        data = self._cache.read(extent, page, (head_end - 1) // size - page + 1)
-        length = chunk_frame.peek_length(data, offset - page * size)
-        if length is None or offset + length > end:
-            return None
-        last_page = (offset + length - 1) // size
-        read_count = len(data) // size
-        if last_page - page + 1 > read_count:
-            data += self._cache.read(extent, page + read_count, last_page - page + 1 - read_count)
-        return chunk_frame.decode(data, offset - page * size)
-
-    def _is_covered(self, extent: int, page_count: int, frames: list[ScannedFrame]) -> bool:
-        """Whether every byte is in a frame, or in the zeros between a flush's last frame and the end of its page."""
-        size = self._page_size_bytes
-        ends = {scanned.locator.offset_bytes: scanned.frame.length_bytes for scanned in frames}
-        offset = 0
-        while offset < page_count * size:
-            length = ends.get(offset)
-            if length is not None:
-                offset += length
+        starts = list(range(0, slab.end, self._page_size_bytes))  # SCAN-1: each page, also within frames; a heap
+        start = -1
+        while starts and starts[0] < slab.end:
+            before, start = start, heappop(starts)
+            if start == before:
                 continue
-            page = offset // size
-            if any(self._cache.read(extent, page, 1)[offset - page * size :]):
-                return False
-            offset = (page + 1) * size
-        return True
+            try:
+                frame = slab.frame_at(start)
+                if frame is not None:
+                    frames.append(ScannedFrame(Locator(extent, start, frame.length_bytes, frame.uuid), frame))
+                    heappush(starts, start + frame.length_bytes)
+                if start == covered_bytes:
+                    covered_bytes += slab.padding_bytes(start) if frame is None else frame.length_bytes
+            except DiskError:
+                is_readable = False
+        return Scan(frames, is_readable and covered_bytes == slab.end)
 
     # --- space --------------------------------------------------------------------------------------
 

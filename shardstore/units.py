@@ -66,6 +66,7 @@ class StoreConfiguration:
     write_buffer_size_bytes: int = 256 * 1024  # a buffer is flushed once it is at least this full
     buffer_count: int = 16  # buffers in the pool, the superblock's included
     cache_size_pages: int = 2048
+    scan_slab_size_pages: int = 64  # read at once where an extent is walked frame by frame
     block_cache_count: int = 64  # run blocks kept ready to be searched
     memtable_entries_max: int = 4096
     run_block_size_bytes: int = 16 * 1024
@@ -84,6 +85,7 @@ class StoreConfiguration:
             # one open buffer for each kind of chunk, one metadata record, one superblock record
             ("buffer_count", len(Kind) + 2),
             ("cache_size_pages", 1),
+            ("scan_slab_size_pages", 1),
             ("block_cache_count", 1),
             ("memtable_entries_max", 1),
             ("run_block_size_bytes", 1),
