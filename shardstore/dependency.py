@@ -268,6 +268,8 @@ def reaches(start: Dependency, goal: Dependency) -> bool:
     if start is goal:
         return True
     stack = list(start.parts())
+    if not stack:  # nearly always: a record's write waits for nothing
+        return False
     seen: set[Dependency] = set()
     while stack:
         part = stack.pop()

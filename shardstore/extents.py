@@ -75,15 +75,15 @@ class Extents:
         """Make every extent usable again; see the table in ``docs/PROTOCOLS.md``. Raises `CorruptionError`."""
         for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
             record = self._superblock.recorded(number)
+            hard_pages = self._disk.write_pointer(number) if self._disk.zoned else 0
             if record is not PRISTINE:
                 self._extents[number] = _Extent(record)
-            if self._disk.zoned:
-                self._recover_zoned(number, record)
+            if self._disk.zoned and (record is not PRISTINE or hard_pages):
+                self._recover_zoned(number, record, hard_pages)
             elif not record.soft_pages:
                 self._free.append(number)
 
-    def _recover_zoned(self, number: int, record: ExtentRecord) -> None:
-        hard_pages = self._disk.write_pointer(number)
+    def _recover_zoned(self, number: int, record: ExtentRecord, hard_pages: int) -> None:
         if record.soft_pages > hard_pages:
             detail = f"soft pointer {record.soft_pages} is past the {hard_pages} pages that the device holds"
             raise CorruptionError(number, hard_pages * self.page_size_bytes, detail)

@@ -117,7 +117,12 @@ class Superblock:
         promise = Promise(self._waiter)
         if self._scheduler.observer is not None:
             after = self._scheduler.observer.promised(promise, label, extent, after)
-        self._pending.setdefault(extent, deque()).append(_Change(after, record, promise))
+        change = _Change(after, record, promise)
+        changes = self._pending.get(extent)
+        if changes is None:
+            self._pending[extent] = deque((change,))
+        else:
+            changes.append(change)
         return promise
 
     def has_pending(self) -> bool:
