@@ -28,7 +28,9 @@ from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waite
 from shardstore.errors import CorruptionError, DiskError, InvariantError, NoSpaceError, StaleLocatorError
 from shardstore.extents import Extents
 from shardstore.seam import Seam
-from shardstore.units import Kind, Locator, StoreConfiguration
+from shardstore.units import Kind, Locator, Owner, StoreConfiguration
+
+_OVERHEAD_SIZE_BYTES = chunk_frame.OVERHEAD_SIZE_BYTES
 
 
 class PutChunk(NamedTuple):
@@ -55,12 +57,12 @@ class Scan(NamedTuple):
 class _Stream:
     """The open extent of one kind of chunk, and its write buffer."""
 
-    __slots__ = ("buffer", "extent", "kind", "page", "promise", "room_bytes")
+    __slots__ = ("buffer", "extent", "kind", "promise", "room_bytes", "start_bytes")
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.extent: int | None = None
-        self.page = 0  # where the buffer will go
+        self.start_bytes = 0  # of the buffer, within the extent
         self.buffer = bytearray()
         self.promise: Promise | None = None  # of the buffer's flush; None while the buffer is empty
         self.room_bytes = 0  # in the extent, from the place of the buffer on
@@ -85,7 +87,7 @@ class _Slab:
 
     def frame_at(self, start: int) -> Frame | None:
         """The whole frame that begins at this offset, or None. Raises `DiskError`."""
-        if start + chunk_frame.OVERHEAD_SIZE_BYTES > self.end:
+        if start + _OVERHEAD_SIZE_BYTES > self.end:
             return None
         at = self._hold(start, chunk_frame.HEADER_SIZE_BYTES)
         length = chunk_frame.peek_length(self._data, at)
@@ -143,7 +145,7 @@ class ChunkStore:
         self._extent_size_bytes = extents.page_size_bytes * extents.extent_size_pages
         self._buffer_size_bytes = configuration.write_buffer_size_bytes
         self._scan_slab_size_pages = configuration.scan_slab_size_pages
-        self._streams = {kind: _Stream(kind) for kind in Kind}
+        self._streams: dict[Owner, _Stream] = {kind: _Stream(kind) for kind in Kind}
         self._pins: dict[int, int] = {}  # extent -> chunks in it that nobody refers to yet
         self.dead_bytes: dict[int, int] = {}  # extent -> bytes thought to be garbage; steers the choice of victims
 
@@ -153,9 +155,9 @@ class ChunkStore:
         """Open for each kind of chunk an extent that has room, if there is one. Raises `CorruptionError`."""
         for extent in self._extents.in_use():
             owner = self._extents.owner(extent)
-            if owner not in tuple(Kind):
+            stream = self._streams.get(owner)
+            if stream is None:
                 raise CorruptionError(extent, 0, f"no kind of chunk is {owner}")
-            stream = self._streams[Kind(owner)]
             if stream.extent is None and self._room_bytes(extent) > 0:
                 self._open(stream, extent)
 
@@ -164,16 +166,17 @@ class ChunkStore:
 
         Raises `NoSpaceError` if an extent is needed and none is free. May wait for a write buffer.
         """
-        size = chunk_frame.OVERHEAD_SIZE_BYTES + len(key) + len(payload)
+        size = _OVERHEAD_SIZE_BYTES + len(key) + len(payload)
         stream = self._streams[kind]
-        extent, dependency = stream.extent, stream.promise
-        if extent is None or dependency is None or len(stream.buffer) + size > stream.room_bytes:
+        extent, dependency, buffer = stream.extent, stream.promise, stream.buffer
+        if extent is None or dependency is None or len(buffer) + size > stream.room_bytes:
             extent, dependency = self._make_ready(stream, size)
-        buffer = stream.buffer
+            buffer = stream.buffer
         uuid = self._unique_id()
-        locator = Locator(extent, stream.page * self._page_size_bytes + len(buffer), size, uuid)
+        locator = Locator(extent, stream.start_bytes + len(buffer), size, uuid)
         buffer += chunk_frame.encode(uuid, kind, key, payload)
-        self._pins[extent] = self._pins.get(extent, 0) + 1
+        pins = self._pins
+        pins[extent] = pins.get(extent, 0) + 1
         if len(buffer) >= self._buffer_size_bytes:
             self._flush(stream)
         return PutChunk(locator, dependency)
@@ -207,8 +210,9 @@ class ChunkStore:
             return
         stream.buffer += bytes(-len(stream.buffer) % self._page_size_bytes)
         appended = self._cache.append(extent, bytes(stream.buffer), PERSISTENT)
-        if appended.page != stream.page:
-            raise InvariantError("CHUNK-2", f"a flush went to page {appended.page}, its locators name {stream.page}")
+        start_bytes = appended.page * self._page_size_bytes
+        if start_bytes != stream.start_bytes:
+            raise InvariantError("CHUNK-2", f"a flush went to {start_bytes}, its locators name {stream.start_bytes}")
         promise.bind(appended.dependency)
         self._open(stream, extent)
         if promise.state is FAILED:
@@ -235,8 +239,8 @@ class ChunkStore:
 
     def _open(self, stream: _Stream, extent: int) -> None:
         stream.extent = extent
-        stream.page = self._extents.next_page(extent)
-        stream.room_bytes = self._room_bytes(extent)
+        stream.start_bytes = self._extents.next_page(extent) * self._page_size_bytes
+        stream.room_bytes = self._extent_size_bytes - stream.start_bytes
         stream.buffer = bytearray()
         stream.promise = None
 
@@ -265,8 +269,8 @@ class ChunkStore:
         extent, start, length, _ = locator
         size = self._page_size_bytes
         for stream in self._streams.values():
-            if stream.extent == extent and start >= stream.page * size:
-                in_buffer = start - stream.page * size
+            if stream.extent == extent and start >= stream.start_bytes:
+                in_buffer = start - stream.start_bytes
                 return bytes(stream.buffer[in_buffer : in_buffer + length]), 0
         page = start // size
         return self._cache.read(extent, page, (start + length - 1) // size - page + 1), start % size

@@ -65,7 +65,9 @@ class Index:
         self._next_run_id = 1
         self._compacting = False
         self._memtable_run_size_bytes = memtable_run_size_bytes(configuration)
-        self._plan_compaction()
+        self._next_compaction: Choice | None = None
+        self._next_compaction_bytes = 0
+        self._may_grow = metadata.fits(self._memtable_run_size_bytes)
 
     def recover(self) -> None:
         """Open the runs that the newest metadata names. Raises `CorruptionError`."""
@@ -194,7 +196,7 @@ class Index:
 
     def _metadata_size_bytes(self, dropped: tuple[Run, ...]) -> int:
         """How many bytes a full record needs for the live runs, without those that are about to be dropped."""
-        return sum(run.metadata_size_bytes for level in self._levels for run in level if run not in dropped)
+        return sum([run.metadata_size_bytes for level in self._levels for run in level if run not in dropped])
 
     def may_grow(self) -> bool:
         """Whether a full record still has room for one more memtable's run, however long its keys."""
@@ -266,10 +268,10 @@ class Index:
 
         Every request asks for these sizes, so they are added up once. A move of a block changes none of them.
         """
-        sizes = [LevelSize(len(level), sum(run.entry_count for run in level)) for level in self._levels]
-        self._next_compaction: Choice | None = choose(sizes, self._configuration)
+        sizes = [LevelSize(len(level), sum([run.entry_count for run in level])) for level in self._levels]
+        self._next_compaction = choose(sizes, self._configuration)
         level = self._due_level() or 0
-        self._next_compaction_bytes = _size_bytes(run for runs in self._levels[level : level + 2] for run in runs)
+        self._next_compaction_bytes = sum(map(_size_bytes, self._levels[level : level + 2]))
         self._may_grow = self._metadata.fits(self._metadata_size_bytes(()) + self._memtable_run_size_bytes)
 
     def _merge_into_next(self, level: int) -> None:
@@ -299,14 +301,14 @@ class Index:
         """
         if written.poll() is FAILED:
             raise DiskError("the device refused the copy of a live chunk")
-        if not self.is_live(frame, old):
-            return False
         if frame.kind == Kind.VALUE:
             locators = self.get(frame.key) or ()
-            self._set(frame.key, tuple(new if locator == old else locator for locator in locators), written)
+            if old not in locators:
+                return False
+            self._set(frame.key, tuple([new if locator == old else locator for locator in locators]), written)
             return True
         run, number = self._run_block_of(frame)
-        if run is None:
+        if run is None or run.locators[number] != old:
             return False
         run.locators[number] = new
         if run in self._levels[run.level]:  # else only a snapshot holds the run, and no record names it
@@ -342,4 +344,4 @@ class Index:
 
 
 def _size_bytes(runs: Iterable[Run]) -> int:
-    return sum(run.size_bytes for run in runs)
+    return sum([run.size_bytes for run in runs])
