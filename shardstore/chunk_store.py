@@ -187,13 +187,14 @@ class ChunkStore:
 
     def unpin(self, locator: Locator) -> None:
         """Take back the pin of `put`, because something refers to the chunk now, or nothing ever will."""
-        count = self._pins.get(locator.extent, 0)
+        extent, pins = locator.extent, self._pins
+        count = pins.get(extent, 0)
         if count < 1:
-            raise InvariantError("GC-1", f"extent {locator.extent} was unpinned more often than pinned")
+            raise InvariantError("GC-1", f"extent {extent} was unpinned more often than pinned")
         if count == 1:
-            del self._pins[locator.extent]
+            del pins[extent]
         else:
-            self._pins[locator.extent] = count - 1
+            pins[extent] = count - 1
 
     def flush(self) -> bool:
         """Hand all buffered frames to the IO scheduler. False if there were none."""

@@ -148,7 +148,8 @@ class Promise(Dependency):
         if target.state is PENDING and reaches(target, self):
             raise InvariantError("DEP-1", "binding this promise would close a cycle")
         self._target = target
-        self.poll()
+        if target.poll() is not PENDING:
+            self.poll()
 
     def fail(self) -> None:
         """Fail the promise, since no write will ever fulfil it."""

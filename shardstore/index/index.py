@@ -93,10 +93,11 @@ class Index:
 
     def get(self, key: bytes) -> tuple[Locator, ...] | None:
         """The locators of a key's value, or None if it has none. Raises `CorruptionError`, `DiskError`."""
-        if key in self._memtable:
-            return self._memtable.get(key)
-        if self._frozen is not None and key in self._frozen:
-            return self._frozen.get(key)
+        entries = self._memtable.entries
+        if key in entries:
+            return entries[key]
+        if self._frozen is not None and key in self._frozen.entries:
+            return self._frozen.entries[key]
         for level in self._levels:
             for run in level:
                 item = self._reader.find(run, key)
@@ -120,8 +121,9 @@ class Index:
         if self._metadata.is_failed:
             raise DiskError("a write has failed: the disk must be opened again before it takes changes")
         memtable = self._memtable
-        if key in memtable:
-            self._note_dead([locator for locator in memtable.get(key) or () if locator not in (entry or ())])
+        superseded = memtable.entries.get(key)
+        if superseded is not None:
+            self._note_dead([locator for locator in superseded if locator not in (entry or ())])
         memtable.set(key, entry, values)
         return memtable.promise
 
@@ -133,7 +135,7 @@ class Index:
 
     def room_count(self) -> int:
         """How many more keys the memtable takes; negative after a failed flush has put two memtables together."""
-        return self._configuration.memtable_entries_max - len(self._memtable)
+        return self._configuration.memtable_entries_max - len(self._memtable.entries)
 
     def flush(self) -> bool:
         """Write the memtable as a run of level 0. False if it was empty.
@@ -143,7 +145,7 @@ class Index:
         # Frozen first, since writing may wait and so let other threads in (IDX-5).
         if self._frozen is not None:
             self._upkeep.wait_until(lambda: self._frozen is None)
-        if not len(self._memtable):
+        if not self._memtable.entries:
             return False
         frozen = self._frozen = self._memtable
         self._memtable = Memtable(Promise(self._waiter))
@@ -159,7 +161,7 @@ class Index:
         return True
 
     def _thaw(self, frozen: Memtable) -> None:
-        if len(self._memtable):
+        if self._memtable.entries:
             frozen.put_under(self._memtable)
         else:
             self._memtable = frozen
@@ -317,7 +319,7 @@ class Index:
 
     def settled(self) -> Dependency:
         """The dependency that is persistent once everything is that the index has accepted so far (GC-3)."""
-        if len(self._memtable):
+        if self._memtable.entries:
             return self._memtable.promise
         return self._metadata.settled() if self._frozen is None else self._frozen.promise
 
