@@ -28,7 +28,7 @@ from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waite
 from shardstore.errors import CorruptionError, DiskError, InvariantError, NoSpaceError, StaleLocatorError
 from shardstore.extents import Extents
 from shardstore.seam import Seam
-from shardstore.units import Kind, Locator, Owner, StoreConfiguration
+from shardstore.units import Kind, Locator, Owner, StoreConfiguration, new_tuple
 
 _OVERHEAD_SIZE_BYTES = chunk_frame.OVERHEAD_SIZE_BYTES
 
@@ -173,13 +173,13 @@ class ChunkStore:
             extent, dependency = self._make_ready(stream, size)
             buffer = stream.buffer
         uuid = self._unique_id()
-        locator = Locator(extent, stream.start_bytes + len(buffer), size, uuid)
+        locator = new_tuple(Locator, (extent, stream.start_bytes + len(buffer), size, uuid))
         buffer += chunk_frame.encode(uuid, kind, key, payload)
         pins = self._pins
         pins[extent] = pins.get(extent, 0) + 1
         if len(buffer) >= self._buffer_size_bytes:
             self._flush(stream)
-        return PutChunk(locator, dependency)
+        return new_tuple(PutChunk, (locator, dependency))
 
     def payload_size_max_bytes(self, key: bytes) -> int:
         """The longest payload that fits an empty extent."""
@@ -294,7 +294,8 @@ class ChunkStore:
             try:
                 frame = slab.frame_at(start)
                 if frame is not None:
-                    frames.append(ScannedFrame(Locator(extent, start, frame.length_bytes, frame.uuid), frame))
+                    locator = new_tuple(Locator, (extent, start, frame.length_bytes, frame.uuid))
+                    frames.append(new_tuple(ScannedFrame, (locator, frame)))
                     heappush(starts, start + frame.length_bytes)
                 if start == covered_bytes:
                     covered_bytes += slab.padding_bytes(start) if frame is None else frame.length_bytes

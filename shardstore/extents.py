@@ -23,7 +23,7 @@ from shardstore.dependency import PENDING, PERSISTENT, PERSISTENT_STATE, Depende
 from shardstore.errors import CorruptionError, InvariantError, NoSpaceError, StaleLocatorError
 from shardstore.io_scheduler import IoScheduler
 from shardstore.superblock import PRISTINE, ExtentRecord, Superblock
-from shardstore.units import RESERVED_EXTENTS_COUNT, UNOWNED, Owner
+from shardstore.units import RESERVED_EXTENTS_COUNT, UNOWNED, Owner, new_tuple
 
 
 class Appended(NamedTuple):
@@ -147,7 +147,7 @@ class Extents:
             raise InvariantError("EXT-6", f"append of {len(data)} bytes at page {page} of extent {number}")
         write = self._scheduler.submit_write(number, page, data, after & extent.ownership, "pages")  # EXT-1
         extent.next_page = extent.soft_pages = end
-        record = ExtentRecord(extent.epoch, end, extent.owner)
+        record = new_tuple(ExtentRecord, (extent.epoch, end, extent.owner))
         return Appended(page, write, self._superblock.change(number, record, write, "soft pointer"))  # EXT-2
 
     def read(self, number: int, page: int, page_count: int) -> bytes:

@@ -20,7 +20,7 @@ from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency,
 from shardstore.errors import ConfigurationError, CorruptionError, InvariantError
 from shardstore.io_scheduler import IoScheduler
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES, TwinLog
-from shardstore.units import RESERVED_EXTENTS_COUNT, SUPERBLOCK_EXTENTS, UNOWNED, Owner
+from shardstore.units import RESERVED_EXTENTS_COUNT, SUPERBLOCK_EXTENTS, UNOWNED, Owner, new_tuple
 
 MAGIC = b"SSB1"
 _GEOMETRY = struct.Struct("<IIIB")  # extents, pages an extent, bytes a page, zoned
@@ -117,7 +117,7 @@ class Superblock:
         promise = Promise(self._waiter)
         if self._scheduler.observer is not None:
             after = self._scheduler.observer.promised(promise, label, extent, after)
-        change = _Change(after, record, promise)
+        change = new_tuple(_Change, (after, record, promise))
         changes = self._pending.get(extent)
         if changes is None:
             self._pending[extent] = deque((change,))

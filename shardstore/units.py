@@ -26,6 +26,10 @@ class Kind(IntEnum):
     RUN = 2
 
 
+# Makes a named tuple of a tuple in less than half the time that calling its class takes. For the hottest paths only.
+new_tuple = tuple.__new__
+
+
 class Locator(NamedTuple):
     """The place of a chunk's frame. Unique for good, since no UUID is drawn twice."""
 
