@@ -210,11 +210,11 @@ class ChunkStore:
         if promise is None or extent is None:
             return
         stream.buffer += bytes(-len(stream.buffer) % self._page_size_bytes)
-        appended = self._cache.append(extent, bytes(stream.buffer), PERSISTENT)
-        start_bytes = appended.page * self._page_size_bytes
+        page, written = self._cache.append(extent, bytes(stream.buffer), PERSISTENT)
+        start_bytes = page * self._page_size_bytes
         if start_bytes != stream.start_bytes:
             raise InvariantError("CHUNK-2", f"a flush went to {start_bytes}, its locators name {stream.start_bytes}")
-        promise.bind(appended.dependency)
+        promise.bind(written)
         self._open(stream, extent)
         if promise.state is FAILED:
             stream.extent = None  # the device takes nothing more there

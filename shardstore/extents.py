@@ -148,7 +148,8 @@ class Extents:
         write = self._scheduler.submit_write(number, page, data, after & extent.ownership, "pages")  # EXT-1
         extent.next_page = extent.soft_pages = end
         record = new_tuple(ExtentRecord, (extent.epoch, end, extent.owner))
-        return Appended(page, write, self._superblock.change(number, record, write, "soft pointer"))  # EXT-2
+        pointer = self._superblock.change(number, record, write, "soft pointer")  # EXT-2
+        return new_tuple(Appended, (page, write, pointer))
 
     def read(self, number: int, page: int, page_count: int) -> bytes:
         """The bytes of pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""

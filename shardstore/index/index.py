@@ -121,9 +121,9 @@ class Index:
         if self._metadata.is_failed:
             raise DiskError("a write has failed: the disk must be opened again before it takes changes")
         memtable = self._memtable
-        superseded = memtable.entries.get(key)
-        if superseded is not None:
-            self._note_dead([locator for locator in superseded if locator not in (entry or ())])
+        for locator in memtable.entries.get(key) or ():
+            if entry is None or locator not in entry:
+                self._chunks.note_dead(locator)
         memtable.set(key, entry, values)
         return memtable.promise
 
