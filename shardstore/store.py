@@ -45,7 +45,7 @@ from shardstore.reclamation import Reclaimed, Reclamation
 from shardstore.seam import Seam
 from shardstore.space import Space
 from shardstore.superblock import Superblock
-from shardstore.units import RESERVED_EXTENTS_COUNT, Change, Delete, Kind, Locator, Put, StoreConfiguration
+from shardstore.units import RESERVED_EXTENTS_COUNT, Change, Delete, Kind, Locator, Put, StoreConfiguration, new_tuple
 
 T = TypeVar("T")
 # A key, the chunks of its value, and the dependency of them all. A deletion has no chunks.
@@ -168,11 +168,11 @@ class Store:
 
     def put(self, key: bytes, value: bytes) -> Dependency:
         """Store a value. Raises the errors of `apply`."""
-        return self.apply((Put(key, value),))
+        return self.apply((new_tuple(Put, (key, value)),))
 
     def delete(self, key: bytes) -> Dependency:
         """Forget a value, if there is one. Works on a full disk, unless the index finds no room (see `space`)."""
-        return self.apply((Delete(key),))
+        return self.apply((new_tuple(Delete, (key,)),))
 
     def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
         """Store several values, all or none. Raises the errors of `apply`."""
