@@ -1,4 +1,4 @@
-"""The buffer cache: all chunk reads and writes go through it.
+"""The buffer cache: all chunk reads and writes go through it, except those of scans.
 
 It keeps the most recently read pages of one disk, keyed by extent and page. It does not keep written pages, since most
 are not read again soon. A page never changes within an epoch, so a cached page is never out of date as long as a reset
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from shardstore.dependency import Dependency
 from shardstore.extents import Extents
+from shardstore.units import new_tuple
 
 
 class CachedAppend(NamedTuple):
@@ -35,8 +36,8 @@ class BufferCache:
 
     def append(self, extent: int, data: bytes, after: Dependency) -> CachedAppend:
         """Append whole pages. The dependency is persistent once the bytes *and* the pointer that covers them are."""
-        appended = self._extents.append(extent, data, after)
-        return CachedAppend(appended.page, appended.data & appended.pointer)  # EXT-3
+        page, written, pointer = self._extents.append(extent, data, after)
+        return new_tuple(CachedAppend, (page, written & pointer))  # EXT-3
 
     def read(self, extent: int, page: int, page_count: int) -> bytes:
         """The bytes of pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""

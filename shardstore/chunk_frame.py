@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from shardstore.units import KEY_SIZE_MAX_BYTES
+from shardstore.units import KEY_SIZE_MAX_BYTES, new_tuple
 
 MAGIC = b"\xc5\x5c"
 _HEADER = struct.Struct("<2s16sBHI")
@@ -83,7 +83,7 @@ def decode(data: bytes, offset: int, seed: int) -> Frame | None:
     if checksum != crc32c(data[body:trailer], crc32c(data[offset : body - 4], seed)):
         return None
     key_end = body + key_length
-    return Frame(uuid, kind, data[body:key_end], data[key_end:trailer], length)
+    return new_tuple(Frame, (uuid, kind, data[body:key_end], data[key_end:trailer], length))
 
 
 def names(data: bytes, offset: int, uuid: bytes) -> bool:

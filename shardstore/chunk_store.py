@@ -17,6 +17,7 @@ The caller holds the store's monitor.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from shardstore import chunk_frame
@@ -27,7 +28,9 @@ from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waite
 from shardstore.errors import CorruptionError, DiskError, InvariantError, NoSpaceError, StaleLocatorError
 from shardstore.extents import Extents
 from shardstore.seam import Seam
-from shardstore.units import Kind, Locator, StoreConfiguration
+from shardstore.units import Kind, Locator, Owner, StoreConfiguration, new_tuple
+
+_OVERHEAD_SIZE_BYTES = chunk_frame.OVERHEAD_SIZE_BYTES
 
 
 class PutChunk(NamedTuple):
@@ -54,15 +57,80 @@ class Scan(NamedTuple):
 class _Stream:
     """The open extent of one kind of chunk, and its write buffer."""
 
-    __slots__ = ("buffer", "extent", "kind", "page", "promise", "room_bytes")
+    __slots__ = ("buffer", "extent", "kind", "promise", "room_bytes", "start_bytes")
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.extent: int | None = None
-        self.page = 0  # where the buffer will go
+        self.start_bytes = 0  # of the buffer, within the extent
         self.buffer = bytearray()
         self.promise: Promise | None = None  # of the buffer's flush; None while the buffer is empty
         self.room_bytes = 0  # in the extent, from the place of the buffer on
+
+
+class _Slab:
+    """The pages of an extent that a scan holds. It asks for one place after the other, and never goes back.
+
+    They are not read through the cache, which keeps what is read often: a scan reads everything, and once.
+    """
+
+    __slots__ = (
+        "_data",
+        "_end_page",
+        "_extent",
+        "_extents",
+        "_first_page",
+        "_page_size_bytes",
+        "_seed",
+        "_size_pages",
+        "end",
+    )
+
+    def __init__(self, extents: Extents, extent: int, size_pages: int, seed: int) -> None:
+        self._seed = seed
+        self._extents = extents
+        self._extent = extent
+        self._size_pages = size_pages
+        self._page_size_bytes = extents.page_size_bytes
+        self._data = b""
+        self._first_page = self._end_page = 0
+        self.end = extents.soft_pages(extent) * extents.page_size_bytes  # of what may be read
+
+    def frame_at(self, start: int) -> Frame | None:
+        """The whole frame that begins at this offset, or None. Raises `DiskError`."""
+        if start + _OVERHEAD_SIZE_BYTES > self.end:
+            return None
+        at = self._hold(start, chunk_frame.HEADER_SIZE_BYTES)
+        length = chunk_frame.peek_length(self._data, at)
+        if length is None or start + length > self.end:
+            return None
+        at = self._hold(start, length)
+        return chunk_frame.decode(self._data, at, self._seed)
+
+    def padding_bytes(self, start: int) -> int:
+        """How many bytes there are from this offset to the end of its page, if all are zeros; else 0."""
+        at = self._hold(start, 1)
+        size = -start % self._page_size_bytes or self._page_size_bytes
+        return 0 if any(self._data[at : at + size]) else size
+
+    def _hold(self, start: int, length: int) -> int:
+        """Hold the pages of these bytes. Gives the place of the first byte in what is held."""
+        size = self._page_size_bytes
+        last_page = (start + length - 1) // size
+        if last_page >= self._end_page:
+            self._read(start // size, last_page + 1)
+        return start - self._first_page * size
+
+    def _read(self, first_page: int, end_page: int) -> None:
+        slab_end_page = min(first_page + self._size_pages, self.end // self._page_size_bytes)
+        try:
+            self._read_up_to(first_page, max(slab_end_page, end_page))
+        except DiskError:  # perhaps of a page that was not asked for
+            self._read_up_to(first_page, end_page)
+
+    def _read_up_to(self, first_page: int, end_page: int) -> None:
+        self._data = self._extents.read(self._extent, first_page, end_page - first_page)
+        self._first_page, self._end_page = first_page, end_page
 
 
 class ChunkStore:
@@ -87,7 +155,8 @@ class ChunkStore:
         self._page_size_bytes = extents.page_size_bytes
         self._extent_size_bytes = extents.page_size_bytes * extents.extent_size_pages
         self._buffer_size_bytes = configuration.write_buffer_size_bytes
-        self._streams = {kind: _Stream(kind) for kind in Kind}
+        self._scan_slab_size_pages = configuration.scan_slab_size_pages
+        self._streams: dict[Owner, _Stream] = {kind: _Stream(kind) for kind in Kind}
         self._seed = 0  # of the frames' checksums
         self._pins: dict[int, int] = {}  # extent -> chunks in it that nobody refers to yet
         self.dead_bytes: dict[int, int] = {}  # extent -> bytes thought to be garbage; steers the choice of victims
@@ -103,9 +172,9 @@ class ChunkStore:
         self._seed = chunk_frame.seed_of(secret)
         for extent in self._extents.in_use():
             owner = self._extents.owner(extent)
-            if owner not in tuple(Kind):
+            stream = self._streams.get(owner)
+            if stream is None:
                 raise CorruptionError(extent, 0, f"no kind of chunk is {owner}")
-            stream = self._streams[Kind(owner)]
             if stream.extent is None and self._room_bytes(extent) > 0:
                 self._open(stream, extent)
 
@@ -114,18 +183,20 @@ class ChunkStore:
 
         Raises `NoSpaceError` if an extent is needed and none is free. May wait for a write buffer.
         """
-        size = chunk_frame.OVERHEAD_SIZE_BYTES + len(key) + len(payload)
+        size = _OVERHEAD_SIZE_BYTES + len(key) + len(payload)
         stream = self._streams[kind]
-        extent, dependency = stream.extent, stream.promise
-        if extent is None or dependency is None or len(stream.buffer) + size > stream.room_bytes:
+        extent, dependency, buffer = stream.extent, stream.promise, stream.buffer
+        if extent is None or dependency is None or len(buffer) + size > stream.room_bytes:
             extent, dependency = self._make_ready(stream, size)
+            buffer = stream.buffer
         uuid = self._unique_id()
-        locator = Locator(extent, stream.page * self._page_size_bytes + len(stream.buffer), size, uuid)
-        stream.buffer += chunk_frame.encode(uuid, kind, key, payload, self._seed)
-        self._pins[extent] = self._pins.get(extent, 0) + 1
-        if len(stream.buffer) >= self._buffer_size_bytes:
+        locator = new_tuple(Locator, (extent, stream.start_bytes + len(buffer), size, uuid))
+        buffer += chunk_frame.encode(uuid, kind, key, payload, self._seed)
+        pins = self._pins
+        pins[extent] = pins.get(extent, 0) + 1
+        if len(buffer) >= self._buffer_size_bytes:
             self._flush(stream)
-        return PutChunk(locator, dependency)
+        return new_tuple(PutChunk, (locator, dependency))
 
     def payload_size_max_bytes(self, key: bytes) -> int:
         """The longest payload that fits an empty extent."""
@@ -133,13 +204,14 @@ class ChunkStore:
 
     def unpin(self, locator: Locator) -> None:
         """Take back the pin of `put`, because something refers to the chunk now, or nothing ever will."""
-        count = self._pins.get(locator.extent, 0)
+        extent, pins = locator.extent, self._pins
+        count = pins.get(extent, 0)
         if count < 1:
-            raise InvariantError("GC-1", f"extent {locator.extent} was unpinned more often than pinned")
+            raise InvariantError("GC-1", f"extent {extent} was unpinned more often than pinned")
         if count == 1:
-            del self._pins[locator.extent]
+            del pins[extent]
         else:
-            self._pins[locator.extent] = count - 1
+            pins[extent] = count - 1
 
     def flush(self) -> bool:
         """Hand all buffered frames to the IO scheduler. False if there were none."""
@@ -154,14 +226,14 @@ class ChunkStore:
         promise, extent = stream.promise, stream.extent
         if promise is None or extent is None:
             return
-        padding = -len(stream.buffer) % self._page_size_bytes
-        data = bytes(stream.buffer) + bytes(padding)
-        appended = self._cache.append(extent, data, PERSISTENT)
-        if appended.page != stream.page:
-            raise InvariantError("CHUNK-2", f"a flush went to page {appended.page}, its locators name {stream.page}")
-        promise.bind(appended.dependency)
+        stream.buffer += bytes(-len(stream.buffer) % self._page_size_bytes)
+        page, written = self._cache.append(extent, bytes(stream.buffer), PERSISTENT)
+        start_bytes = page * self._page_size_bytes
+        if start_bytes != stream.start_bytes:
+            raise InvariantError("CHUNK-2", f"a flush went to {start_bytes}, its locators name {stream.start_bytes}")
+        promise.bind(written)
         self._open(stream, extent)
-        if appended.dependency.poll() is FAILED:
+        if promise.state is FAILED:
             stream.extent = None  # the device takes nothing more there
 
     def _make_ready(self, stream: _Stream, size: int) -> tuple[int, Promise]:
@@ -185,8 +257,8 @@ class ChunkStore:
 
     def _open(self, stream: _Stream, extent: int) -> None:
         stream.extent = extent
-        stream.page = self._extents.next_page(extent)
-        stream.room_bytes = self._room_bytes(extent)
+        stream.start_bytes = self._extents.next_page(extent) * self._page_size_bytes
+        stream.room_bytes = self._extent_size_bytes - stream.start_bytes
         stream.buffer = bytearray()
         stream.promise = None
 
@@ -215,8 +287,9 @@ class ChunkStore:
         extent, start, length, _ = locator
         size = self._page_size_bytes
         for stream in self._streams.values():
-            if stream.extent == extent and start >= stream.page * size:
-                return bytes(stream.buffer), start - stream.page * size
+            if stream.extent == extent and start >= stream.start_bytes:
+                in_buffer = start - stream.start_bytes
+                return bytes(stream.buffer[in_buffer : in_buffer + length]), 0
         page = start // size
         return self._cache.read(extent, page, (start + length - 1) // size - page + 1), start % size
 
@@ -224,61 +297,28 @@ class ChunkStore:
 
     def scan(self, extent: int) -> Scan:
         """Every whole frame below the soft pointer, in the order of their offsets."""
-        size = self._page_size_bytes
-        page_count = self._extents.soft_pages(extent)
-        found: dict[int, ScannedFrame] = {}
-        is_complete = True
+        slab = _Slab(self._extents, extent, self._scan_slab_size_pages, self._seed)
+        frames: list[ScannedFrame] = []
+        is_readable = True
+        covered_bytes = 0  # from the start of the extent, by frames and padding
         # Garbage may look like a frame, and a real frame may begin within it; but every flush begins on a page.
-        for page in range(page_count):  # SCAN-1: each page, also within frames already decoded
-            try:
-                self._scan_from(extent, page * size, page_count * size, found)
-            except DiskError:
-                is_complete = False
-        frames = [found[offset] for offset in sorted(found)]
-        try:
-            is_complete = is_complete and self._is_covered(extent, page_count, frames)
-        except DiskError:
-            is_complete = False
-        return Scan(frames, is_complete)
-
-    def _scan_from(self, extent: int, offset: int, end: int, found: dict[int, ScannedFrame]) -> None:
-        """Decode one frame after the other, from ``offset`` up to where no whole frame follows."""
-        while offset not in found and offset + chunk_frame.OVERHEAD_SIZE_BYTES <= end:
-            frame = self._decode_at(extent, offset, end)
-            if frame is None:
-                return
-            found[offset] = ScannedFrame(Locator(extent, offset, frame.length_bytes, frame.uuid), frame)
-            offset += frame.length_bytes
-
-    def _decode_at(self, extent: int, offset: int, end: int) -> Frame | None:
-        size = self._page_size_bytes
-        page = offset // size
-        head_end = min(offset + chunk_frame.HEADER_SIZE_BYTES, end)
-        data = self._cache.read(extent, page, (head_end - 1) // size - page + 1)
-        length = chunk_frame.peek_length(data, offset - page * size)
-        if length is None or offset + length > end:
-            return None
-        last_page = (offset + length - 1) // size
-        read_count = len(data) // size
-        if last_page - page + 1 > read_count:
-            data += self._cache.read(extent, page + read_count, last_page - page + 1 - read_count)
-        return chunk_frame.decode(data, offset - page * size, self._seed)
-
-    def _is_covered(self, extent: int, page_count: int, frames: list[ScannedFrame]) -> bool:
-        """Whether every byte is in a frame, or in the zeros between a flush's last frame and the end of its page."""
-        size = self._page_size_bytes
-        ends = {scanned.locator.offset_bytes: scanned.frame.length_bytes for scanned in frames}
-        offset = 0
-        while offset < page_count * size:
-            length = ends.get(offset)
-            if length is not None:
-                offset += length
+        starts = list(range(0, slab.end, self._page_size_bytes))  # SCAN-1: each page, also within frames; a heap
+        start = -1
+        while starts and starts[0] < slab.end:
+            before, start = start, heappop(starts)
+            if start == before:
                 continue
-            page = offset // size
-            if any(self._cache.read(extent, page, 1)[offset - page * size :]):
-                return False
-            offset = (page + 1) * size
-        return True
+            try:
+                frame = slab.frame_at(start)
+                if frame is not None:
+                    locator = new_tuple(Locator, (extent, start, frame.length_bytes, frame.uuid))
+                    frames.append(new_tuple(ScannedFrame, (locator, frame)))
+                    heappush(starts, start + frame.length_bytes)
+                if start == covered_bytes:
+                    covered_bytes += slab.padding_bytes(start) if frame is None else frame.length_bytes
+            except DiskError:
+                is_readable = False
+        return Scan(frames, is_readable and covered_bytes == slab.end)
 
     # --- space --------------------------------------------------------------------------------------
 

@@ -148,7 +148,8 @@ class Promise(Dependency):
         if target.state is PENDING and reaches(target, self):
             raise InvariantError("DEP-1", "binding this promise would close a cycle")
         self._target = target
-        self.poll()
+        if target.poll() is not PENDING:
+            self.poll()
 
     def fail(self) -> None:
         """Fail the promise, since no write will ever fulfil it."""
@@ -183,18 +184,20 @@ class Join(Dependency):
     def poll(self) -> State:
         if self.state is not PENDING:
             return self.state
-        remaining = []
-        for part in self._parts:
+        parts = self._parts
+        pending_count = 0
+        for part in parts:
             state = part.poll()
-            if state is FAILED:
+            if state is PENDING:
+                pending_count += 1
+            elif state is FAILED:
                 self.state = FAILED
                 self._parts = []
                 return FAILED
-            if state is PENDING:
-                remaining.append(part)
-        self._parts = remaining
-        if not remaining:
-            self.state = PERSISTENT_STATE
+        if pending_count < len(parts):
+            self._parts = [part for part in parts if part.state is PENDING]
+            if not pending_count:
+                self.state = PERSISTENT_STATE
         return self.state
 
     def parts(self) -> tuple[Dependency, ...]:
@@ -265,13 +268,15 @@ def reaches(start: Dependency, goal: Dependency) -> bool:
     """Whether ``start`` is ``goal``, or waits for it, directly or not."""
     if start is goal:
         return True
-    seen = {start}
-    stack = [start]
+    stack = list(start.parts())
+    if not stack:  # nearly always: a record's write waits for nothing
+        return False
+    seen: set[Dependency] = set()
     while stack:
-        for part in stack.pop().parts():
-            if part is goal:
-                return True
-            if part.state is PENDING and part not in seen:
-                seen.add(part)
-                stack.append(part)
+        part = stack.pop()
+        if part is goal:
+            return True
+        if part.state is PENDING and part not in seen:
+            seen.add(part)
+            stack += part.parts()
     return False

@@ -23,7 +23,7 @@ from shardstore.dependency import PENDING, PERSISTENT, PERSISTENT_STATE, Depende
 from shardstore.errors import CorruptionError, InvariantError, NoSpaceError, StaleLocatorError
 from shardstore.io_scheduler import IoScheduler
 from shardstore.superblock import PRISTINE, ExtentRecord, Superblock
-from shardstore.units import RESERVED_EXTENTS_COUNT, UNOWNED, Owner
+from shardstore.units import RESERVED_EXTENTS_COUNT, UNOWNED, Owner, new_tuple
 
 
 class Appended(NamedTuple):
@@ -47,6 +47,9 @@ class _Extent:
         self.ownership: Dependency = PERSISTENT  # of the record that names the owner
 
 
+_UNUSED = _Extent(PRISTINE)  # to look at only
+
+
 class Extents:
     """See the module."""
 
@@ -58,7 +61,7 @@ class Extents:
         self.extent_size_pages = scheduler.disk.extent_size_pages
         self.page_size_bytes = scheduler.disk.page_size_bytes
         self.extent_size_bytes = self.extent_size_pages * self.page_size_bytes
-        self._extents: dict[int, _Extent] = {}
+        self._extents: dict[int, _Extent] = {}  # a pristine extent has no entry before it is allocated
         self._free: list[int] = []  # a heap: the lowest number first
         self._resetting: list[tuple[int, Write]] = []
 
@@ -66,29 +69,28 @@ class Extents:
 
     def format(self) -> None:
         """Make every extent of a fresh disk free."""
-        for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
-            self._extents[number] = _Extent(PRISTINE)
-            self._free.append(number)
+        self._free = list(range(RESERVED_EXTENTS_COUNT, self._disk.extent_count))
 
     def recover(self) -> None:
         """Make every extent usable again; see the table in ``docs/PROTOCOLS.md``. Raises `CorruptionError`."""
         for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
-            extent = _Extent(self._superblock.recorded(number))
-            self._extents[number] = extent
-            if self._disk.zoned:
-                self._recover_zoned(number, extent)
-            elif not extent.soft_pages:
+            record = self._superblock.recorded(number)
+            hard_pages = self._disk.write_pointer(number) if self._disk.zoned else 0
+            if record is not PRISTINE:
+                self._extents[number] = _Extent(record)
+            if self._disk.zoned and (record is not PRISTINE or hard_pages):
+                self._recover_zoned(number, record, hard_pages)
+            elif not record.soft_pages:
                 self._free.append(number)
 
-    def _recover_zoned(self, number: int, extent: _Extent) -> None:
-        hard_pages = self._disk.write_pointer(number)
-        if extent.soft_pages > hard_pages:
-            detail = f"soft pointer {extent.soft_pages} is past the {hard_pages} pages that the device holds"
+    def _recover_zoned(self, number: int, record: ExtentRecord, hard_pages: int) -> None:
+        if record.soft_pages > hard_pages:
+            detail = f"soft pointer {record.soft_pages} is past the {hard_pages} pages that the device holds"
             raise CorruptionError(number, hard_pages * self.page_size_bytes, detail)
-        if extent.owner == UNOWNED and hard_pages:
+        if record.owner == UNOWNED and hard_pages:
             raise CorruptionError(number, 0, f"an extent without an owner holds {hard_pages} pages")
-        if extent.soft_pages:
-            extent.next_page = hard_pages  # the pages between the pointers are a dead tail
+        if record.soft_pages:
+            self._extents[number].next_page = hard_pages  # the pages between the pointers are a dead tail
         elif hard_pages:  # a crash came between the record that it is empty and its reset (EXT-5)
             self._resetting.append((number, self._scheduler.submit_reset(number, PERSISTENT, "reset")))
         else:
@@ -98,7 +100,8 @@ class Extents:
 
     def free_count(self) -> int:
         """The number of extents that can be allocated now."""
-        self._collect_resets()
+        if self._resetting:
+            self._collect_resets()
         return len(self._free)
 
     def resetting_count(self) -> int:
@@ -112,7 +115,9 @@ class Extents:
         if not self._free:
             raise NoSpaceError("no free extent")
         number = heapq.heappop(self._free)
-        extent = self._extents[number]
+        extent = self._extents.get(number)
+        if extent is None:
+            extent = self._extents[number] = _Extent(PRISTINE)
         if extent.owner != owner:
             extent.owner = owner
             owned = ExtentRecord(extent.epoch, 0, owner)
@@ -135,15 +140,16 @@ class Extents:
 
         Raises `InvariantError` if the extent has no owner or no room for them.
         """
-        extent = self._extents[number]
+        extent = self._extents.get(number, _UNUSED)
         page = extent.next_page
         end = page + len(data) // self.page_size_bytes
         if extent.owner == UNOWNED or end > self.extent_size_pages or len(data) % self.page_size_bytes:
             raise InvariantError("EXT-6", f"append of {len(data)} bytes at page {page} of extent {number}")
         write = self._scheduler.submit_write(number, page, data, after & extent.ownership, "pages")  # EXT-1
         extent.next_page = extent.soft_pages = end
-        record = ExtentRecord(extent.epoch, end, extent.owner)
-        return Appended(page, write, self._superblock.change(number, record, write, "soft pointer"))  # EXT-2
+        record = new_tuple(ExtentRecord, (extent.epoch, end, extent.owner))
+        pointer = self._superblock.change(number, record, write, "soft pointer")  # EXT-2
+        return new_tuple(Appended, (page, write, pointer))
 
     def read(self, number: int, page: int, page_count: int) -> bytes:
         """The bytes of pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""
@@ -169,20 +175,19 @@ class Extents:
 
     def soft_pages(self, number: int) -> int:
         """The number of readable pages; 0 for an extent that does not exist or is reserved."""
-        extent = self._extents.get(number)
-        return 0 if extent is None else extent.soft_pages
+        return self._extents.get(number, _UNUSED).soft_pages
 
     def next_page(self, number: int) -> int:
         """The page that the next append goes to: behind the soft pointer if there is a dead tail."""
-        return self._extents[number].next_page
+        return self._extents.get(number, _UNUSED).next_page
 
     def owner(self, number: int) -> Owner:
-        return self._extents[number].owner
+        return self._extents.get(number, _UNUSED).owner
 
     def epoch(self, number: int) -> int:
         """How many times the extent was reset."""
-        return self._extents[number].epoch
+        return self._extents.get(number, _UNUSED).epoch
 
     def in_use(self) -> list[int]:
         """Extents with readable pages, in order."""
-        return [number for number, extent in self._extents.items() if extent.soft_pages]
+        return sorted([number for number, extent in self._extents.items() if extent.soft_pages])

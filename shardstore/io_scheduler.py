@@ -129,6 +129,11 @@ class IoScheduler:
 
     def _read_over_queue(self, queue: deque[_Request], extent: int, page: int, page_count: int) -> bytes:
         size = self._page_size_bytes
+        for request in queue:  # nearly always all of it is in one write
+            if request.data is not None and request.page <= page:
+                start, end = (page - request.page) * size, (page + page_count - request.page) * size
+                if end <= len(request.data):
+                    return request.data[start:end]
         first_queued = next(request.page for request in queue if request.data is not None)
         on_disk_count = max(0, first_queued - page)
         pieces = [self._read_disk(extent, page, on_disk_count)] if on_disk_count else []
@@ -170,24 +175,30 @@ class IoScheduler:
         if self._is_stopped:
             return False
         ready = self._ready_extents() if self._queues else []
-        due = [source for source in self._sources if source.is_due()]
+        due: list[RecordSource] = []
+        for source in self._sources:
+            if source.is_due():
+                due.append(source)
         can_barrier = bool(self._issued) and not self._barrier_running
-        option_count = len(ready) + can_barrier + len(due)
+        # Requests come first, then the barrier: with choice 0 all ready writes share one barrier.
+        barrier_at = len(ready)
+        records_at = barrier_at + can_barrier
+        option_count = records_at + len(due)
         if not option_count:
             return False
-        # Requests come first, then the barrier: with choice 0 all ready writes share one barrier.
         choice = self._choose(option_count) if option_count > 1 else 0
-        if choice < len(ready):
+        if choice < barrier_at:
             self._issue(ready[choice])
-        elif can_barrier and choice == len(ready):
+        elif choice < records_at:
             self._barrier()
         else:
-            due[choice - len(ready) - can_barrier].submit_record()
+            due[choice - records_at].submit_record()
         return True
 
     def wait_for_barrier(self) -> None:
         """Return once no thread is waiting for the device's barrier."""
-        self._monitor.wait_until(lambda: not self._barrier_running, self.step)
+        if self._barrier_running:
+            self._monitor.wait_until(lambda: not self._barrier_running, self.step)
 
     def is_barrier_running(self) -> bool:
         """Whether some thread is waiting for the device's barrier."""

@@ -87,11 +87,13 @@ class Space:
     # --- finding space ------------------------------------------------------------------------------
 
     def _fits(self, sizes: list[int]) -> bool:
-        needed_count = self._chunks.extents_needed(Kind.VALUE, sizes)
         # Even if an open extent has room for the frames: each request may cost the index space, which comes from the
         # reserve. The next compaction keeps its room, too: without compaction the index would only grow.
         kept_count = self._configuration.reserve_extents_count + self._compaction_extents_count()
-        return self._extents.free_count() >= needed_count + kept_count and self._index.may_grow()
+        room_count = self._extents.free_count() - kept_count
+        if room_count < len(sizes):  # else it is enough: no frame takes more than one extent
+            room_count -= self._chunks.extents_needed(Kind.VALUE, sizes)
+        return room_count >= 0 and self._index.may_grow()
 
     def _find(self, sizes: list[int]) -> bool:
         """Reclaim until these frames fit. False if no garbage is left that would make room."""

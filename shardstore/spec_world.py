@@ -33,6 +33,7 @@ STORE = StoreConfiguration(
     write_buffer_size_bytes=512,
     buffer_count=6,
     cache_size_pages=4,
+    scan_slab_size_pages=3,
     block_cache_count=1,
     memtable_entries_max=6,
     run_block_size_bytes=120,

@@ -56,6 +56,7 @@ from shardstore.units import (
     Membership,
     Put,
     StoreConfiguration,
+    new_tuple,
 )
 
 T = TypeVar("T")
@@ -180,11 +181,11 @@ class Store:
 
     def put(self, key: bytes, value: bytes) -> Dependency:
         """Store a value. Raises the errors of `apply`."""
-        return self.apply((Put(key, value),))
+        return self.apply((new_tuple(Put, (key, value)),))
 
     def delete(self, key: bytes) -> Dependency:
         """Forget a value, if there is one. Works on a full disk, unless the index finds no room (see `space`)."""
-        return self.apply((Delete(key),))
+        return self.apply((new_tuple(Delete, (key,)),))
 
     def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
         """Store several values, all or none. Raises the errors of `apply`."""

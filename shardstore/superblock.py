@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from shardstore.dependency import FAILED, PERSISTENT_STATE, Dependency, Promise, Waiter
+from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency, Promise, Waiter
 from shardstore.errors import ConfigurationError, CorruptionError, InvariantError
 from shardstore.io_scheduler import IoScheduler
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES, TwinLog
@@ -28,6 +28,7 @@ from shardstore.units import (
     UNOWNED,
     Membership,
     Owner,
+    new_tuple,
 )
 
 MAGIC = b"SSB1"
@@ -134,7 +135,12 @@ class Superblock:
         promise = Promise(self._waiter)
         if self._scheduler.observer is not None:
             after = self._scheduler.observer.promised(promise, label, extent, after)
-        self._pending.setdefault(extent, deque()).append(_Change(after, record, promise))
+        change = new_tuple(_Change, (after, record, promise))
+        changes = self._pending.get(extent)
+        if changes is None:
+            self._pending[extent] = deque((change,))
+        else:
+            changes.append(change)
         return promise
 
     def has_pending(self) -> bool:
@@ -149,7 +155,11 @@ class Superblock:
             return False
         if self._format_due or self._log.needs_repair:
             return True
-        return bool(self._pending) and bool(self._ready_extents())
+        for changes in self._pending.values():
+            state = changes[0].after.poll()
+            if state is not PENDING:
+                return state is PERSISTENT_STATE or bool(self._ready_extents())
+        return False
 
     def submit_record(self) -> None:
         """Build a record of all changes that are ready and hand it to the IO scheduler."""

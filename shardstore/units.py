@@ -28,6 +28,10 @@ class Kind(IntEnum):
     RUN = 2
 
 
+# Makes a named tuple of a tuple in less than half the time that calling its class takes. For the hottest paths only.
+new_tuple = tuple.__new__
+
+
 class Locator(NamedTuple):
     """The place of a chunk's frame. Unique for good, since no UUID is drawn twice."""
 
@@ -75,6 +79,7 @@ class StoreConfiguration:
     write_buffer_size_bytes: int = 256 * 1024  # a buffer is flushed once it is at least this full
     buffer_count: int = 16  # buffers in the pool, the superblock's included
     cache_size_pages: int = 2048
+    scan_slab_size_pages: int = 64  # read at once where an extent is walked frame by frame
     block_cache_count: int = 64  # run blocks kept ready to be searched
     memtable_entries_max: int = 4096
     run_block_size_bytes: int = 16 * 1024
@@ -93,6 +98,7 @@ class StoreConfiguration:
             # one open buffer for each kind of chunk, one metadata record, one superblock record
             ("buffer_count", len(Kind) + 2),
             ("cache_size_pages", 1),
+            ("scan_slab_size_pages", 1),
             ("block_cache_count", 1),
             ("memtable_entries_max", 1),
             ("run_block_size_bytes", 1),

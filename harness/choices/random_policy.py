@@ -106,7 +106,10 @@ class RandomPolicy:
 
     def pick(self, lane: str, count: int) -> int:
         special = self._special.get(lane)
-        return int(self._random() * count) if special is None else special(count)
+        if special is not None:
+            return special(count)
+        random = self._random
+        return int(random() * count)
 
     def _seldom(self, chance: float) -> Callable[[int], int]:
         random = self._random

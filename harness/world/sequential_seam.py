@@ -111,13 +111,13 @@ class Monitor:
 class SequentialSeam:
     """Monitors, identifiers and open decisions of one life of a world, from opening to crash or shutdown."""
 
-    __slots__ = ("_choose", "_collisions", "_dead", "_monitors", "_serials", "_variant_count")
+    __slots__ = ("_choose", "_collisions", "_dead", "_monitors", "_next_serial", "_variant_count")
 
     def __init__(self, tape: Tape, serials: Iterator[int], collisions: Sequence[bytes]) -> None:
         if any(len(suffix) > _IDENTIFIER_SIZE_BYTES // 2 for suffix in collisions):
             raise ValueError("a collision may take at most half of an identifier")
         self._choose = tape.choose
-        self._serials = serials
+        self._next_serial = serials.__next__
         self._collisions = tuple(collisions)
         self._variant_count = 1 + len(collisions)
         self._monitors: list[Monitor] = []
@@ -133,7 +133,7 @@ class SequentialSeam:
         """16 bytes never given before in this world: a scrambled serial number, rarely with a chosen ending."""
         if self._dead:
             self._check_alive()
-        number = next(self._serials) * _IDENTIFIER_FACTOR & _IDENTIFIER_MASK
+        number = self._next_serial() * _IDENTIFIER_FACTOR & _IDENTIFIER_MASK
         identifier = number.to_bytes(_IDENTIFIER_SIZE_BYTES, "little")
         variant = self._choose("entropy", self._variant_count)
         if variant:  # the bytes in front still differ between serials, so the identifier stays unique

@@ -65,7 +65,9 @@ class Index:
         self._next_run_id = 1
         self._compacting = False
         self._memtable_run_size_bytes = memtable_run_size_bytes(configuration)
-        self._plan_compaction()
+        self._next_compaction: Choice | None = None
+        self._next_compaction_bytes = 0
+        self._may_grow = metadata.fits(self._memtable_run_size_bytes)
 
     def recover(self, secret: bytes) -> None:
         """Open the runs that the newest metadata names, on a disk that has this secret. Raises `CorruptionError`."""
@@ -91,10 +93,11 @@ class Index:
 
     def get(self, key: bytes) -> tuple[Locator, ...] | None:
         """The locators of a key's value, or None if it has none. Raises `CorruptionError`, `DiskError`."""
-        if key in self._memtable:
-            return self._memtable.get(key)
-        if self._frozen is not None and key in self._frozen:
-            return self._frozen.get(key)
+        entries = self._memtable.entries
+        if key in entries:
+            return entries[key]
+        if self._frozen is not None and key in self._frozen.entries:
+            return self._frozen.entries[key]
         for level in self._levels:
             for run in level:
                 item = self._reader.find(run, key)
@@ -118,8 +121,9 @@ class Index:
         if self._metadata.is_failed:
             raise DiskError("a write has failed: the disk must be opened again before it takes changes")
         memtable = self._memtable
-        if key in memtable:
-            self._note_dead([locator for locator in memtable.get(key) or () if locator not in (entry or ())])
+        for locator in memtable.entries.get(key) or ():
+            if entry is None or locator not in entry:
+                self._chunks.note_dead(locator)
         memtable.set(key, entry, values)
         return memtable.promise
 
@@ -131,7 +135,7 @@ class Index:
 
     def room_count(self) -> int:
         """How many more keys the memtable takes; negative after a failed flush has put two memtables together."""
-        return self._configuration.memtable_entries_max - len(self._memtable)
+        return self._configuration.memtable_entries_max - len(self._memtable.entries)
 
     def flush(self) -> bool:
         """Write the memtable as a run of level 0. False if it was empty.
@@ -141,7 +145,7 @@ class Index:
         # Frozen first, since writing may wait and so let other threads in (IDX-5).
         if self._frozen is not None:
             self._upkeep.wait_until(lambda: self._frozen is None)
-        if not len(self._memtable):
+        if not self._memtable.entries:
             return False
         frozen = self._frozen = self._memtable
         self._memtable = Memtable(Promise(self._waiter))
@@ -157,7 +161,7 @@ class Index:
         return True
 
     def _thaw(self, frozen: Memtable) -> None:
-        if len(self._memtable):
+        if self._memtable.entries:
             frozen.put_under(self._memtable)
         else:
             self._memtable = frozen
@@ -194,11 +198,11 @@ class Index:
 
     def _metadata_size_bytes(self, dropped: tuple[Run, ...]) -> int:
         """How many bytes a full record needs for the live runs, without those that are about to be dropped."""
-        return sum(run.metadata_size_bytes for level in self._levels for run in level if run not in dropped)
+        return sum([run.metadata_size_bytes for level in self._levels for run in level if run not in dropped])
 
     def may_grow(self) -> bool:
         """Whether a full record still has room for one more memtable's run, however long its keys."""
-        return self._metadata.fits(self._metadata_bytes + self._memtable_run_size_bytes)
+        return self._may_grow
 
     def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency, label: str) -> Promise:
         """Enqueue the edit and make it visible. From here on the index refers to the new blocks."""
@@ -266,11 +270,11 @@ class Index:
 
         Every request asks for these sizes, so they are added up once. A move of a block changes none of them.
         """
-        sizes = [LevelSize(len(level), sum(run.entry_count for run in level)) for level in self._levels]
-        self._next_compaction: Choice | None = choose(sizes, self._configuration)
+        sizes = [LevelSize(len(level), sum([run.entry_count for run in level])) for level in self._levels]
+        self._next_compaction = choose(sizes, self._configuration)
         level = self._due_level() or 0
-        self._next_compaction_bytes = _size_bytes(run for runs in self._levels[level : level + 2] for run in runs)
-        self._metadata_bytes = self._metadata_size_bytes(())
+        self._next_compaction_bytes = sum(map(_size_bytes, self._levels[level : level + 2]))
+        self._may_grow = self._metadata.fits(self._metadata_size_bytes(()) + self._memtable_run_size_bytes)
 
     def _merge_into_next(self, level: int) -> None:
         target = level + 1
@@ -299,14 +303,14 @@ class Index:
         """
         if written.poll() is FAILED:
             raise DiskError("the device refused the copy of a live chunk")
-        if not self.is_live(frame, old):
-            return False
         if frame.kind == Kind.VALUE:
             locators = self.get(frame.key) or ()
-            self._set(frame.key, tuple(new if locator == old else locator for locator in locators), written)
+            if old not in locators:
+                return False
+            self._set(frame.key, tuple([new if locator == old else locator for locator in locators]), written)
             return True
         run, number = self._run_block_of(frame)
-        if run is None:
+        if run is None or run.locators[number] != old:
             return False
         run.locators[number] = new
         if run in self._levels[run.level]:  # else only a snapshot holds the run, and no record names it
@@ -315,7 +319,7 @@ class Index:
 
     def settled(self) -> Dependency:
         """The dependency that is persistent once everything is that the index has accepted so far (GC-3)."""
-        if len(self._memtable):
+        if self._memtable.entries:
             return self._memtable.promise
         return self._metadata.settled() if self._frozen is None else self._frozen.promise
 
@@ -342,4 +346,4 @@ class Index:
 
 
 def _size_bytes(runs: Iterable[Run]) -> int:
-    return sum(run.size_bytes for run in runs)
+    return sum([run.size_bytes for run in runs])

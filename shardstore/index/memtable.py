@@ -1,4 +1,4 @@
-"""The memtable: the entries that no run has yet, sorted by key.
+"""The memtable: the entries that no run has yet, sorted by key only when they are listed.
 
 All its entries share one promise: it is persistent once a metadata record names the run that they are flushed into. So
 an entry that is superseded here becomes persistent together with its successor, never before it.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sortedcontainers import SortedDict
-
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.index.run_block import Entry, Item
 
@@ -17,25 +15,19 @@ PRUNE_AT_COUNT = 64
 
 
 class Memtable:
-    """See the module."""
+    """See the module. Whoever reads many keys asks ``entries``; `set` alone changes them."""
 
-    __slots__ = ("_entries", "_prune_at_count", "_value_dependencies", "promise")
+    __slots__ = ("_prune_at_count", "_value_dependencies", "entries", "promise")
 
     def __init__(self, promise: Promise) -> None:
         self.promise = promise
-        self._entries: SortedDict[bytes, Entry] = SortedDict()
+        self.entries: dict[bytes, Entry] = {}
         self._value_dependencies: list[Dependency] = []
         self._prune_at_count = PRUNE_AT_COUNT
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._entries
-
     def set(self, key: bytes, entry: Entry, value_dependency: Dependency) -> None:
         """Enter a key. ``value_dependency`` is that of the chunks that the entry names."""
-        self._entries[key] = entry
+        self.entries[key] = entry
         dependencies = self._value_dependencies
         # Values that share a write buffer share its dependency, so comparing with the last one keeps the list short.
         is_last = bool(dependencies) and dependencies[-1] is value_dependency
@@ -45,20 +37,16 @@ class Memtable:
                 dependencies[:] = [each for each in dependencies if each.poll() is not PERSISTENT_STATE]
                 self._prune_at_count = max(PRUNE_AT_COUNT, 2 * len(dependencies))
 
-    def get(self, key: bytes) -> Entry:
-        """The entry of a key. Raises `KeyError` if the memtable has none."""
-        entry: Entry = self._entries[key]
-        return entry
-
     def items(self, start: bytes = b"") -> Iterator[Item]:
         """Entries in order of their keys, from ``start`` on."""
-        entries = self._entries
-        return ((key, entries[key]) for key in entries.irange(start))
+        items = self.entries.items()
+        # Keys differ, so that entries are never compared.
+        return iter(sorted([item for item in items if item[0] >= start] if start else items))
 
     def put_under(self, newer: Memtable) -> None:
         """Enter into ``newer`` all entries of which it has none of the same key, and be persistent when it is."""
-        for key, entry in self._entries.items():
-            if key not in newer:
+        for key, entry in self.entries.items():
+            if key not in newer.entries:
                 newer.set(key, entry, PERSISTENT)
         newer._value_dependencies[:0] = self._value_dependencies
         self.promise.bind(newer.promise)

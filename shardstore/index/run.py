@@ -102,6 +102,9 @@ class RunReader:
         return block
 
 
+_key_of = itemgetter(0)
+
+
 def _damaged(run: Run, number: int, detail: str) -> CorruptionError:
     locator = run.locators[number]
     return CorruptionError(locator.extent, locator.offset_bytes, detail)
@@ -125,7 +128,8 @@ def in_blocks(items: Iterable[Item], block_size_bytes: int) -> Iterator[list[Ite
 def newest(sources: list[Iterator[Item]], superseded: Callable[[Entry], None] | None = None) -> Iterator[Item]:
     """Merge sources, which come newest first: the newest entry of each key, be it a deletion."""
     last: bytes | None = None
-    for key, entry in merge(*sources, key=itemgetter(0)):  # stable: of equal keys the newest source comes first
+    # Stable: of equal keys the newest source comes first.
+    for key, entry in sources[0] if len(sources) == 1 else merge(*sources, key=_key_of):
         if key != last:
             last = key
             yield key, entry

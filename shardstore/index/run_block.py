@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
-from shardstore.units import KEY_SIZE_MAX_BYTES, Locator
+from shardstore.units import KEY_SIZE_MAX_BYTES, Locator, new_tuple
 
 Entry = tuple[Locator, ...] | None  # None: deleted
 Item = tuple[bytes, Entry]
@@ -44,7 +44,7 @@ def encode_locator(locator: Locator) -> bytes:
 
 
 def decode_locator(data: bytes, offset: int) -> Locator:
-    return Locator(*_LOCATOR.unpack_from(data, offset))
+    return new_tuple(Locator, _LOCATOR.unpack_from(data, offset))
 
 
 def encode(items: Sequence[Item]) -> bytes:
@@ -119,6 +119,6 @@ def _item(block: bytes, offset: int, table: int) -> Item:
     if not count or end + 1 + count * LOCATOR_SIZE_BYTES > table:
         raise BlockError("an entry reaches past the entries")
     if count == 1:
-        return key, (Locator(*_LOCATOR.unpack_from(block, end + 1)),)
+        return key, (new_tuple(Locator, _LOCATOR.unpack_from(block, end + 1)),)
     locators = block[end + 1 : end + 1 + count * LOCATOR_SIZE_BYTES]
-    return key, tuple(Locator(*fields) for fields in _LOCATOR.iter_unpack(locators))
+    return key, tuple([new_tuple(Locator, fields) for fields in _LOCATOR.iter_unpack(locators)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -251,6 +252,18 @@ def test_a_scan_that_can_not_read_a_page_is_not_complete_and_gives_the_rest() ->
     scan = stack.chunks.scan(FIRST)
     assert not scan.is_complete
     assert {scanned.locator for scanned in scan.frames} == {chunks[0], *chunks[2:]}
+
+
+@pytest.mark.parametrize("slab_size_pages", [1, 2, 3, 64])
+def test_a_scan_finds_frames_that_cross_its_slabs(slab_size_pages: int) -> None:
+    stack = new_stack()
+    chunks = [put(stack, bytes(size)).locator for size in (PAGE - OVERHEAD, 200, 3, 150, 3 * PAGE)]
+    stack.settle()
+    small = replace(SMALL, scan_slab_size_pages=slab_size_pages)
+    stack = Stack(reopened(stack.medium), configuration=small).recover()
+    scan = stack.chunks.scan(FIRST)
+    assert scan.is_complete
+    assert [scanned.locator for scanned in scan.frames] == chunks
 
 
 def test_chunk_3_a_store_believes_no_frame_of_another_disk() -> None:

@@ -43,6 +43,7 @@ SMALL = StoreConfiguration(
     write_buffer_size_bytes=256,
     buffer_count=6,
     cache_size_pages=4,
+    scan_slab_size_pages=3,
     memtable_entries_max=6,
     run_block_size_bytes=120,
     level0_runs_max=2,
