@@ -2,32 +2,34 @@
 
     medium 0   extent 0: the bytes of the one file          extent 1: its size
     medium 1   extent 0: whether the folder has its name
+    medium 2   extent 0: whether the machine has been up since: memory, all of which a power cut takes
 
 So what a crash may leave of bytes, size and name is what the harness leaves of the media. A page of them is a sector of
-the file. One `Kernel` is one process: descriptors and lock die with it.
+the file. One `Kernel` is one process: descriptors and lock die with it, and the cache outlives it.
 
 Legal freedom is left to the seam: each ``pread`` and ``pwrite`` may be short. A `Fault` is asked for by the caller.
 
 A failed ``fdatasync`` does the worst that is known of real ones. Any of the sectors that wait to be written are lost.
 The cache still shows them as written, and they wait for nothing, so that the next ``fdatasync`` succeeds. `forget`
-drops such sectors from the cache. One thing is not as it is: they stay in the cache over a power cut too.
+drops such sectors from the cache, as does a power cut; they go at no other time.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness import FILE, DeviceMisuseError, MediumShape, World
+from harness import FILE, DeviceMisuseError, Entry, Loss, MediumShape, World
 from shardstore.system_calls import PathLike
 
 SECTOR_SIZE_BYTES = 2
 PATH = "disk"
 
 _BYTES, _SIZE = 0, 1  # extents of the file's medium
-_NAMED = b"\1" * SECTOR_SIZE_BYTES
+_SET = b"\1" * SECTOR_SIZE_BYTES
 _FIRST_DESCRIPTOR = 3  # those before are the standard streams
 _FOLDER, _FILE, _OTHER_FILE = "folder", "file", "other file"
 
@@ -40,11 +42,47 @@ class Fault:
     kind: Literal["EIO", "EINTR", "ENOSPC", "takes nothing"]
 
 
-def media(file_size_bytes: int) -> tuple[MediumShape, MediumShape]:
+class Memory:
+    """A device of which a power cut leaves nothing. That counts as no loss, since nobody was promised anything."""
+
+    name = "memory"
+    has_write_pointer = False
+    survives_in_order = False
+    tears_in_order = False
+    unit = "page"
+
+    def unit_size_bytes(self, shape: MediumShape) -> int:
+        return shape.page_size_bytes
+
+    def fresh(self, extent_size_bytes: int) -> bytes:
+        return bytes(extent_size_bytes)
+
+    def written(self, content: bytes, start: int, data: bytes) -> bytes:
+        return content[:start] + data + content[start + len(data) :]
+
+    def emptied(self, content: bytes) -> bytes | None:
+        return None
+
+    def survivors(
+        self,
+        entries: Sequence[Entry],
+        content: bytes,
+        shape: MediumShape,
+        choose: Callable[[str, int], int],
+        losses: list[Loss],
+    ) -> bytes:
+        return entries[0].before
+
+    def legal_states_count(self, unit_counts: Sequence[int]) -> int:
+        return 1
+
+
+def media(file_size_bytes: int) -> tuple[MediumShape, MediumShape, MediumShape]:
     """The media of a kernel whose file has room for so many bytes."""
     return (
         MediumShape(2, -(-file_size_bytes // SECTOR_SIZE_BYTES), SECTOR_SIZE_BYTES, FILE),
         MediumShape(1, 1, SECTOR_SIZE_BYTES, FILE),
+        MediumShape(1, 1, SECTOR_SIZE_BYTES, Memory()),
     )
 
 
@@ -52,9 +90,12 @@ class Kernel:
     """See the module. Raises `DeviceMisuseError` for what no program should ever ask."""
 
     def __init__(self, world: World) -> None:
-        self._file, self._folder = world.media
+        self._file, self._folder, memory = world.media
         self._choose = world.seam.choose
         self._cached: dict[int, bytes] = world.kept.setdefault("cached", {})  # sectors that the device does not have
+        if memory.read(0, 0, 1) != _SET:
+            self._cached.clear()  # the power was off
+            memory.write(0, 0, _SET)
         self._descriptors: dict[int, str] = {}
         self._locked_by: int | None = None
         self._pid = 1
@@ -88,13 +129,13 @@ class Kernel:
     def open(self, path: PathLike, flags: int, mode: int = 0o777) -> int:
         if flags & os.O_DIRECTORY:
             return self._enter(_FOLDER)
-        is_there = self._folder.read(0, 0, 1) == _NAMED
+        is_there = self._folder.read(0, 0, 1) == _SET
         if flags & os.O_CREAT and is_there and flags & os.O_EXCL:
             raise FileExistsError(errno.EEXIST, "File exists")
         if not is_there and not flags & os.O_CREAT:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory")
         if not is_there:
-            self._folder.write(0, 0, _NAMED)
+            self._folder.write(0, 0, _SET)
         return self._enter(_FILE)
 
     def _enter(self, what: str) -> int:
