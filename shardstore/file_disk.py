@@ -13,8 +13,8 @@ since its bytes are in the operating system's cache.
 What a system call took or gave short is asked for again (DISK-1). A write that fails may have left a prefix of its
 bytes; the disk goes on. A barrier that fails is different. The operating system may have dropped what it could not
 write, and then the next ``fdatasync`` succeeds. So after one failure all writes and barriers are refused until the disk
-is opened again, while reads go on (DISK-2). Opening asks the operating system to forget what it has cached, since that
-may be what it could not write (DISK-3).
+is opened again, while reads go on (DISK-2). Barriers come one at a time, as the IO scheduler sees to. Opening asks the
+operating system to forget what it has cached, since that may be what it could not write (DISK-3).
 
 A disk belongs to the process that opened it (DISK-4). A child that was forked has the descriptor, and the lock with it;
 its calls are refused, except `close`. The lock is gone once all of them have closed it.

@@ -43,7 +43,9 @@ class SystemCalls(Protocol):
 
 
 class OperatingSystem:
-    """The real ones. Each is looked up in `os` when it is called: a recorder may stand there by then."""
+    """The real ones. Those that use a file are looked up in `os` when called: a recorder may stand there by then."""
+
+    getpid = staticmethod(os.getpid)
 
     def open(self, path: PathLike, flags: int, mode: int = 0o777) -> int:
         return os.open(path, flags, mode)
@@ -65,9 +67,6 @@ class OperatingSystem:
 
     def fdatasync(self, descriptor: int) -> None:
         os.fdatasync(descriptor)
-
-    def getpid(self) -> int:
-        return os.getpid()
 
     def pread(self, descriptor: int, size: int, offset: int) -> bytes:
         return os.pread(descriptor, size, offset)
