@@ -122,7 +122,7 @@ class Kernel:
 
     def close_other_files(self) -> None:
         for number in [number for number, what in self._descriptors.items() if what == _OTHER_FILE]:
-            self.close(number)
+            del self._descriptors[number]
 
     # --- files and descriptors ----------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Kernel:
         return number
 
     def close(self, descriptor: int) -> None:
-        self._check(descriptor, _FILE, _FOLDER, _OTHER_FILE)
+        self._check(descriptor, _FILE, _FOLDER)
         del self._descriptors[descriptor]
         if self._locked_by == descriptor:
             self._locked_by = None
