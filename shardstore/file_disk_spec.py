@@ -70,7 +70,8 @@ class CheckedFileDisk:
         self.kernel = Kernel(world)
         if "made" in world.kept:
             self._disk = FileDisk.open(PATH, calls=self.kernel)
-        else:
+            self._disk.barrier()
+        else:  # what is made is there after any crash
             self._disk = FileDisk.create(
                 PATH,
                 extent_count=EXTENT_COUNT,
@@ -82,7 +83,6 @@ class CheckedFileDisk:
             world.kept["made"] = True
         self._next = Passed()  # of what is written from here on
         self._contents: bytes | None = None
-        self._disk.barrier()
 
     def read(self, place: Place, fault: Fault | None) -> bytes | str:
         try:
