@@ -5,24 +5,36 @@
 
 The label says that this is such a disk, with its format version and its geometry. It is written when the file is made
 and never again. Reads and writes are positioned, and the barrier is ``fdatasync``. An advisory lock keeps a second
-process out. A file has no write pointers of its own (``zoned`` is False), and ``reset`` leaves the bytes alone.
+opener out. A file has no write pointers of its own (``zoned`` is False), and ``reset`` leaves the bytes alone.
 
 A power cut leaves any subset of the sectors of unsynced writes. A killed process loses no write that has returned,
 since its bytes are in the operating system's cache.
+
+What a system call took or gave short is asked for again (DISK-1). A write that fails may have left a prefix of its
+bytes; the disk goes on. A barrier that fails is different. The operating system may have dropped what it could not
+write, and then the next ``fdatasync`` succeeds. So after one failure all writes and barriers are refused until the disk
+is opened again, while reads go on (DISK-2). Barriers come one at a time, as the IO scheduler sees to. Opening asks the
+operating system to forget what it has cached, since that may be what it could not write (DISK-3).
+
+A disk belongs to the process that opened it (DISK-4). A child that was forked has the descriptor, and the lock with it;
+its calls are refused, except `close`. The lock is gone once all of them have closed it.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import io
 import os
 import struct
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from crc32c import crc32c
 
 from shardstore.errors import ConfigurationError, CorruptionError, DiskError, FormatVersionError
+from shardstore.system_calls import OPERATING_SYSTEM, PathLike, SystemCalls
 
 LABEL_SIZE_BYTES = 4096
 FORMAT_VERSION = 2
@@ -31,6 +43,11 @@ _LABEL = struct.Struct("<8sHIII")  # magic, version, extents, pages an extent, b
 _CHECKSUM = struct.Struct("<I")
 _NUMBER_MAX = (1 << 32) - 1  # the largest that the label has room for
 _FILE_SIZE_MAX_BYTES = (1 << 63) - 1  # the largest file offset
+_CLOSED = -1  # in place of a descriptor
+_NOBODY = -1  # in place of a process id
+
+Pread = Callable[[int, int, int], bytes]
+Pwrite = Callable[[int, bytes | memoryview, int], int]
 
 
 class FileDisk:
@@ -38,9 +55,19 @@ class FileDisk:
 
     zoned = False
 
-    def __init__(self, descriptor: int, extent_count: int, extent_size_pages: int, page_size_bytes: int) -> None:
+    def __init__(
+        self, calls: SystemCalls, descriptor: int, extent_count: int, extent_size_pages: int, page_size_bytes: int
+    ) -> None:
+        self._calls = calls
+        # Bound once, for the hot path.
+        self._getpid = calls.getpid
+        self._pread = calls.pread
+        self._pwrite = calls.pwrite
+        self._fdatasync = calls.fdatasync
         self._descriptor = descriptor
         self.holder: object = None
+        self._owner = calls.getpid()  # the process that opened it; `_NOBODY` once it is closed
+        self._barrier_failed = False
         self.extent_count = extent_count
         self.extent_size_pages = extent_size_pages
         self.page_size_bytes = page_size_bytes
@@ -49,68 +76,70 @@ class FileDisk:
     @classmethod
     def create(
         cls,
-        path: str | os.PathLike[str],
+        path: PathLike,
         *,
         extent_count: int,
         extent_size_pages: int,
         page_size_bytes: int = 4096,
         preallocate: bool = True,
+        calls: SystemCalls = OPERATING_SYSTEM,
     ) -> Self:
-        """Make a new file. Raises `FileExistsError`, `ConfigurationError`, and `DiskError` if it cannot be made."""
+        """Make a new file. Raises `FileExistsError`, `ConfigurationError`, and `DiskError` if it cannot be made.
+
+        What it has made of a file that cannot be made whole is removed (DISK-5).
+        """
         size_bytes = _file_size_bytes(extent_count, extent_size_pages, page_size_bytes)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            descriptor = calls.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:
             raise
         except OSError as error:
             raise DiskError(f"{path}: {error.strerror or error}") from error
         try:
-            disk = cls(descriptor, extent_count, extent_size_pages, page_size_bytes)
+            disk = cls(calls, descriptor, extent_count, extent_size_pages, page_size_bytes)
             disk._lock(path)
             if preallocate:
-                os.posix_fallocate(descriptor, 0, size_bytes)
+                calls.posix_fallocate(descriptor, 0, size_bytes)
             else:
-                os.ftruncate(descriptor, size_bytes)
+                calls.ftruncate(descriptor, size_bytes)
             label = _LABEL.pack(_MAGIC, FORMAT_VERSION, extent_count, extent_size_pages, page_size_bytes)
-            _write_all(descriptor, label + _CHECKSUM.pack(crc32c(label)), 0)
-            os.fsync(descriptor)
-            _sync_folder(Path(path).parent)
+            _write_all(calls.pwrite, descriptor, label + _CHECKSUM.pack(crc32c(label)), 0)
+            calls.fsync(descriptor)
+            _sync_folder(calls, Path(path).parent)
         except BaseException as error:
-            os.close(descriptor)
-            os.unlink(path)
-            if isinstance(error, OSError):
-                raise DiskError(f"{path}: {error.strerror or error}") from error
-            raise
+            try:
+                with suppress(OSError):
+                    calls.unlink(path)  # while it is locked, so that nobody opens half a file
+            finally:
+                _give_up(calls, descriptor, path, error)
         return disk
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: PathLike, *, calls: SystemCalls = OPERATING_SYSTEM) -> Self:
         """Open an existing file. Raises `DiskError`, `CorruptionError`, `FormatVersionError`."""
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = calls.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
-            raise DiskError(f"{path}: {error.strerror}") from error
+            raise DiskError(f"{path}: {error.strerror or error}") from error
         try:
-            disk = cls(descriptor, *_read_label(descriptor, path))
+            disk = cls(calls, descriptor, *_read_label(calls, descriptor, path))
             disk._lock(path)
+            calls.forget(descriptor)
         except BaseException as error:
-            os.close(descriptor)
-            if isinstance(error, OSError):
-                raise DiskError(f"{path}: {error.strerror or error}") from error
-            raise
+            _give_up(calls, descriptor, path, error)
         return disk
 
-    def _lock(self, path: str | os.PathLike[str]) -> None:
+    def _lock(self, path: PathLike) -> None:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._calls.lock(self._descriptor)
         except OSError:
             raise DiskError(f"{path}: in use by another process") from None
 
     def close(self) -> None:
         """Let go of the file. Writes since the last barrier are left to the operating system."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor, self._owner = self._descriptor, _CLOSED, _NOBODY
+        if descriptor != _CLOSED:
+            self._calls.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -121,23 +150,38 @@ class FileDisk:
     # --- the disk -----------------------------------------------------------------------------------
 
     def read(self, extent: int, page: int, page_count: int) -> bytes:
+        if self._getpid() != self._owner:
+            self._refuse()
         size = page_count * self.page_size_bytes
-        data = os.pread(self._descriptor, size, self._offset(extent, page))
-        while len(data) < size:
-            more = os.pread(self._descriptor, size - len(data), self._offset(extent, page) + len(data))
-            if not more:
-                raise OSError(f"the file ends within extent {extent}")
-            data += more
+        data = _read_all(self._pread, self._descriptor, size, self._offset(extent, page))
+        if len(data) < size:
+            raise OSError(f"the file ends within extent {extent}")
         return data
 
     def write(self, extent: int, page: int, data: bytes) -> None:
-        _write_all(self._descriptor, data, self._offset(extent, page))
+        if self._barrier_failed or self._getpid() != self._owner:
+            self._refuse()
+        _write_all(self._pwrite, self._descriptor, data, self._offset(extent, page))
 
     def reset(self, extent: int) -> None:
         """Do nothing: pages past the soft pointer are never read, and are overwritten before it passes them."""
 
     def barrier(self) -> None:
-        os.fdatasync(self._descriptor)
+        if self._barrier_failed or self._getpid() != self._owner:
+            self._refuse()
+        try:
+            self._fdatasync(self._descriptor)
+        except OSError:
+            self._barrier_failed = True  # DISK-2
+            raise
+
+    def _refuse(self) -> NoReturn:
+        """Say why this call is refused, without asking the operating system for anything."""
+        if self._owner == _NOBODY:
+            raise OSError(errno.EBADF, "the disk is closed")
+        if self._owner != self._getpid():
+            raise OSError(errno.EPERM, "the disk belongs to the process that opened it, and this is another")
+        raise OSError(errno.EIO, "a barrier of the disk has failed; it takes no more until it is opened again")
 
     def write_pointer(self, extent: int) -> int:
         raise io.UnsupportedOperation("a file has no write pointers: `zoned` is False")
@@ -159,8 +203,8 @@ def _file_size_bytes(extent_count: int, extent_size_pages: int, page_size_bytes:
     return size_bytes
 
 
-def _read_label(descriptor: int, path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    label = os.pread(descriptor, _LABEL.size + _CHECKSUM.size, 0)
+def _read_label(calls: SystemCalls, descriptor: int, path: PathLike) -> tuple[int, int, int]:
+    label = _read_all(calls.pread, descriptor, _LABEL.size + _CHECKSUM.size, 0)
     if not label.startswith(_MAGIC) or len(label) < _LABEL.size + _CHECKSUM.size:
         raise CorruptionError(0, 0, f"{path} is not a disk of this store")
     _, version, extent_count, extent_size_pages, page_size_bytes = _LABEL.unpack_from(label)
@@ -169,20 +213,43 @@ def _read_label(descriptor: int, path: str | os.PathLike[str]) -> tuple[int, int
         raise CorruptionError(0, 0, f"{path}: the label is damaged")
     if version != FORMAT_VERSION:
         raise FormatVersionError(version)
-    if os.fstat(descriptor).st_size < LABEL_SIZE_BYTES + extent_count * extent_size_pages * page_size_bytes:
+    if calls.size(descriptor) < LABEL_SIZE_BYTES + extent_count * extent_size_pages * page_size_bytes:
         raise CorruptionError(0, 0, f"{path} is shorter than its label says")
     return extent_count, extent_size_pages, page_size_bytes
 
 
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    done = os.pwrite(descriptor, data, offset)
+def _read_all(pread: Pread, descriptor: int, size: int, offset: int) -> bytes:
+    """The bytes asked for, or fewer where the file ends."""
+    data = pread(descriptor, size, offset)
+    while len(data) < size:
+        more = pread(descriptor, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _write_all(pwrite: Pwrite, descriptor: int, data: bytes, offset: int) -> None:
+    done = taken = pwrite(descriptor, data, offset)
     while done < len(data):
-        done += os.pwrite(descriptor, memoryview(data)[done:], offset + done)
+        if not taken:
+            raise OSError(errno.ENOSPC, "the device takes no bytes")  # asking again might never end
+        taken = pwrite(descriptor, memoryview(data)[done:], offset + done)
+        done += taken
 
 
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _give_up(calls: SystemCalls, descriptor: int, path: PathLike, error: BaseException) -> NoReturn:
+    """Close the file and raise the error, as a `DiskError` if the operating system has raised it."""
+    with suppress(OSError):  # it is closed all the same, and the error says more
+        calls.close(descriptor)
+    if isinstance(error, OSError):
+        raise DiskError(f"{path}: {error.strerror or error}") from error
+    raise error
+
+
+def _sync_folder(calls: SystemCalls, path: Path) -> None:
+    descriptor = calls.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        calls.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        calls.close(descriptor)

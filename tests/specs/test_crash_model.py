@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from every_spec import SPECS
+from every_spec import TRACED
 from hypothesis import given, settings
 from write_graphs import EXTENT_COUNT, PAGE_SIZE_BYTES, Asked, Submitting, graphs
 
@@ -123,7 +123,7 @@ def test_a_graph_without_edges_has_more_states_than_one_with() -> None:
 # --- whole specs ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", TRACED, ids=lambda spec: spec.name)
 def test_in_no_traced_run_does_the_device_see_a_breach(spec: Spec) -> None:
     for configuration in spec.configurations:
         plan = compile_plan(spec, configuration, Mode.CRASH)

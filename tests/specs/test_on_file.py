@@ -97,7 +97,7 @@ def opening_does_not_settle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def name_not_synced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_disk, "_sync_folder", lambda path: None)
+    monkeypatch.setattr(file_disk, "_sync_folder", lambda calls, path: None)
 
 
 @pytest.mark.parametrize(

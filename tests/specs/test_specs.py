@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from shardstore import chunk_store_spec, extents_spec, forgery_spec, index_spec, node_spec, superblock_spec
+from shardstore import (
+    chunk_store_spec,
+    extents_spec,
+    file_disk_spec,
+    forgery_spec,
+    index_spec,
+    node_spec,
+    superblock_spec,
+)
 
 TestSuperblock = superblock_spec.SPEC.as_test(max_examples=15)
 TestExtents = extents_spec.SPEC.as_test(max_examples=15)
@@ -13,3 +21,4 @@ TestNode = node_spec.SPEC.as_test(max_examples=15)
 TestTwoDisks = node_spec.TWO_DISKS.as_test(max_examples=15)
 TestLimits = node_spec.LIMITS.as_test(max_examples=15)
 TestForgery = forgery_spec.SPEC.as_test(max_examples=15)
+TestFileDisk = file_disk_spec.SPEC.as_test(max_examples=15)

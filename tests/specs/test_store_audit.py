@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from every_spec import SPECS
+from every_spec import TRACED
 
 from harness.choices.random_policy import random_tape
 from harness.planted.plants import Plant, parse_plant, plant_tree, read_plant
@@ -232,7 +232,7 @@ def test_an_audit_is_the_same_whatever_the_hash_seed(tmp_path: Path) -> None:
 # --- tracing ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", TRACED, ids=lambda spec: spec.name)
 def test_a_traced_run_is_the_run_without_a_tracer(spec: Spec) -> None:
     plan = compile_plan(spec, spec.configurations[0], Mode.CRASH)
     for seed in range(10):

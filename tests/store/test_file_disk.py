@@ -73,6 +73,20 @@ def test_golden_bytes(path: Path) -> None:
     assert path.read_bytes()[26:] == bytes(SIZE - 26)
 
 
+def test_pages_lie_where_the_format_says(path: Path) -> None:
+    with create(path) as disk:
+        disk.write(3, 5, page_of("a"))
+    at = 4096 + (3 * PAGES + 5) * PAGE_SIZE
+    assert path.read_bytes()[at - 1 : at + PAGE_SIZE + 1] == b"\0" + page_of("a") + b"\0"
+
+
+def test_the_smallest_disk_is_one_byte(path: Path) -> None:
+    with FileDisk.create(path, extent_count=1, extent_size_pages=1, page_size_bytes=1) as disk:
+        disk.write(0, 0, b"a")
+    with FileDisk.open(path) as disk:
+        assert disk.read(0, 0, 1) == b"a"
+
+
 def test_a_file_is_not_made_over_another(path: Path) -> None:
     path.write_bytes(b"precious")
     with pytest.raises(FileExistsError):
