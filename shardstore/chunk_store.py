@@ -336,6 +336,11 @@ class ChunkStore:
             room -= padded
         return count
 
+    def padding_max_bytes(self, frames_size_bytes: int) -> int:
+        """How many bytes of padding so many bytes of frames get if nothing but full buffers makes a flush."""
+        flushes_count = -(-frames_size_bytes // self._buffer_size_bytes)
+        return flushes_count * self._page_size_bytes
+
     def note_dead(self, locator: Locator) -> None:
         """Note that nothing refers to this chunk any more. This only steers the choice of victims."""
         extent = locator.extent

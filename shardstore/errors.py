@@ -21,7 +21,7 @@ class OutOfServiceError(StoreError):
 
 
 class NoSpaceError(StoreError):
-    """There is no room for the request, and the disk has done nothing of it. Deletions need hardly any room."""
+    """There is no room for the request, and the disk has done nothing of it. Only puts need room (SPACE-1)."""
 
 
 class TooLargeError(StoreError):

@@ -41,6 +41,8 @@ _GUESS = bytes(SECRET_SIZE_BYTES)
 
 FORGERY = replace(STORE, key_size_max_bytes=len(_KEY_TO_PAGE) + PAGE_SIZE_BYTES, memtable_entries_max=3)
 
+SHAPE = shape(FILE, extent_size_pages=2 * EXTENT_SIZE_PAGES)
+
 
 def _made_up_block() -> bytes:
     """A frame with a run's block that says that nothing is in the store any more, as far as ``a`` and ``b`` go."""
@@ -51,7 +53,7 @@ def _made_up_block() -> bytes:
 def _made_up_records() -> list[bytes]:
     """Metadata records that come next, or far in the future; they change nothing, or add a run that lies in a value."""
     block = Block(b"a", Locator(4, PAGE_SIZE_BYTES, len(_made_up_block()), _GUESS))
-    payloads = [metadata_log.encode([edit]) for edit in (Edit(), Edit(added=(RunRecord(99, 0, 2, (block,)),)))]
+    payloads = [metadata_log.encode([edit]) for edit in (Edit(), Edit(added=(RunRecord(99, 0, 2, 0, (block,)),)))]
     return [
         encode_record(metadata_log.MAGIC, _GUESS, generation, payload, is_full=False)
         for payload in payloads
@@ -116,7 +118,7 @@ SPEC = replace(
         Reboot(weight=3),
         Crash(flushes=("flush", "flush_buffers")),
     ],
-    configurations=(Configuration("file", (shape(FILE),), FORGERY, COLLISIONS),),
+    configurations=(Configuration("file", (SHAPE,), FORGERY, COLLISIONS),),
     on_file=None,
     bounds=None,
 )

@@ -72,8 +72,12 @@ class IoScheduler:
         self.bytes_written = 0
 
     def stop(self) -> None:
-        """Issue nothing more, since the disk may have a new owner from now on. Requests submitted later fail."""
+        """Issue nothing more, since the disk may have a new owner from now on. Requests submitted later fail.
+
+        Wakes all who wait, since nothing that they wait for will come.
+        """
         self._is_stopped = True
+        self._monitor.notify_all()
 
     def is_stopped(self) -> bool:
         return self._is_stopped
@@ -255,9 +259,18 @@ class IoScheduler:
         self.barriers_count += 1
         for request in covered:
             self._settle(request, state)
-            if state is FAILED:
-                self._fail_queue(request.extent)
+        if state is FAILED:
+            self._fail_extents({request.extent for request in covered})
         self._monitor.notify_all()
+
+    def _fail_extents(self, extents: set[int]) -> None:
+        """Fail what is queued on these extents, and what was issued there while the refused barrier ran (IO-4)."""
+        for request in self._issued:
+            if request.extent in extents:
+                self._settle(request, FAILED)
+        self._issued = [request for request in self._issued if request.extent not in extents]
+        for extent in extents:
+            self._fail_queue(extent)
 
     def _fail_queue(self, extent: int) -> None:
         # Nothing is unreadable because of this alone; `_settle` lowers the page for each write that fails.

@@ -9,11 +9,10 @@ from shardstore.disk import Disk
 from shardstore.errors import ConfigurationError
 from shardstore.index import run_block
 from shardstore.index.metadata_log import memtable_run_size_bytes
+from shardstore.index.run_bounds import BLOCK_KEY_SIZE_BYTES
 from shardstore.superblock import superblock_full_size_bytes
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES
 from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, StoreConfiguration
-
-_RUN_KEY_SIZE_BYTES = 12  # of the key in the frame of a run's block: run id and block number
 
 
 def value_size_max_bytes(disk: Disk, configuration: StoreConfiguration, disk_count: int = 1) -> int:
@@ -40,9 +39,10 @@ def _checked(
     for name in ("chunk_payload_max_bytes", "run_block_size_bytes"):
         if getattr(configuration, name) + overhead > extent_size_bytes:
             raise ConfigurationError(f"{name} is too large for extents of {extent_size_bytes} bytes")
-    record_size_bytes = RECORD_HEADER_SIZE_BYTES + memtable_run_size_bytes(configuration) + page_size_bytes
+    # Each record twice, and in it what the index may come to by a merge, and by one more flush (SPACE-1).
+    record_size_bytes = RECORD_HEADER_SIZE_BYTES + 2 * memtable_run_size_bytes(configuration) + page_size_bytes
     if 2 * record_size_bytes > extent_size_bytes:
-        raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small to name one memtable's run")
+        raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small to name two memtables' runs")
     if 2 * superblock_full_size_bytes(extent_count, page_size_bytes, disk_count) > extent_size_bytes:
         raise ConfigurationError(f"an extent of {extent_size_bytes} bytes is too small for the superblock")
     return configuration.chunk_payload_max_bytes * _locators_max(extent_size_bytes, configuration)
@@ -51,5 +51,5 @@ def _checked(
 def _locators_max(extent_size_bytes: int, configuration: StoreConfiguration) -> int:
     """How many chunks a value may have, such that its entry fits a block, and the block an extent."""
     empty = run_block.block_size_bytes([(bytes(configuration.key_size_max_bytes), ())])
-    room = extent_size_bytes - chunk_frame.OVERHEAD_SIZE_BYTES - _RUN_KEY_SIZE_BYTES - empty
+    room = extent_size_bytes - chunk_frame.OVERHEAD_SIZE_BYTES - BLOCK_KEY_SIZE_BYTES - empty
     return min(run_block.LOCATORS_MAX, room // run_block.LOCATOR_SIZE_BYTES)

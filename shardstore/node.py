@@ -12,7 +12,8 @@ Many threads may call a node: each store has its monitor, and the table of store
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from heapq import merge
 from itertools import combinations
@@ -40,6 +41,8 @@ class Node:
         self._memberships = [store.membership() for store in stores]
         self._seam = seam
         self._monitor = seam.monitor("node")
+        self._leaving: set[int] = set()  # disks that are being shut down
+        self._bulk_counts = [0] * len(disks)  # bulk requests that are under way, by disk
 
     # --- request plane ------------------------------------------------------------------------------
 
@@ -61,12 +64,16 @@ class Node:
     # --- control plane ------------------------------------------------------------------------------
 
     def list(self, page_size_keys: int = 1000) -> Listing:
-        """Every shard id on the disks in service: one snapshot a disk, read page by page."""
+        """Every shard id on the disks in service: one snapshot a disk, read page by page.
+
+        If one of these disks leaves before the last page is read, that page raises `OutOfServiceError`.
+        """
         as_count(page_size_keys, "a page's size", least=1)
         snapshots: builtins.list[StoreSnapshot] = []
         try:
             for store in self.in_service():
-                snapshots.append(store.snapshot())
+                with suppress(OutOfServiceError):  # it has left since; others may still come
+                    snapshots.append(store.snapshot())
         except BaseException:
             for snapshot in snapshots:
                 snapshot.close()
@@ -76,8 +83,9 @@ class Node:
     def bulk_create(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
         """Store several shards. Of each disk's share, all or none are stored.
 
-        Raises `TypeError` or `TooLargeError` before anything is done, and `OutOfServiceError` if a disk is out by then.
-        An error of one disk later on, `NoSpaceError` above all, leaves the shares of disks with lower numbers done.
+        Raises `TypeError`, `TooLargeError` and `OutOfServiceError` before anything is done: a disk leaves service only
+        once the bulk requests that have begun are done. An error of one disk later on, `NoSpaceError` above all, leaves
+        the shares of disks with lower numbers done.
         """
         return self._apply([Put(*as_pair(item)) for item in items])
 
@@ -94,9 +102,17 @@ class Node:
         as_count(disk, "a disk's number", below=len(self._disks))
         with self._monitor:
             store = self._store(disk)
+            self._leaving.add(disk)  # from here on its shards are refused (NODE-3)
             try:
-                store.shutdown()
-            finally:
+                self._monitor.wait_until(lambda: not self._bulk_counts[disk], _others_only)
+            except BaseException:
+                self._leaving.discard(disk)
+                raise
+        try:
+            store.shutdown()
+        finally:
+            with self._monitor:
+                self._leaving.discard(disk)
                 if not store.is_open():  # a shutdown that found no room leaves the store open
                     self._stores[disk] = None
 
@@ -108,6 +124,8 @@ class Node:
         as_count(disk, "a disk's number", below=len(self._disks))
         with self._monitor:
             if self._stores[disk] is not None:
+                if disk in self._leaving:
+                    raise OutOfServiceError(f"disk {disk} is being taken out of service")
                 return
             store = open_store(self._disks[disk], self._seam, self._configurations[disk])
             if store.membership() != self._memberships[disk]:
@@ -170,22 +188,45 @@ class Node:
 
     def _store(self, disk: int) -> Store:
         store = self._stores[disk]
-        if store is None:
+        if store is None or disk in self._leaving:
             raise OutOfServiceError(f"disk {disk} is out of service")
         return store
 
     def in_service(self) -> Sequence[Store]:
         """The stores of the disks in service."""
-        return [store for store in self._stores if store is not None]
+        return [store for disk, store in enumerate(self._stores) if store is not None and disk not in self._leaving]
 
     def _apply(self, batch: Sequence[Change]) -> Dependency:
         """Give each disk its share, in order of disks, once every disk would take its own."""
         shares: dict[int, builtins.list[Change]] = {}
         for change in batch:
             shares.setdefault(self.disk_of(change.key), []).append(change)
-        for disk, share in shares.items():
-            self._store(disk).check(share)
-        return AcrossStores([self._store(disk).apply(shares[disk]) for disk in sorted(shares)])
+        stores = self._begin_bulk(shares)
+        try:
+            for disk, share in shares.items():
+                stores[disk].check(share)
+            return AcrossStores([stores[disk].apply(shares[disk]) for disk in sorted(shares)])
+        finally:
+            self._end_bulk(shares)
+
+    def _begin_bulk(self, disks: Collection[int]) -> dict[int, Store]:
+        """The stores of these disks, which stay in service until `_end_bulk` (NODE-3)."""
+        with self._monitor:
+            stores = {disk: self._store(disk) for disk in disks}
+            for disk in disks:
+                self._bulk_counts[disk] += 1
+            return stores
+
+    def _end_bulk(self, disks: Collection[int]) -> None:
+        with self._monitor:
+            for disk in disks:
+                self._bulk_counts[disk] -= 1
+            self._monitor.notify_all()
+
+
+def _others_only() -> bool:
+    """The progress that a wait for other threads makes: none."""
+    return False
 
 
 class Listing:

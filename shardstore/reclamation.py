@@ -65,6 +65,7 @@ class Reclamation:
         self._references = references
         self._upkeep = upkeep
         self._running: set[int] = set()  # other threads may come in while chunks are moved
+        self.moved_count = 0  # chunks, since the store was opened
         self._rotation = 0  # the last victim: of equal candidates, those behind it come first
 
     def victims(self) -> list[int]:
@@ -128,8 +129,10 @@ class Reclamation:
         return Reclaimed(extent, moved_count, dropped_count, is_reset=True)
 
     def _garbage_bytes(self, extent: int, live: list[ScannedFrame]) -> int:
+        """How many bytes an evacuation gains: those that are neither live nor padding that the copies need, too."""
         used_bytes = self._extents.soft_pages(extent) * self._extents.page_size_bytes
-        return used_bytes - sum(scanned.locator.length_bytes for scanned in live)
+        live_bytes = sum([scanned.locator.length_bytes for scanned in live])
+        return max(0, used_bytes - live_bytes - self._chunks.padding_max_bytes(live_bytes))
 
     def _move(self, scanned: ScannedFrame) -> bool:
         old, frame = scanned
@@ -140,7 +143,9 @@ class Reclamation:
             moved = self._references.move(frame, old, copy.locator, copy.dependency)
         finally:
             self._chunks.unpin(copy.locator)
-            if not moved:
+            if moved:
+                self.moved_count += 1
+            else:
                 self._chunks.note_dead(copy.locator)
         self._upkeep.breathe()
         return moved

@@ -1,32 +1,41 @@
 """Space: decides whether a request fits, does the upkeep that is due, and finds room on a full disk.
 
-    free extents   |<- reserve ->|<- for requests, and for the next compaction ->|
-                   flushes and the copies of evacuations only
+    free extents   | flush | flush | merge of all runs | spare |<- for requests ->|
+                   |<-- reserve: only the index, and copies ->|
 
-Guarantees. A request is refused before it has changed anything, and never takes the reserve. So requests never take the
-room that flushes and evacuations need to free space.
+Guarantees, as long as no listing holds old runs (SPACE-1). A request is refused before it has changed anything, and
+leaves the reserve whole. So whatever was accepted can be made persistent, and deleting, reading and shutting down work
+on a full disk. What is deleted can be used again.
 
 Ahead of need, upkeep reclaims the extents that are known to hold most garbage, until the *goal* is free. When a request
-does not fit, it reclaims known garbage first. Then it merges levels, which brings garbage to light. As the last resort
-it surveys the whole disk.
+does not fit, it reclaims known garbage first. Then it merges all runs, which brings garbage to light. As the last
+resort it surveys the whole disk. When a flush has used up a part of the reserve, all runs are merged to make it whole.
 
-Not promised: that deleting never fails. On a disk filled to the brim with small values, the index may find no room for
-a run of deletions.
-
-The caller holds the store's monitor.
+The argument is in ``docs/PROTOCOLS.md``, section 11. Only a store that does its upkeep by itself (``automatic``) keeps
+the guarantee. The caller holds the store's monitor.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import NamedTuple
 
 from shardstore.chunk_store import ChunkStore
 from shardstore.errors import NoSpaceError, StoreError
 from shardstore.extents import Extents
 from shardstore.index.index import Index
 from shardstore.reclamation import Reclamation
-from shardstore.units import Kind, StoreConfiguration
+from shardstore.units import Kind, RunBound, StoreConfiguration
 from shardstore.upkeep import Upkeep
+
+
+class Need(NamedTuple):
+    """How much room a request takes: frames, and entries that name them."""
+
+    frame_sizes: list[int]
+    entries_count: int
+    entry_size_max_bytes: int
+    surplus_size_bytes: int  # of all locators but the first of each entry
 
 
 class Space:
@@ -50,21 +59,46 @@ class Space:
         self._dead_bytes_min = max(1, extents.extent_size_bytes // 8)  # with less garbage, copying is not worth it
         self._changes_count = 0
         self._full_at_change: int | None = None  # the count of changes at which a search for space found none
+        self._held: list[Need] = []  # what requests under way have reserved
+        self._seen_bound: RunBound | None = None  # of a merge of everything, when the reserve was last worked out
+        self._reserve_extents_count = 0
+        self._restoring = False
 
     # --- requests -----------------------------------------------------------------------------------
 
-    def reserve(self, sizes: list[int]) -> None:
-        """Raise `NoSpaceError` unless frames of these sizes can be stored without touching the reserve."""
-        # After a search that found nothing, search again only once something has changed: it reads the whole disk.
-        if self._fits(sizes) or (self._full_at_change != self._changes_count and self._find(sizes)):
+    def reserve(self, need: Need) -> None:
+        """Hold room for this until `give_back`, without touching the reserve. Raises `NoSpaceError`."""
+        self._held.append(need)  # before the search, which lets other threads in (SPACE-3)
+        if self._fits(need):
             return
-        self._full_at_change = self._changes_count
-        raise NoSpaceError(f"no room for {sum(sizes)} bytes")
+        changes_count = self._changes_count
+        # After a search that found nothing, search again only once something has changed: it reads the whole disk.
+        if self._full_at_change != changes_count:
+            try:
+                if self._find(need):
+                    return
+            except BaseException:
+                self.give_back(need)
+                raise
+            self._full_at_change = changes_count  # not of now: a deletion may have come meanwhile
+        self.give_back(need)
+        raise NoSpaceError(f"no room for {sum(need.frame_sizes)} bytes")
+
+    def give_back(self, need: Need) -> None:
+        """End what `reserve` began, once the frames are written, or will never be."""
+        self._held.remove(need)
 
     def make_room(self, entries_count: int = 1) -> None:
         """Flush the memtable unless it takes this many entries more. Raises `NoSpaceError`, `DiskError`."""
         while self._index.room_count() < entries_count:
             self.flush()
+
+    def make_room_for_copy(self) -> None:
+        """The same for the entry of one copy. Raises `NoSpaceError` rather than use up the reserve."""
+        while self._index.room_count() < 1:
+            if not self._may_flush():
+                raise NoSpaceError("the reserve must be made whole before more is copied")
+            self._index.flush()
 
     def changed(self) -> None:
         """Do the upkeep that a change has made due."""
@@ -77,72 +111,167 @@ class Space:
 
     def flush(self) -> bool:
         """Write the memtable as a run, and do the merges that this makes due. False if the memtable was empty."""
+        if not self._configuration.automatic:
+            return self._index.flush()
+        while not self._may_flush() and (self._wait_for_restoration() or self._restore()):
+            pass
         flushed = self._index.flush()
-        if self._configuration.automatic:
-            with suppress(StoreError):  # a merge can wait, say until there is room
-                while self._index.is_compaction_due() and self._index.compact():
-                    pass
+        with suppress(StoreError):  # a merge can wait, say until there is room
+            while self._index.is_compaction_due() and self._index.compact():
+                pass
+            if not self._is_reserve_whole() and not self._restoring:
+                self._restore()
         return flushed
+
+    # --- the reserve --------------------------------------------------------------------------------
+
+    def _may_flush(self) -> bool:
+        return self._extents.free_count() >= self._flush_count() and self._index.may_flush()
+
+    def _is_reserve_whole(self) -> bool:
+        """Whether two flushes and a merge of everything have their room (SPACE-1)."""
+        return self._extents.free_count() >= self._reserve_count() and self._index.may_flush()
+
+    def _reserve_count(self) -> int:
+        """How many extents flushes and merges may need before they give any back.
+
+        Two flushes, since while all is merged and the old runs' extents are reset, a second memtable may fill.
+        """
+        bound = self._index.merge_bound()
+        if bound is not self._seen_bound:  # every request asks, and it seldom changes
+            self._seen_bound = bound
+            self._reserve_extents_count = 2 * self._flush_count() + self._extents_count(bound)
+        return self._reserve_extents_count
+
+    def _flush_count(self) -> int:
+        return self._extents_count(self._index.flush_bound())
+
+    def _extents_count(self, bound: RunBound) -> int:
+        return bound.extents_count(self._extents.extent_size_bytes, self._extents.page_size_bytes)
+
+    def _wait_for_restoration(self) -> bool:
+        """Wait until no other thread restores the reserve. False if none does."""
+        if not self._restoring:
+            return False
+        self._upkeep.wait_until(lambda: not self._restoring)
+        return True
+
+    def _restore(self) -> bool:
+        """Merge all runs and reset the extents of the old ones, until the reserve is whole. False if that fails."""
+        self._restoring = True
+        try:
+            return self._gain()
+        finally:
+            self._restoring = False
+            self._upkeep.notify_all()
+
+    def _gain(self) -> bool:
+        for _ in range(8 * self._extents.extent_count):  # each time an extent is reset, or chunks have left one
+            if self._is_reserve_whole():
+                return True
+            # Merge first if not even the memtable can be flushed, since resets wait for its entries.
+            if (self._may_flush() and self._reclaim_known()) or self._merge_all():
+                continue
+            return False
+        return self._is_reserve_whole()
+
+    def _reclaim_known(self) -> bool:
+        """Reclaim known garbage and carry out the resets. False if there is none."""
+        if not self._evacuate_known() and not self._extents.resetting_count():
+            return False
+        self._index.flush()  # resets wait for the entries in the memtable
+        self._upkeep.drain()
+        return True
+
+    def _merge_all(self) -> bool:
+        """Merge all runs, or wait for a merge that is under way. False if nothing is left to merge."""
+        if self._index.is_merging():
+            self._upkeep.wait_until(lambda: not self._index.is_merging())
+            return True
+        return self._index.compact_all()
 
     # --- finding space ------------------------------------------------------------------------------
 
-    def _fits(self, sizes: list[int]) -> bool:
-        # Even if an open extent has room for the frames: each request may cost the index space, which comes from the
-        # reserve. The next compaction keeps its room, too: without compaction the index would only grow.
-        kept_count = self._configuration.reserve_extents_count + self._compaction_extents_count()
-        room_count = self._extents.free_count() - kept_count
+    def _fits(self, need: Need) -> bool:
+        """Whether there is room for this, and for all else that is reserved, beside what requests leave."""
+        # Even if an open extent has room for the frames: each entry may cost the index space.
+        held = self._held
+        entries_count = need.entries_count if len(held) == 1 else sum([each.entries_count for each in held])
+        is_flush_ahead = entries_count > self._index.room_count()
+        room_count = self._extents.free_count() - self._kept_count_with(need, is_flush_ahead=is_flush_ahead)
+        sizes = need.frame_sizes if len(held) == 1 else [size for each in held for size in each.frame_sizes]
         if room_count < len(sizes):  # else it is enough: no frame takes more than one extent
             room_count -= self._chunks.extents_needed(Kind.VALUE, sizes)
-        return room_count >= 0 and self._index.may_grow()
+        return room_count >= 0 and self._index.may_grow(need.entry_size_max_bytes, is_flush_ahead=is_flush_ahead)
 
-    def _find(self, sizes: list[int]) -> bool:
-        """Reclaim until these frames fit. False if no garbage is left that would make room."""
-        for _ in range(self._extents.extent_count):
+    def _kept_count(self) -> int:
+        """How many extents requests leave: the reserve, and some for the copies of evacuations."""
+        return self._reserve_count() + self._configuration.reserve_extents_count
+
+    def _kept_count_with(self, need: Need, *, is_flush_ahead: bool) -> int:
+        """The same once these entries have come, and perhaps a memtable more."""
+        surplus, index = need.surplus_size_bytes, self._index
+        if not is_flush_ahead and not surplus and index.has_seen_entry_of(need.entry_size_max_bytes):
+            return self._kept_count()
+        bound = index.merge_bound(need.entry_size_max_bytes, surplus, is_flush_ahead=is_flush_ahead)
+        flush_count = self._extents_count(index.flush_bound(surplus))
+        reserve_count = (3 if is_flush_ahead else 2) * flush_count + self._extents_count(bound)
+        return reserve_count + self._configuration.reserve_extents_count
+
+    def _find(self, need: Need) -> bool:
+        """Reclaim until all frames that are reserved fit. False if no garbage is left that would make room."""
+        for _ in range(8 * self._extents.extent_count):
             if not self._evacuate_known() and not self._extents.resetting_count():
-                if self._fits(sizes):
+                if self._fits(need):
                     return True
                 if not self._free_something():
                     return False
             self.flush()  # resets wait for the entries in the memtable
             self._upkeep.drain()
-            if self._extents.free_count() >= self._goal() and self._fits(sizes):
+            if self._extents.free_count() >= self._goal() and self._fits(need):
                 return True
-        return self._fits(sizes)
+        return self._fits(need)
 
     def _free_something(self) -> bool:
-        """Compact, which brings garbage to light, or else survey every extent. False if neither helps."""
-        with suppress(StoreError):
-            if self._index.compact():
+        """Merge all runs, which brings garbage to light, or else survey every extent. False if neither helps."""
+        trouble: StoreError | None = None
+        try:
+            if self._index.compact_all():
                 return True
+        except StoreError as error:
+            trouble = error
         self._reclamation.survey()
-        return self._evacuate_known()
+        if self._evacuate_known():
+            return True
+        if trouble is not None and not isinstance(trouble, NoSpaceError):
+            raise trouble  # the disk is not full: it could not be read
+        return False
 
     def _evacuate_known(self) -> bool:
-        """Reclaim extents known to be worth it, until the goal is free or soon will be. False if none was reset."""
+        """Reclaim extents that are worth it, until the goal is free or soon will be. False if that changed nothing."""
         done = False
         for extent in self._reclamation.known_victims(self._dead_bytes_min):
             if self._extents.free_count() + self._extents.resetting_count() >= self._goal():
                 break
-            reclaimed = self._reclamation.reclaim(extent, dead_bytes_min=self._dead_bytes_min)
+            before_count = self._reclamation.moved_count
+            try:
+                reclaimed = self._reclamation.reclaim(extent, dead_bytes_min=self._dead_bytes_min)
+            except NoSpaceError:  # what was moved by then stays moved
+                return done or self._reclamation.moved_count > before_count
             done = done or (reclaimed is not None and reclaimed.is_reset)
         return done
 
     def _goal(self) -> int:
-        """How many extents upkeep keeps free: the reserve, those of the next compaction, and some for requests."""
-        limits = self._configuration
-        return limits.reserve_extents_count + limits.reclaim_free_extents_min + self._compaction_extents_count()
-
-    def _compaction_extents_count(self) -> int:
-        """How many extents the next compaction takes, counted as in `compaction_room_bytes`."""
-        size_bytes = self._index.next_compaction_bytes()
-        return 2 + -(-size_bytes // self._extents.extent_size_bytes) if size_bytes else 0
+        """How many extents upkeep keeps free: those that requests leave, and some for them."""
+        return self._kept_count() + self._configuration.reclaim_free_extents_min
 
     # --- what upkeep may take -----------------------------------------------------------------------
 
     def may_copy(self) -> bool:
-        """Whether copies may be made. They must leave the last extent: the originals are free only after a flush."""
-        return self._extents.free_count() > 1
+        """Whether copies may be made: they come out of the spare part, and leave the reserve."""
+        return self._extents.free_count() > self._reserve_count()
 
-    def compaction_room_bytes(self) -> int:
-        """How much compaction may write: it leaves one extent to the copies of an evacuation, and one to a flush."""
-        return max(0, self._extents.free_count() - 2) * self._extents.extent_size_bytes
+    def may_merge(self, bound: RunBound) -> bool:
+        """Whether compaction may write such a run. Unless it restores the reserve, it leaves a flush its room."""
+        kept_count = 0 if self._restoring else self._flush_count()
+        return self._extents.free_count() >= kept_count + self._extents_count(bound)

@@ -20,7 +20,7 @@ from shardstore.extents import Extents
 from shardstore.io_scheduler import IoScheduler
 from shardstore.seam import Seam
 from shardstore.superblock import Superblock
-from shardstore.units import SECRET_SIZE_BYTES, Membership, StoreConfiguration
+from shardstore.units import SECRET_SIZE_BYTES, Membership, RunBound, StoreConfiguration
 
 PAGE_SIZE_BYTES = 128
 SECTOR_SIZE_BYTES = 64
@@ -113,8 +113,8 @@ class SmallStack:
     def may_copy(self) -> bool:
         return True
 
-    def compaction_room_bytes(self) -> int:
-        return 1 << 30
+    def may_merge(self, bound: RunBound) -> bool:
+        return True
 
     def breathe(self) -> None:
         """There are no other threads."""

@@ -40,12 +40,13 @@ from shardstore.errors import (
 from shardstore.extents import Extents
 from shardstore.index.index import Index
 from shardstore.index.metadata_log import MetadataLog
+from shardstore.index.run_block import LOCATOR_SIZE_BYTES, ONE_LOCATOR_ENTRY_SIZE_BYTES
 from shardstore.index.snapshot import Snapshot
 from shardstore.io_scheduler import IoScheduler
 from shardstore.limits import value_size_max_bytes
 from shardstore.reclamation import Reclaimed, Reclamation
 from shardstore.seam import Seam
-from shardstore.space import Space
+from shardstore.space import Need, Space
 from shardstore.superblock import Superblock
 from shardstore.units import (
     RESERVED_EXTENTS_COUNT,
@@ -55,6 +56,7 @@ from shardstore.units import (
     Locator,
     Membership,
     Put,
+    RunBound,
     StoreConfiguration,
     new_tuple,
 )
@@ -124,13 +126,14 @@ class Store:
     def shutdown(self) -> None:
         """Take no more requests, and make everything persistent that can be.
 
-        Raises `DiskError` if a write has failed. Raises `NoSpaceError`, and stays open, if the index finds no room.
+        Raises `DiskError` if a write has failed. Raises `NoSpaceError`, and stays open, if an open listing holds the
+        room that the last flush needs.
         """
         with self.monitor:
             self._check_open()
             self._is_open = False  # at once, since writing lets other threads in
             try:
-                self.index.flush()  # IDX-3
+                self.space.flush()  # IDX-3
                 self._drain()
             except NoSpaceError:
                 self._is_open = True
@@ -157,9 +160,10 @@ class Store:
         batch = as_changes(batch)
         with self.monitor:
             self._check_open()
-            sizes = self._frame_sizes(batch)
-            if sizes:  # a batch of deletions must work on a full disk
-                self.space.reserve(sizes)
+            need = self._need(batch)
+            self.space.make_room(need.entries_count)  # first, since what is reserved depends on it
+            if need.frame_sizes:  # a batch of deletions must work on a full disk
+                self.space.reserve(need)
             chunks: list[PutChunk] = []
             dependency: Dependency = PERSISTENT
             try:
@@ -171,20 +175,23 @@ class Store:
             except StoreError:
                 self._abandon(chunks)
                 raise
+            finally:
+                if need.frame_sizes:
+                    self.space.give_back(need)
             self._unpin(chunks)
             self.space.changed()
             return dependency
 
     def check(self, batch: Sequence[Change]) -> None:
         """Raise what `apply` would raise of these changes whatever the store holds: `TooLargeError`, `TypeError`."""
-        self._frame_sizes(as_changes(batch))
+        self._need(as_changes(batch))
 
     def put(self, key: bytes, value: bytes) -> Dependency:
         """Store a value. Raises the errors of `apply`."""
         return self.apply((new_tuple(Put, (key, value)),))
 
     def delete(self, key: bytes) -> Dependency:
-        """Forget a value, if there is one. Works on a full disk, unless the index finds no room (see `space`)."""
+        """Forget a value, if there is one. Works on a full disk, too (SPACE-1). Raises the errors of `apply`."""
         return self.apply((new_tuple(Delete, (key,)),))
 
     def bulk_put(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
@@ -263,7 +270,7 @@ class Store:
     # --- dependencies -------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        """Return once every change accepted so far is persistent. Raises `DiskError` if one failed."""
+        """Return once every change accepted so far is persistent. Raises `DiskError` if one failed, else as `wait`."""
         with self.monitor:
             self._check_open()
             dependency = self.index.settled()
@@ -276,7 +283,8 @@ class Store:
     def wait(self, dependency: Dependency) -> None:
         """Return once a dependency is persistent.
 
-        Raises `DiskError` if it failed, and `OutOfServiceError` if the store was shut down before it was persistent.
+        Raises `DiskError` if it failed, `OutOfServiceError` if the store was shut down before it was persistent, and
+        `NoSpaceError` if an open listing holds the room that a flush needs; a later call may succeed then.
         """
         with self.monitor:
             self.monitor.wait_until(
@@ -289,21 +297,26 @@ class Store:
             raise OutOfServiceError("the disk went out of service before this was persistent")
 
     def _progress(self) -> bool:
-        """Do one step towards making everything persistent. False if there is none for this caller."""
+        """Do one step towards making everything persistent. False if there is none for this caller (WAIT-1)."""
         if self.scheduler.step() or self.chunks.flush():
             return True
-        return not self.scheduler.is_barrier_running() and self.space.flush()
+        if self.scheduler.is_barrier_running():
+            return False
+        # A flush may wait for that of another thread, and find nothing left to flush. That one has left work behind,
+        # which nobody else may do: look again, for what is looked at before a wait is out of date.
+        return self.space.flush() or self.scheduler.step() or self.chunks.flush()
 
     # --- the steps of a batch -----------------------------------------------------------------------
 
-    def _frame_sizes(self, batch: Sequence[Change]) -> list[int]:
-        """The sizes in bytes of all frames of the batch's values. Raises `TooLargeError`."""
+    def _need(self, batch: Sequence[Change]) -> Need:
+        """How much room the batch's values and their entries take. Raises `TooLargeError`."""
         limit = self.configuration.memtable_entries_max
         if len(batch) > limit:
             raise TooLargeError(f"one disk's share of a bulk request has at most {limit} keys, not {len(batch)}")
         key_max = self.configuration.key_size_max_bytes
         payload_max = self.configuration.chunk_payload_max_bytes
         sizes: list[int] = []
+        entry_size_max = surplus = 0
         for change in batch:
             key = change.key
             if not 0 < len(key) <= key_max:
@@ -312,11 +325,17 @@ class Store:
                 left = len(change.value)
                 if left > self._value_size_max_bytes:
                     raise TooLargeError(f"a value has at most {self._value_size_max_bytes} bytes, not {left}")
+                further = 0
                 while left > payload_max:
                     sizes.append(chunk_frame.frame_size_bytes(key, payload_max))
                     left -= payload_max
+                    further += LOCATOR_SIZE_BYTES
                 sizes.append(chunk_frame.frame_size_bytes(key, left))  # an empty value has a frame too
-        return sizes
+                surplus += further
+                entry_size = ONE_LOCATOR_ENTRY_SIZE_BYTES + len(key) + further
+                if entry_size > entry_size_max:
+                    entry_size_max = entry_size
+        return new_tuple(Need, (sizes, len(batch), entry_size_max, surplus))
 
     def _store_value(self, change: Change, chunks: list[PutChunk]) -> _Entry:
         """Store a value's chunks, pinned. A deletion has none.
@@ -387,13 +406,13 @@ class _StoreUpkeep:
         self._store = store
 
     def make_room(self) -> None:
-        self._store.space.make_room()
+        self._store.space.make_room_for_copy()
 
     def may_copy(self) -> bool:
         return self._store.space.may_copy()
 
-    def compaction_room_bytes(self) -> int:
-        return self._store.space.compaction_room_bytes()
+    def may_merge(self, bound: RunBound) -> bool:
+        return self._store.space.may_merge(bound)
 
     def drain(self) -> None:
         self._store._drain()

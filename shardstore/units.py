@@ -51,6 +51,24 @@ class Membership(NamedTuple):
     disks: tuple[bytes, ...]
 
 
+class RunBound(NamedTuple):
+    """The most that a run may take: in bytes of frames, which may each be padded to whole pages."""
+
+    frames_size_bytes: int
+    blocks_count: int
+    frame_size_max_bytes: int
+
+    def extents_count(self, extent_size_bytes: int, page_size_bytes: int) -> int:
+        """How many extents the run takes at most if it begins with an empty one."""
+        size_bytes = self.frames_size_bytes + self.blocks_count * page_size_bytes
+        frame_size_bytes = self.frame_size_max_bytes + page_size_bytes
+        if 2 * frame_size_bytes > extent_size_bytes:  # what two neighbours hold together is more than one
+            count = 1 + 2 * size_bytes // extent_size_bytes
+        else:  # an extent is left only when the next frame does not fit
+            count = -(-size_bytes // (extent_size_bytes - frame_size_bytes))
+        return min(count, self.blocks_count)
+
+
 class Put(NamedTuple):
     """Store this value."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from shardstore.units import RunBound
+
 
 class Upkeep(Protocol):
     """The caller holds the store's monitor, before and after each call."""
@@ -19,8 +21,8 @@ class Upkeep(Protocol):
     def may_copy(self) -> bool:
         """Whether there is room for the copies of one extent's live chunks."""
 
-    def compaction_room_bytes(self) -> int:
-        """How many bytes compaction may write."""
+    def may_merge(self, bound: RunBound) -> bool:
+        """Whether compaction may write a run of this bound."""
 
     def drain(self) -> None:
         """Do all IO there is to do, but do not flush the memtable."""

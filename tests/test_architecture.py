@@ -34,6 +34,7 @@ STORE_LAYERS = [
     ("index.compaction", "index.snapshot"),
     ("index.run",),
     ("index.memtable", "index.metadata_log"),
+    ("index.run_bounds",),
     ("index.run_block",),
     ("chunk_store", "chunk_frame"),
     ("buffer_cache",),

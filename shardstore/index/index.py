@@ -16,7 +16,7 @@ outside the tree and the tree in chunks. The caller holds the store's monitor. C
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from shardstore.chunk_frame import Frame
@@ -33,11 +33,13 @@ from shardstore.index.metadata_log import (
     RunRecord,
     memtable_run_size_bytes,
     run_size_bytes,
+    run_size_max_bytes,
 )
 from shardstore.index.run import Chunks, Run, RunReader, in_blocks, newest
-from shardstore.index.run_block import Entry, Item
+from shardstore.index.run_block import LOCATOR_SIZE_BYTES, ONE_LOCATOR_ENTRY_SIZE_BYTES, Entry, Item
+from shardstore.index.run_bounds import memtable_bound, run_bound
 from shardstore.index.snapshot import Snapshot
-from shardstore.units import Kind, Locator, StoreConfiguration
+from shardstore.units import Kind, Locator, RunBound, StoreConfiguration
 from shardstore.upkeep import Upkeep
 
 
@@ -64,10 +66,10 @@ class Index:
         self._reader = RunReader(chunks, configuration.block_cache_count)
         self._next_run_id = 1
         self._compacting = False
+        self._memtable_bound = memtable_bound(configuration)
         self._memtable_run_size_bytes = memtable_run_size_bytes(configuration)
         self._next_compaction: Choice | None = None
-        self._next_compaction_bytes = 0
-        self._may_grow = metadata.fits(self._memtable_run_size_bytes)
+        self._plan_compaction()
 
     def recover(self, secret: bytes) -> None:
         """Open the runs that the newest metadata names, on a disk that has this secret. Raises `CorruptionError`."""
@@ -85,7 +87,12 @@ class Index:
         """
         if not 0 < len(locators) <= run_block.LOCATORS_MAX:
             raise TooLargeError(f"an entry holds 1 to {run_block.LOCATORS_MAX} locators, not {len(locators)}")
-        return self._set(key, locators, values)
+        dependency = self._set(key, locators, values)
+        size_bytes = ONE_LOCATOR_ENTRY_SIZE_BYTES + len(key) + LOCATOR_SIZE_BYTES * (len(locators) - 1)
+        if size_bytes > self._memtable.entry_size_max_bytes:
+            self._memtable.entry_size_max_bytes = size_bytes
+            self._plan_merge()
+        return dependency
 
     def delete(self, key: bytes) -> Dependency:
         """Enter that the key has no value. Raises `DiskError` after a failed write."""
@@ -124,6 +131,9 @@ class Index:
         for locator in memtable.entries.get(key) or ():
             if entry is None or locator not in entry:
                 self._chunks.note_dead(locator)
+        if entry is not None and len(entry) > 1:
+            memtable.surplus_size_bytes += LOCATOR_SIZE_BYTES * (len(entry) - 1)
+            self._plan_merge()
         memtable.set(key, entry, values)
         return memtable.promise
 
@@ -176,7 +186,7 @@ class Index:
         self._next_run_id += 1
         blocks: list[Block] = []
         written: list[Dependency] = []
-        count = 0
+        count = entry_size_max_bytes = 0
         try:
             for batch in in_blocks(items, self._configuration.run_block_size_bytes):
                 key = run_id.to_bytes(8, "little") + len(blocks).to_bytes(4, "little")
@@ -184,6 +194,8 @@ class Index:
                 blocks.append(Block(batch[0][0], put.locator))
                 written.append(put.dependency)
                 count += len(batch)
+                sizes = [run_block.entry_size_bytes(*item) for item in batch if item[1] is not None]
+                entry_size_max_bytes = max(entry_size_max_bytes, *sizes, 0)
                 if level:  # a flush is short; a merge may be long
                     self._upkeep.breathe()
             size_bytes = run_size_bytes([block.first_key for block in blocks])
@@ -194,15 +206,80 @@ class Index:
                 self._chunks.unpin(block.locator)
                 self._chunks.note_dead(block.locator)
             raise
-        return (RunRecord(run_id, level, count, tuple(blocks)) if blocks else None), written
+        return (RunRecord(run_id, level, count, entry_size_max_bytes, tuple(blocks)) if blocks else None), written
 
     def _metadata_size_bytes(self, dropped: tuple[Run, ...]) -> int:
         """How many bytes a full record needs for the live runs, without those that are about to be dropped."""
         return sum([run.metadata_size_bytes for level in self._levels for run in level if run not in dropped])
 
-    def may_grow(self) -> bool:
-        """Whether a full record still has room for one more memtable's run, however long its keys."""
-        return self._may_grow
+    # --- how much room it may need ------------------------------------------------------------------
+
+    def flush_bound(self, surplus_size_bytes: int = 0) -> RunBound:
+        """The most that the next flush writes, whatever deletions and moves still come before it.
+
+        ``surplus_size_bytes`` is for further locators than the first of entries that are yet to come.
+        """
+        surplus = self._memtable.surplus_size_bytes + surplus_size_bytes
+        return memtable_bound(self._configuration, surplus) if surplus else self._memtable_bound
+
+    def merge_bound(
+        self, entry_size_bytes: int = 0, surplus_size_bytes: int = 0, *, is_flush_ahead: bool = False
+    ) -> RunBound:
+        """The most that is written if all runs, and that of the memtable, are merged into one.
+
+        Entries that are yet to come may be as long as ``entry_size_bytes``, and their surplus is as in `flush_bound`.
+        If a flush comes ahead of them, they are the beginning of another memtable.
+        """
+        if not surplus_size_bytes and not is_flush_ahead and self.has_seen_entry_of(entry_size_bytes):
+            return self._merge_bound
+        entry_size_max_bytes = max(self._entry_size_max_bytes, entry_size_bytes)
+        return self._bound_of_all(entry_size_max_bytes, surplus_size_bytes, is_flush_ahead=is_flush_ahead)
+
+    def has_seen_entry_of(self, size_bytes: int) -> bool:
+        """Whether some entry that is no deletion is at least this long."""
+        return size_bytes <= self._entry_size_max_bytes
+
+    def may_flush(self) -> bool:
+        """Whether a full record has room for one more memtable's run, however long its keys."""
+        return self._metadata.fits(self._metadata_bytes + self._memtable_run_size_bytes)
+
+    def may_grow(self, entry_size_bytes: int = 0, *, is_flush_ahead: bool = False) -> bool:
+        """Whether an entry of this size leaves a full record room for the run of a flush, also after all are merged."""
+        if not is_flush_ahead and self.has_seen_entry_of(entry_size_bytes):
+            named_bytes = max(self._metadata_bytes, self._merged_metadata_bytes)
+        else:
+            bound = self.merge_bound(entry_size_bytes, is_flush_ahead=is_flush_ahead)
+            merged_bytes = self._metadata_bytes_of(bound, max(self._entry_size_max_bytes, entry_size_bytes))
+            flushed_bytes = self._metadata_bytes + (self._memtable_run_size_bytes if is_flush_ahead else 0)
+            named_bytes = max(flushed_bytes, merged_bytes)
+        return self._metadata.fits(named_bytes + self._memtable_run_size_bytes)
+
+    def _plan_merge(self) -> None:
+        """Work out the bounds of a merge of everything, after the levels or the memtable's longest entry changed."""
+        recent = [memtable for memtable in (self._memtable, self._frozen) if memtable is not None]
+        self._entry_size_max_bytes = max(
+            [self._runs_entry_size_max_bytes, *(memtable.entry_size_max_bytes for memtable in recent)]
+        )
+        self._merge_bound = self._bound_of_all(self._entry_size_max_bytes)
+        self._merged_metadata_bytes = self._metadata_bytes_of(self._merge_bound, self._entry_size_max_bytes)
+
+    def _bound_of_all(
+        self, entry_size_max_bytes: int, surplus_size_bytes: int = 0, *, is_flush_ahead: bool = False
+    ) -> RunBound:
+        recent = [memtable for memtable in (self._memtable, self._frozen) if memtable is not None]
+        size_bytes = self._runs_size_bytes + surplus_size_bytes
+        size_bytes += sum([memtable.surplus_size_bytes for memtable in recent])
+        recent_count = (len(recent) + is_flush_ahead) * self._configuration.memtable_entries_max
+        size_bytes += recent_count * entry_size_max_bytes
+        count = self._runs_entry_count + recent_count
+        return run_bound(count, size_bytes, entry_size_max_bytes, self._configuration)
+
+    def _metadata_bytes_of(self, bound: RunBound, entry_size_max_bytes: int) -> int:
+        key_size_max_bytes = max(0, entry_size_max_bytes - ONE_LOCATOR_ENTRY_SIZE_BYTES)
+        key_size_max_bytes = min(key_size_max_bytes, self._configuration.key_size_max_bytes)
+        return run_size_max_bytes(bound.blocks_count, key_size_max_bytes)
+
+    # --- publishing a run ---------------------------------------------------------------------------
 
     def _publish(self, added: RunRecord | None, dropped: tuple[Run, ...], after: Dependency, label: str) -> Promise:
         """Enqueue the edit and make it visible. From here on the index refers to the new blocks."""
@@ -238,6 +315,10 @@ class Index:
 
     # --- compaction ---------------------------------------------------------------------------------
 
+    def is_merging(self) -> bool:
+        """Whether some thread is at a merge."""
+        return self._compacting
+
     def is_compaction_due(self) -> bool:
         return not self._compacting and self._due_level() is not None
 
@@ -250,16 +331,20 @@ class Index:
         choice = self._next_compaction
         if choice is None or self._compacting or self._metadata.is_failed:
             return False
-        self._compacting = True
-        try:
-            self._merge_into_next(choice.level)
-        finally:
-            self._compacting = False
+        self._merge((*self._levels[choice.level], *self._runs_of(choice.level + 1)), choice.level + 1)
         return True
 
-    def next_compaction_bytes(self) -> int:
-        """How many bytes the next merge reads, and at most writes: the one that is due, else that of level 0."""
-        return self._next_compaction_bytes
+    def compact_all(self) -> bool:
+        """Merge all levels into one run, without any deletion. False if they are, a merge is under way, or none may be.
+
+        Raises `NoSpaceError`, and then leaves everything as it was.
+        """
+        levels = [level for level, runs in enumerate(self._levels) if runs]
+        is_merged = len(levels) == 1 and levels[0] > 0  # a level below 0 has one run, and the last has no deletions
+        if not levels or is_merged or self._compacting or self._metadata.is_failed:
+            return False
+        self._merge(tuple(chain.from_iterable(self._levels)), max(1, levels[-1]))
+        return True
 
     def _due_level(self) -> int | None:
         choice = self._next_compaction
@@ -272,20 +357,37 @@ class Index:
         """
         sizes = [LevelSize(len(level), sum([run.entry_count for run in level])) for level in self._levels]
         self._next_compaction = choose(sizes, self._configuration)
-        level = self._due_level() or 0
-        self._next_compaction_bytes = sum(map(_size_bytes, self._levels[level : level + 2]))
-        self._may_grow = self._metadata.fits(self._metadata_size_bytes(()) + self._memtable_run_size_bytes)
+        runs = [run for level in self._levels for run in level]
+        self._runs_size_bytes = _size_bytes(runs)
+        self._runs_entry_count = sum([run.entry_count for run in runs])
+        self._runs_entry_size_max_bytes = max([run.entry_size_max_bytes for run in runs], default=0)
+        self._metadata_bytes = self._metadata_size_bytes(())
+        self._plan_merge()
 
-    def _merge_into_next(self, level: int) -> None:
-        target = level + 1
-        dropped = (*self._levels[level], *(self._levels[target] if target < len(self._levels) else ()))
-        if _size_bytes(dropped) > self._upkeep.compaction_room_bytes():
-            raise NoSpaceError(f"no room to merge level {level} into the next")
-        is_bottom = not any(self._levels[target + 1 :])
-        sources = [self._reader.items(run) for run in dropped]
-        items = merged(sources, self._note_dead, is_bottom=is_bottom)
-        run, written = self._write_run(target, items, dropped)
-        self._publish(run, dropped, join(written, self._waiter), "compaction edit")
+    def _runs_of(self, level: int) -> list[Run]:
+        return self._levels[level] if level < len(self._levels) else []
+
+    def _merge(self, dropped: tuple[Run, ...], target: int) -> None:
+        """Merge these runs, which come newest first, into one of the target level. No level above that has others."""
+        # Other threads may come in, so no second merge may begin.
+        self._compacting = True
+        try:
+            if not self._upkeep.may_merge(self._bound_of(dropped)):
+                raise NoSpaceError(f"no room to merge {len(dropped)} runs into one")
+            is_bottom = not any(self._levels[target + 1 :])
+            sources = [self._reader.items(run) for run in dropped]
+            items = merged(sources, self._note_dead, is_bottom=is_bottom)
+            run, written = self._write_run(target, items, dropped)
+            self._publish(run, dropped, join(written, self._waiter), "compaction edit")
+        finally:
+            self._compacting = False
+            self._upkeep.notify_all()
+
+    def _bound_of(self, runs: Sequence[Run]) -> RunBound:
+        deletion_size_max_bytes = run_block.entry_size_bytes(bytes(self._configuration.key_size_max_bytes), None)
+        entry_size_max_bytes = max([deletion_size_max_bytes, *(run.entry_size_max_bytes for run in runs)])
+        count = sum([run.entry_count for run in runs])
+        return run_bound(count, _size_bytes(runs), entry_size_max_bytes, self._configuration)
 
     # --- what reclamation asks ----------------------------------------------------------------------
 

@@ -17,11 +17,20 @@ PRUNE_AT_COUNT = 64
 class Memtable:
     """See the module. Whoever reads many keys asks ``entries``; `set` alone changes them."""
 
-    __slots__ = ("_prune_at_count", "_value_dependencies", "entries", "promise")
+    __slots__ = (
+        "_prune_at_count",
+        "_value_dependencies",
+        "entries",
+        "entry_size_max_bytes",
+        "promise",
+        "surplus_size_bytes",
+    )
 
     def __init__(self, promise: Promise) -> None:
         self.promise = promise
         self.entries: dict[bytes, Entry] = {}
+        self.entry_size_max_bytes = 0  # of those that are no deletions
+        self.surplus_size_bytes = 0  # of all locators but the first of each entry
         self._value_dependencies: list[Dependency] = []
         self._prune_at_count = PRUNE_AT_COUNT
 
@@ -49,6 +58,8 @@ class Memtable:
             if key not in newer.entries:
                 newer.set(key, entry, PERSISTENT)
         newer._value_dependencies[:0] = self._value_dependencies
+        newer.entry_size_max_bytes = max(newer.entry_size_max_bytes, self.entry_size_max_bytes)
+        newer.surplus_size_bytes += self.surplus_size_bytes
         self.promise.bind(newer.promise)
 
     def value_dependencies(self) -> list[Dependency]:

@@ -17,18 +17,18 @@ from typing import NamedTuple
 from shardstore.buffer_pool import BufferPool
 from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Waiter
 from shardstore.errors import CorruptionError
-from shardstore.index.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator, entry_size_bytes
+from shardstore.index.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator
+from shardstore.index.run_bounds import memtable_bound
 from shardstore.io_scheduler import IoScheduler
 from shardstore.twin_log import TwinLog
 from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator, StoreConfiguration
 
 MAGIC = b"SMD1"
 _COUNTS = struct.Struct("<III")  # runs dropped, runs added, blocks moved
-_RUN = struct.Struct("<QBQI")  # run id, level, entries, blocks
+_RUN = struct.Struct("<QBQII")  # run id, level, entries, size in bytes of the longest that is no deletion, blocks
 _MOVE = struct.Struct("<QI")  # run id, block
 _DROP = struct.Struct("<Q")
 _KEY_LENGTH = struct.Struct("<H")
-_ANYWHERE = Locator(0, 0, 0, b"")  # for sizes, to which a locator's values do not matter
 FIRST_KEY_OFFSET_BYTES = (
     _COUNTS.size + _RUN.size + _KEY_LENGTH.size
 )  # of the first added run, in a payload that drops none
@@ -47,6 +47,7 @@ class RunRecord(NamedTuple):
     run_id: int
     level: int
     entry_count: int
+    entry_size_max_bytes: int  # of those that are no deletions
     blocks: tuple[Block, ...]
 
 
@@ -188,7 +189,7 @@ def _encode_edit(edit: Edit) -> bytes:
     pieces = [_COUNTS.pack(len(edit.dropped), len(edit.added), len(edit.moved))]
     pieces += [_DROP.pack(run_id) for run_id in edit.dropped]
     for run in edit.added:
-        pieces.append(_RUN.pack(run.run_id, run.level, run.entry_count, len(run.blocks)))
+        pieces.append(_RUN.pack(run.run_id, run.level, run.entry_count, run.entry_size_max_bytes, len(run.blocks)))
         for first_key, locator in run.blocks:
             pieces += (_KEY_LENGTH.pack(len(first_key)), first_key, encode_locator(locator))
     for run_id, block, locator in edit.moved:
@@ -201,14 +202,14 @@ def run_size_bytes(first_keys: Collection[bytes]) -> int:
     return _RUN.size + len(first_keys) * (_KEY_LENGTH.size + LOCATOR_SIZE_BYTES) + sum(map(len, first_keys))
 
 
+def run_size_max_bytes(blocks_count: int, key_size_max_bytes: int) -> int:
+    """How many bytes a run of so many blocks takes in a record at most, with keys up to this size."""
+    return _RUN.size + blocks_count * (_KEY_LENGTH.size + LOCATOR_SIZE_BYTES + key_size_max_bytes)
+
+
 def memtable_run_size_bytes(configuration: StoreConfiguration) -> int:
-    """How many bytes the run of a full memtable takes in a record, with the longest keys and one chunk a value."""
-    key = bytes(configuration.key_size_max_bytes)
-    entry_size = entry_size_bytes(key, (_ANYWHERE,))
-    # A block ends only where the next entry does not fit, so two neighbours together hold more than one block's size.
-    entries_count = configuration.memtable_entries_max
-    block_count = min(entries_count, 1 + 2 * entries_count * entry_size // configuration.run_block_size_bytes)
-    return run_size_bytes([key] * block_count)
+    """How many bytes the run of a full memtable takes in a record at most, with one chunk a value."""
+    return run_size_max_bytes(memtable_bound(configuration).blocks_count, configuration.key_size_max_bytes)
 
 
 def _decode(payload: bytes) -> list[Edit]:
@@ -241,7 +242,7 @@ def _decode_edit(payload: bytes, offset: int) -> tuple[Edit, int]:
 
 
 def _decode_run(payload: bytes, offset: int) -> tuple[RunRecord, int]:
-    run_id, level, entry_count, block_count = _RUN.unpack_from(payload, offset)
+    run_id, level, entry_count, entry_size_max_bytes, block_count = _RUN.unpack_from(payload, offset)
     offset += _RUN.size
     blocks = []
     for _ in range(block_count):
@@ -253,4 +254,4 @@ def _decode_run(payload: bytes, offset: int) -> tuple[RunRecord, int]:
         offset += length
         blocks.append(Block(first_key, decode_locator(payload, offset)))
         offset += LOCATOR_SIZE_BYTES
-    return RunRecord(run_id, level, entry_count, tuple(blocks)), offset
+    return RunRecord(run_id, level, entry_count, entry_size_max_bytes, tuple(blocks)), offset

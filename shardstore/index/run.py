@@ -38,6 +38,7 @@ class Run:
 
     __slots__ = (
         "entry_count",
+        "entry_size_max_bytes",
         "first_keys",
         "holders_count",
         "level",
@@ -51,6 +52,7 @@ class Run:
         self.run_id = record.run_id
         self.level = record.level
         self.entry_count = record.entry_count
+        self.entry_size_max_bytes = record.entry_size_max_bytes
         self.first_keys = [block.first_key for block in record.blocks]
         self.locators = [block.locator for block in record.blocks]
         self.size_bytes = sum(locator.length_bytes for locator in self.locators)  # a move keeps a block's length

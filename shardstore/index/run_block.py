@@ -24,6 +24,7 @@ _DELETED = 255
 LOCATORS_MAX = 254
 
 LOCATOR_SIZE_BYTES = _LOCATOR.size
+ONE_LOCATOR_ENTRY_SIZE_BYTES = 2 + 1 + LOCATOR_SIZE_BYTES + 4  # of an entry that names one chunk, without its key
 
 
 class BlockError(Exception):

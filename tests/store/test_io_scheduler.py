@@ -201,6 +201,28 @@ def test_a_failed_barrier_fails_what_it_should_have_covered_and_what_is_queued_b
     assert stack.pool.free_count == stack.pool.buffer_count
 
 
+def test_io_4_what_was_issued_while_a_refused_barrier_ran_fails_with_it() -> None:
+    stack = new_scheduler()
+    covered = submit(stack, FIRST, 0)
+    assert stack.scheduler.step()
+    behind: list[Write] = []
+
+    def another_thread() -> None:
+        if not behind:
+            with stack.monitor:
+                behind.extend((submit(stack, FIRST, 1), submit(stack, FIRST + 1, 0)))
+                assert stack.scheduler.step()
+                assert stack.scheduler.step()
+
+    stack.medium.in_barrier = another_thread
+    stack.medium.fails = lambda event: event.kind == "barrier"
+    assert stack.scheduler.step()
+    stack.medium.fails = lambda event: False
+    stack.drain()
+    assert [covered.poll(), *(each.poll() for each in behind)] == [FAILED, FAILED, PERSISTENT_STATE]
+    assert stack.pool.free_count == stack.pool.buffer_count
+
+
 def test_a_failed_reset_fails_what_is_queued_behind_it() -> None:
     stack = new_scheduler()
     stack.medium.fails = lambda event: event.kind == "reset"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -10,10 +12,14 @@ from hypothesis import strategies as st
 from worlds import FIRST, SMALL, Medium, PlainSeam, examples, new_medium, random_choices, reopened
 
 from refmodel.node import NodeModel
+from shardstore.dependency import Dependency
 from shardstore.errors import DiskError, InUseError, NotFoundError, OutOfServiceError, TooLargeError, WrongDisksError
 from shardstore.node import Node, format_node, open_node
+from shardstore.seam import ThreadSeam
 from shardstore.store import format_store, open_store
+from shardstore.units import Change
 
+HANGS_AFTER_SECONDS = 30  # a watchdog
 KEYS = [bytes([ord("a") + i]) for i in range(8)]
 
 
@@ -157,6 +163,51 @@ def test_a_disk_out_of_service_refuses_its_shards_and_has_them_when_it_is_back()
     node.return_disk(0)
     node.return_disk(0)
     assert dict(node.contents()) == {key: b"value of " + key for key in KEYS}
+
+
+def test_a_listing_goes_on_without_a_disk_that_leaves_while_it_begins() -> None:
+    node, _ = new_node()
+    for key in KEYS:
+        node.put(key, b"v")
+    leaving = node.in_service()[0]
+    leaving.shutdown()  # as another thread's `remove_disk` has done by the time its snapshot is asked for
+    assert [key for page in node.list() for key in page] == on_disk(node, 1)
+
+
+def test_a_listing_says_so_when_a_disk_leaves_before_its_last_page() -> None:
+    node, _ = new_node()
+    for key in KEYS:
+        node.put(key, b"v")
+    listing = node.list(1)
+    next(listing)
+    node.remove_disk(0)
+    with pytest.raises(OutOfServiceError):
+        list(listing)
+    listing.close()
+
+
+def test_node_3_a_disk_leaves_only_once_the_bulk_requests_under_way_are_done() -> None:
+    """The second disk's share has yet to be done when another thread wants to take that disk out."""
+    media = [new_medium(zoned=False, extent_size_pages=64) for _ in range(2)]
+    node = format_node(media, ThreadSeam(), SMALL)
+    first, second = on_disk(node, 0)[0], on_disk(node, 1)[0]
+    removal = threading.Thread(target=lambda: node.remove_disk(1), daemon=True)
+    apply = node.in_service()[0].apply
+
+    def slow_apply(batch: Sequence[Change]) -> Dependency:
+        removal.start()
+        while 1 not in node._leaving:
+            os.sched_yield()
+        with pytest.raises(OutOfServiceError):  # no later request begins
+            node.put(second, b"late")
+        return apply(batch)
+
+    node.in_service()[0].apply = slow_apply  # type: ignore[method-assign]
+    node.bulk_create([(first, b"v"), (second, b"v")])
+    removal.join(HANGS_AFTER_SECONDS)
+    assert not removal.is_alive()
+    node.return_disk(1)
+    assert dict(node.contents()) == {first: b"v", second: b"v"}
 
 
 def test_a_share_too_large_for_a_memtable_is_refused_whole() -> None:

@@ -34,6 +34,7 @@ from shardstore.errors import (
     ConfigurationError,
     CorruptionError,
     DiskError,
+    NoSpaceError,
     NotFoundError,
     OutOfServiceError,
     StoreError,
@@ -632,10 +633,53 @@ def test_a_put_that_is_refused_has_changed_nothing() -> None:
         medium_of(store).fails = lambda event: event.kind == "read"
         try:
             store.put(key, b"%d" % number)
-        except DiskError:
+        except (DiskError, NoSpaceError):  # garbage that cannot be read cannot be reclaimed
             medium_of(store).fails = lambda event: False
             assert dict(store.contents()) == before
         medium_of(store).fails = lambda event: False
+
+
+def test_wait_1_a_flush_that_waited_for_another_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While this thread waits for the flush of another, that one writes the run, and leaves its block in the buffer."""
+    store = new_store()
+    dependency = store.put(b"k", b"v")
+    drain(store)
+    flush = store.index.flush
+
+    def flush_of_another() -> bool:
+        monkeypatch.setattr(store.index, "flush", flush)
+        assert flush()
+        return flush()  # nothing is left by the time this thread gets its turn
+
+    monkeypatch.setattr(store.index, "flush", flush_of_another)
+    with store.monitor:
+        while store.chunks.flush() or store.scheduler.step():
+            pass
+        assert store._progress()
+    dependency.wait()
+    assert dependency.is_persistent()
+
+
+def test_a_store_that_is_shut_down_wakes_who_waits() -> None:
+    medium = new_medium(zoned=False)
+    store = format_store(medium, ThreadSeam(), MANUAL)
+    asleep, errors = threading.Event(), []
+
+    def wait() -> None:
+        try:
+            with store.monitor:
+                asleep.set()
+                store.monitor.wait_until(store.scheduler.is_stopped, lambda: False)
+        except BaseException as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    asleep.wait(30)
+    store.shutdown()  # takes the monitor, so the other is asleep by then
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert not errors
 
 
 def test_a_disk_that_is_formatted_again_is_empty(zoned: bool) -> None:

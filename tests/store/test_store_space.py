@@ -8,14 +8,21 @@ from dataclasses import replace
 
 import pytest
 from test_store import again, drain, medium_of, new_store
-from worlds import FIRST, SMALL, Event
+from worlds import FIRST, SMALL, Event, random_choices
 
+from shardstore import chunk_frame
 from shardstore.dependency import Join, Promise, Write
 from shardstore.errors import NoSpaceError
+from shardstore.index import run_block
 from shardstore.index.metadata_log import _Waiting
+from shardstore.index.run import in_blocks
+from shardstore.index.run_bounds import run_bound
+from shardstore.space import Need
 from shardstore.store import Store
 from shardstore.superblock import _Change
+from shardstore.units import Locator
 
+LOCATOR = Locator(4, 0, 60, bytes(16))
 ROOMY = replace(SMALL, run_block_size_bytes=500, memtable_entries_max=12)
 
 
@@ -35,7 +42,6 @@ BY_VALUES, BY_RUNS, BY_METADATA = (20, 1_500), (20, 200), (40, 100)
 full_disks = pytest.mark.parametrize(
     ("extent_count", "size"), [BY_VALUES, BY_RUNS, BY_METADATA], ids=["by values", "by runs", "by metadata"]
 )
-wedges = pytest.mark.xfail(strict=True, raises=NoSpaceError, reason="once the reserve is spent nothing can be flushed")
 
 
 def full_store(extent_count: int, size: int, *, zoned: bool) -> tuple[Store, dict[bytes, bytes]]:
@@ -63,14 +69,7 @@ def test_a_full_disk_is_read_and_opened_again(zoned: bool) -> None:
     assert dict(store.contents()) == expected
 
 
-@pytest.mark.parametrize(
-    ("extent_count", "size"),
-    [
-        pytest.param(*BY_VALUES, id="by values"),
-        pytest.param(*BY_RUNS, id="by runs"),
-        pytest.param(*BY_METADATA, id="by metadata", marks=wedges),
-    ],
-)
+@full_disks
 def test_on_a_full_disk_everything_can_be_deleted_and_then_put_again(extent_count: int, size: int, zoned: bool) -> None:
     store, expected = full_store(extent_count, size, zoned=zoned)
     for key in expected:
@@ -117,6 +116,71 @@ def test_a_reset_that_the_device_refuses_costs_one_extent_and_no_more() -> None:
     for number in range(600):
         store.put(b"%d" % (number % 7), bytes([number % 256]) * 150)
     assert refused
+
+
+def test_space_3_what_is_reserved_is_held_until_it_is_given_back() -> None:
+    """Each of several puts may wait for a buffer once it was promised room; together they must leave the reserve."""
+    store = new_store(zoned=False, configuration=ROOMY)
+    size_bytes = store.extents.extent_size_bytes // 2 + 1  # so that no two share an extent
+    needs = [Need([size_bytes], 0, 0, 0) for _ in range(store.disk.extent_count)]
+    with store.monitor:
+        room_count = store.extents.free_count() - store.space._kept_count()
+        for need in needs[:room_count]:
+            store.space.reserve(need)
+        with pytest.raises(NoSpaceError):
+            store.space.reserve(needs[room_count])
+        for need in needs[:room_count]:
+            store.space.give_back(need)
+        store.space.changed()
+        store.space.reserve(needs[0])
+
+
+def test_a_deletion_that_comes_during_a_search_for_space_is_not_overlooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, expected = full_store(*BY_VALUES, zoned=False)
+    searches: list[Need] = []
+
+    def find(need: Need) -> bool:
+        """Find nothing; the first time, another thread deletes something meanwhile."""
+        searches.append(need)
+        if len(searches) == 1:
+            store.space.changed()
+        return False
+
+    store.space.changed()
+    monkeypatch.setattr(store.space, "_find", find)
+    for searches_count in (1, 2, 2):
+        with pytest.raises(NoSpaceError):
+            store.put(next(iter(expected)), b"x" * BY_VALUES[1])
+        assert len(searches) == searches_count
+
+
+def test_space_1_a_run_is_within_its_bounds() -> None:
+    """Entries of random sizes, in blocks as the index makes them, each padded, on one extent after another."""
+    choose = random_choices(5)
+    for _ in range(300):
+        page_size, pages = 1 << choose(8), 1 + choose(64)
+        configuration = replace(ROOMY, run_block_size_bytes=1 + choose(600))
+        items = [
+            (bytes([choose(256)]) * (1 + choose(1 + choose(90))), (LOCATOR,) * (1 + choose(3)) if choose(3) else None)
+            for _ in range(choose(60))
+        ]
+        sizes = [run_block.entry_size_bytes(*item) for item in items]
+        bound = run_bound(len(items), sum(sizes), max(sizes, default=0), configuration)
+        frames = [
+            chunk_frame.frame_size_bytes(bytes(12), run_block.block_size_bytes(block))
+            for block in in_blocks(items, configuration.run_block_size_bytes)
+        ]
+        assert len(frames) <= bound.blocks_count
+        assert sum(frames) <= bound.frames_size_bytes
+        assert max(frames, default=0) <= bound.frame_size_max_bytes
+        if max(frames, default=0) <= page_size * pages:
+            extents_count = room = 0
+            for frame in frames:
+                padded = -(-frame // page_size) * page_size
+                if padded > room:
+                    extents_count, room = extents_count + 1, page_size * pages
+                room -= padded
+            assert extents_count <= bound.extents_count(page_size * pages, page_size)
 
 
 def sizes(store: Store) -> Counter[str]:

@@ -27,7 +27,7 @@ from shardstore.dependency import PENDING, Dependency, State
 from shardstore.extents import Extents
 from shardstore.io_scheduler import IoScheduler
 from shardstore.superblock import Superblock
-from shardstore.units import Membership, StoreConfiguration
+from shardstore.units import Membership, RunBound, StoreConfiguration
 
 PAGE = 128
 EXTENT_PAGES = 16
@@ -187,8 +187,8 @@ class Stack:
     def may_copy(self) -> bool:
         return True
 
-    def compaction_room_bytes(self) -> int:
-        return 1 << 30
+    def may_merge(self, bound: RunBound) -> bool:
+        return True
 
     def breathe(self) -> None:
         self.breaths_count += 1

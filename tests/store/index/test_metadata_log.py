@@ -52,7 +52,7 @@ class Log:
 
 
 def run(run_id: int) -> RunRecord:
-    return RunRecord(run_id, 0, 2, BLOCKS)
+    return RunRecord(run_id, 0, 2, 40, BLOCKS)
 
 
 blocks = st.builds(
@@ -65,6 +65,7 @@ runs = st.builds(
     st.integers(0, 2**64 - 1),
     st.integers(0, 255),
     st.integers(0, 2**64 - 1),
+    st.integers(0, 2**32 - 1),
     st.lists(blocks, max_size=3).map(tuple),
 )
 edits = st.builds(
@@ -85,7 +86,7 @@ def test_edits_come_back_as_they_were(sequence: list[Edit]) -> None:
 
 
 def test_golden_bytes() -> None:
-    edit = Edit((7,), (RunRecord(8, 1, 300, BLOCKS),), (Move(6, 2, BLOCKS[0].locator),))
+    edit = Edit((7,), (RunRecord(8, 1, 300, 71, BLOCKS),), (Move(6, 2, BLOCKS[0].locator),))
     assert encode([edit]) == golden("metadata_record")
     assert _decode(golden("metadata_record")) == [edit]
 
@@ -187,7 +188,7 @@ def test_as_many_runs_as_fit_do_fit(key_size: int, blocks_count: int) -> None:
     count = 0
     while log.metadata.fits((count + 1) * size_bytes):
         count += 1
-        log.metadata.enqueue(Edit(added=(RunRecord(count, 0, 1, run_blocks),)), PERSISTENT, "test")
+        log.metadata.enqueue(Edit(added=(RunRecord(count, 0, 1, 40, run_blocks),)), PERSISTENT, "test")
         log.stack.drain()
     for round_ in range(70):  # long enough for the log to turn, which takes a full record
         log.metadata.enqueue(Edit(moved=(Move(1, 0, BLOCKS[round_ % 2].locator),)), PERSISTENT, "test")

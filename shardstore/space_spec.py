@@ -1,0 +1,152 @@
+"""The spec of a full disk: what was accepted becomes persistent, what is deleted comes back, and only puts are refused.
+
+The disks are so small that a dozen puts fill them: either the extents of chunks, or those of the metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from harness import (
+    FILE,
+    ZONED,
+    Background,
+    Choose,
+    Configuration,
+    Crash,
+    Operation,
+    Reboot,
+    ViolationError,
+    WriteBack,
+    integers,
+    sampled,
+)
+from refmodel.node import NodeModel
+from shardstore import chunk_frame, node_spec
+from shardstore.dependency import Dependency
+from shardstore.errors import NoSpaceError
+from shardstore.node_spec import CheckedNode, open_system
+from shardstore.spec_world import COLLISIONS, PAGE_SIZE_BYTES, STORE, shape
+
+KEYS = tuple(bytes((first, second)) for first in b"abcdefgh" for second in b"abcdefgh")
+BRIM = replace(STORE, key_size_max_bytes=2)
+SMALL_BLOCKS = replace(BRIM, run_block_size_bytes=60)  # a block for each entry, and each is named in the metadata
+FEW_KEYS = 5  # so many keys, and so many bytes of padded frames, always fit, whatever garbage there is
+FEW_BYTES = 4_000
+
+
+@contextmanager
+def always_works(what: str) -> Iterator[None]:
+    """No lack of space may stop this (SPACE-1)."""
+    try:
+        yield
+    except NoSpaceError as error:
+        raise ViolationError(
+            "SPACE-1", f"{what} was refused: {error}", "only puts are refused on a full disk"
+        ) from None
+
+
+class BrimNode(CheckedNode):
+    """A node of one disk that tells lawful refusals from others."""
+
+    def put(self, key: bytes, value: bytes) -> Dependency:
+        with self._lawfully([(key, value)]):
+            return super().put(key, value)
+
+    def bulk_create(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
+        with self._lawfully(items):
+            return super().bulk_create(items)
+
+    def delete(self, key: bytes) -> Dependency:
+        with always_works("a deletion"):
+            return super().delete(key)
+
+    def bulk_remove(self, keys: Sequence[bytes]) -> Dependency:
+        with always_works("a deletion"):
+            return super().bulk_remove(keys)
+
+    def sync(self) -> None:
+        with always_works("a sync"):
+            super().sync()
+
+    def flush(self) -> None:
+        with always_works("a flush"):
+            super().flush()
+
+    def shutdown(self) -> None:
+        with always_works("a shutdown"):
+            super().shutdown()
+
+    @contextmanager
+    def _lawfully(self, items: Sequence[tuple[bytes, bytes]]) -> Iterator[None]:
+        """A put may be refused, but not if hardly anything is on the disk (SPACE-2)."""
+        try:
+            yield
+        except NoSpaceError as error:
+            wanted = {**dict(self.contents()), **dict(items)}
+            size_bytes = sum(map(_size_on_disk_bytes, wanted, wanted.values()))
+            if len(wanted) <= FEW_KEYS and size_bytes <= FEW_BYTES:
+                refused = f"{len(wanted)} keys of {size_bytes} bytes were refused: {error}"
+                raise ViolationError("SPACE-2", refused, "so little always fits") from None
+            raise
+
+
+def _size_on_disk_bytes(key: bytes, value: bytes) -> int:
+    """The size of a value's frames if each is padded to whole pages."""
+    pieces = [
+        value[at : at + BRIM.chunk_payload_max_bytes] for at in range(0, len(value), BRIM.chunk_payload_max_bytes)
+    ]
+    sizes = [chunk_frame.frame_size_bytes(key, len(piece)) for piece in pieces or [b""]]
+    return sum(-(-size // PAGE_SIZE_BYTES) * PAGE_SIZE_BYTES for size in sizes)
+
+
+keys = sampled(KEYS)
+values = sampled((b"x", b"", b"y" * 100, b"z" * 300, b"w" * 900))
+
+
+def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
+    first, count = choose(name + ".first", len(KEYS)), 1 + choose(name + ".count", 6)
+    value = values(choose, name + ".value")
+    return tuple((KEYS[(first + at) % len(KEYS)], value) for at in range(count))
+
+
+def some_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
+    first, count = choose(name + ".first", len(KEYS)), 1 + choose(name + ".count", 6)
+    return tuple(KEYS[(first + at) % len(KEYS)] for at in range(count))
+
+
+SPEC = replace(
+    node_spec.SPEC,
+    name="full disk",
+    system=lambda world: open_system(world, BrimNode),
+    model=NodeModel,
+    operations=[
+        Operation("get", key=keys),
+        Operation("put", key=keys, value=values, weight=3, writes="key"),
+        Operation("delete", key=keys, weight=3, writes="key"),
+        Operation("list_keys"),
+        Operation(
+            "bulk_create",
+            items=some_pairs,
+            weight=8,
+            writes=lambda arguments, _: [[key for key, _ in arguments["items"]]],
+        ),
+        Operation("bulk_remove", keys=some_keys, weight=3, writes=lambda arguments, _: [arguments["keys"]]),
+        Background("flush_buffers"),
+        Background("flush"),
+        Background("compact"),
+        Background("reclaim", choice=integers(0, 2)),
+        Background("sync", weight=3),
+        WriteBack(weight=2),
+        Reboot(),
+        Crash(flushes=("flush", "flush_buffers")),
+    ],
+    configurations=(
+        Configuration("by values", (shape(ZONED),), BRIM, COLLISIONS),
+        Configuration("by metadata", (shape(FILE),), SMALL_BLOCKS, COLLISIONS),
+    ),
+    on_file=None,
+    bounds=None,
+)
