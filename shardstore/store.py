@@ -288,7 +288,8 @@ class Store:
         """
         with self.monitor:
             self.monitor.wait_until(
-                lambda: dependency.poll() is not PENDING or self.scheduler.is_stopped(), self._progress
+                lambda: dependency.poll() is not PENDING or self.scheduler.is_stopped(),
+                lambda: self._progress(is_flush_needed=self.index.is_unwritten(dependency)),
             )
             state = dependency.poll()
         if state is FAILED:
@@ -296,9 +297,16 @@ class Store:
         if state is PENDING:
             raise OutOfServiceError("the disk went out of service before this was persistent")
 
-    def _progress(self) -> bool:
-        """Do one step towards making everything persistent. False if there is none for this caller (WAIT-1)."""
-        if self.scheduler.step() or self.chunks.flush():
+    def _progress(self, *, is_flush_needed: bool = False) -> bool:
+        """Do one step towards making everything persistent. False if there is none for this caller (WAIT-1).
+
+        If the memtable must be flushed for what is waited for, that comes first, so that one barrier passes the values
+        and the run that names them. It waits for a barrier that is running, so that all who come meanwhile share it.
+        """
+        is_barrier_running = self.scheduler.is_barrier_running()
+        if is_flush_needed and not is_barrier_running and self.space.flush():
+            return True
+        if (not is_barrier_running and self.chunks.flush()) or self.scheduler.step():
             return True
         if self.scheduler.is_barrier_running():
             return False

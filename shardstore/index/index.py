@@ -20,10 +20,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from shardstore.chunk_frame import Frame
-from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waiter, join
+from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waiter, join, reaches
 from shardstore.errors import CorruptionError, DiskError, NoSpaceError, StoreError, TooLargeError
 from shardstore.index import run_block
-from shardstore.index.compaction import Choice, LevelSize, choose, merged
+from shardstore.index.compaction import Choice, choose, merged
 from shardstore.index.memtable import Memtable
 from shardstore.index.metadata_log import (
     Block,
@@ -73,9 +73,8 @@ class Index:
 
     def recover(self, secret: bytes) -> None:
         """Open the runs that the newest metadata names, on a disk that has this secret. Raises `CorruptionError`."""
-        # By run id, highest first: level 0 needs its newest run first.
-        for record in sorted(self._metadata.recover(secret), reverse=True):
-            self._install(Run(record), is_newest=False)
+        for record in self._metadata.recover(secret):
+            self._install(Run(record))
         self._plan_compaction()
 
     # --- entries ------------------------------------------------------------------------------------
@@ -196,8 +195,7 @@ class Index:
                 count += len(batch)
                 sizes = [run_block.entry_size_bytes(*item) for item in batch if item[1] is not None]
                 entry_size_max_bytes = max(entry_size_max_bytes, *sizes, 0)
-                if level:  # a flush is short; a merge may be long
-                    self._upkeep.breathe()
+                self._upkeep.breathe()
             size_bytes = run_size_bytes([block.first_key for block in blocks])
             if not self._metadata.fits(self._metadata_size_bytes(dropped) + size_bytes):
                 raise NoSpaceError("the metadata names as many blocks as fit its extents")
@@ -289,19 +287,20 @@ class Index:
             self._levels[run.level].remove(run)
             self._let_go(run)
         for record in records:
-            self._install(Run(record), is_newest=True)
+            self._install(Run(record))
             for block in record.blocks:
                 self._chunks.unpin(block.locator)
         self._plan_compaction()
         return promise
 
-    def _install(self, run: Run, *, is_newest: bool) -> None:
+    def _install(self, run: Run) -> None:
         while len(self._levels) <= run.level:
             self._levels.append([])
         level = self._levels[run.level]
         if run.level and level:
             raise CorruptionError(2, 0, f"metadata names two runs on level {run.level}")  # 2: of the metadata log
-        level.insert(0 if is_newest else len(level), run)
+        # The newest first. Of what is merged within level 0, others may have become newer meanwhile.
+        level.insert(sum([other.run_id > run.run_id for other in level]), run)
         self._runs[run.run_id] = run
         self._next_run_id = max(self._next_run_id, run.run_id + 1)
 
@@ -331,7 +330,19 @@ class Index:
         choice = self._next_compaction
         if choice is None or self._compacting or self._metadata.is_failed:
             return False
-        self._merge((*self._levels[choice.level], *self._runs_of(choice.level + 1)), choice.level + 1)
+        if choice.target == choice.level == 0:
+            return self._merge_within_level0()
+        self._merge((*self._levels[choice.level], *self._runs_of(choice.target)), choice.target)
+        return True
+
+    def _merge_within_level0(self) -> bool:
+        # A run's id says how new it is: that of a run which is being written must not be lower than the merged one's.
+        if self._frozen is not None:
+            self._upkeep.wait_until(lambda: self._frozen is None)
+        choice = self._next_compaction
+        if choice is None or choice.target or self._compacting:  # other threads have been at it meanwhile
+            return False
+        self._merge(tuple(self._levels[0][: choice.runs_count]), 0)
         return True
 
     def compact_all(self) -> bool:
@@ -355,7 +366,7 @@ class Index:
 
         Every request asks for these sizes, so they are added up once. A move of a block changes none of them.
         """
-        sizes = [LevelSize(len(level), sum([run.entry_count for run in level])) for level in self._levels]
+        sizes = [[run.entry_count for run in level] for level in self._levels]
         self._next_compaction = choose(sizes, self._configuration)
         runs = [run for level in self._levels for run in level]
         self._runs_size_bytes = _size_bytes(runs)
@@ -374,7 +385,7 @@ class Index:
         try:
             if not self._upkeep.may_merge(self._bound_of(dropped)):
                 raise NoSpaceError(f"no room to merge {len(dropped)} runs into one")
-            is_bottom = not any(self._levels[target + 1 :])
+            is_bottom = target > 0 and not any(self._levels[target + 1 :])
             sources = [self._reader.items(run) for run in dropped]
             items = merged(sources, self._note_dead, is_bottom=is_bottom)
             run, written = self._write_run(target, items, dropped)
@@ -418,6 +429,10 @@ class Index:
         if run in self._levels[run.level]:  # else only a snapshot holds the run, and no record names it
             self._metadata.enqueue(Edit(moved=(Move(run.run_id, number, new),)), written, "move edit")
         return True
+
+    def is_unwritten(self, dependency: Dependency) -> bool:
+        """Whether it waits for entries of the memtable, so that a flush must come."""
+        return bool(self._memtable.entries) and reaches(dependency, self._memtable.promise)
 
     def settled(self) -> Dependency:
         """The dependency that is persistent once everything is that the index has accepted so far (GC-3)."""

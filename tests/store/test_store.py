@@ -639,6 +639,15 @@ def test_a_put_that_is_refused_has_changed_nothing() -> None:
         medium_of(store).fails = lambda event: False
 
 
+def test_a_put_that_waits_takes_three_barriers(zoned: bool) -> None:
+    store = new_store(zoned=zoned, configuration=SMALL)
+    for number in range(4):
+        before = store.scheduler.barriers_count
+        store.put(b"%d" % number, b"v").wait()
+        first_of_its_extent = number == 0  # whose owner is recorded beforehand
+        assert store.scheduler.barriers_count - before <= 3 + first_of_its_extent
+
+
 def test_wait_1_a_flush_that_waited_for_another_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """While this thread waits for the flush of another, that one writes the run, and leaves its block in the buffer."""
     store = new_store()

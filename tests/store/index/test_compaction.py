@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from worlds import SMALL
 
-from shardstore.index.compaction import Choice, LevelSize, choose, merged
+from shardstore.index.compaction import Choice, choose, merged
 from shardstore.index.run_block import Entry, Item
 from shardstore.units import Locator
 
@@ -20,23 +20,60 @@ OLD, NEW = ((Locator(9, 0, 50 + number, bytes(16)),) for number in range(2))
     ("levels", "choice"),
     [
         ([], None),
-        ([(0, 0)], None),
-        ([(1, 99)], None),  # a single run with nothing below it stays
-        ([(2, 2)], Choice(0, is_due=False)),
-        ([(3, 3)], Choice(0, is_due=True)),
-        ([(1, 1), (1, 10)], Choice(0, is_due=False)),
-        ([(1, 1), (1, 11)], Choice(1, is_due=True)),
-        ([(3, 3), (1, 11)], Choice(0, is_due=True)),
-        ([(0, 0), (1, 10), (1, 30)], Choice(1, is_due=False)),
-        ([(0, 0), (1, 10), (1, 31)], Choice(2, is_due=True)),
-        ([(0, 0), (1, 10), (0, 0), (1, 90)], None),  # what lies two levels below is not merged with
-        ([(1, 1), (0, 0), (1, 30), (1, 91)], Choice(3, is_due=True)),
+        ([[]], None),
+        ([[99]], None),  # a single run with nothing below it stays
+        ([[1, 1]], Choice(0, 1, 2, is_due=False)),
+        ([[1, 1, 1]], Choice(0, 1, 3, is_due=True)),
+        ([[1], [10]], Choice(0, 1, 1, is_due=False)),
+        ([[1], [11]], Choice(1, 2, 1, is_due=True)),
+        ([[1, 1, 1], [9]], Choice(0, 1, 3, is_due=True)),
+        ([[1, 1, 1], [10]], Choice(0, 0, 3, is_due=True)),  # level 0 has too few to rewrite level 1 for
+        ([[], [10], [30]], Choice(1, 2, 1, is_due=False)),
+        ([[], [10], [31]], Choice(2, 3, 1, is_due=True)),
+        ([[], [10], [], [90]], None),  # what lies two levels below is not merged with
+        ([[1], [], [30], [91]], Choice(3, 4, 1, is_due=True)),
     ],
 )
 def test_the_first_level_over_its_limit_is_merged_else_the_first_that_can_be(
-    levels: list[tuple[int, int]], choice: Choice | None
+    levels: list[list[int]], choice: Choice | None
 ) -> None:
-    assert choose([LevelSize(*level) for level in levels], LIMITS) == choice
+    assert choose(levels, LIMITS) == choice
+
+
+@pytest.mark.parametrize(
+    ("level0", "count"),
+    [
+        ([1, 1, 1], 3),
+        ([1, 1, 4], 3),  # 4 is not more than twice 1 + 1
+        ([1, 1, 5], 2),
+        ([1, 9, 1], 3),  # never one run alone
+        ([1, 1, 5, 1, 99], 2),
+        ([2, 3, 4, 19], 3),
+        ([2, 3, 4, 18], 4),
+    ],
+)
+def test_the_newest_runs_are_merged_up_to_one_that_is_much_larger(level0: list[int], count: int) -> None:
+    assert choose([level0, [10_000]], LIMITS) == Choice(0, 0, count, is_due=True)
+
+
+def test_an_entry_is_written_few_times_however_small_flushes_are() -> None:
+    """Flushes of one entry beside a level of many, merged as chosen: on average less than so often each."""
+    limits = replace(LIMITS, level0_runs_max=4, level1_entries_max=10**9, level_growth=10)
+    levels: list[list[int]] = [[], [50_000]]
+    written = 0
+    for _ in range(6_000):
+        levels[0].insert(0, 1)
+        written += 1
+        chosen = choose(levels, limits)
+        while chosen is not None and chosen.is_due:
+            merged_count = sum(levels[0][: chosen.runs_count])
+            del levels[0][: chosen.runs_count]
+            if chosen.target:
+                merged_count += levels[1].pop()
+            levels[chosen.target].insert(0, merged_count)
+            written += merged_count
+            chosen = choose(levels, limits)
+    assert written < 50 * 6_000  # if level 1 were rewritten at every fifth run, it were 10,000 times as many
 
 
 @pytest.mark.parametrize("is_bottom", [True, False])
