@@ -33,6 +33,9 @@ from shardstore.units import Kind, Locator, Owner, StoreConfiguration, new_tuple
 _OVERHEAD_SIZE_BYTES = chunk_frame.OVERHEAD_SIZE_BYTES
 
 
+_FRAMES_A_BREATH = 256  # how many a scan decodes before other threads may have the monitor
+
+
 class PutChunk(NamedTuple):
     """A chunk that was put, and the dependency of its bytes and of the pointer that covers them."""
 
@@ -75,6 +78,7 @@ class _Slab:
     """
 
     __slots__ = (
+        "_breathe",
         "_data",
         "_end_page",
         "_extent",
@@ -86,7 +90,8 @@ class _Slab:
         "end",
     )
 
-    def __init__(self, extents: Extents, extent: int, size_pages: int, seed: int) -> None:
+    def __init__(self, extents: Extents, extent: int, size_pages: int, seed: int, breathe: Callable[[], None]) -> None:
+        self._breathe = breathe
         self._seed = seed
         self._extents = extents
         self._extent = extent
@@ -122,6 +127,7 @@ class _Slab:
         return start - self._first_page * size
 
     def _read(self, first_page: int, end_page: int) -> None:
+        self._breathe()
         slab_end_page = min(first_page + self._size_pages, self.end // self._page_size_bytes)
         try:
             self._read_up_to(first_page, max(slab_end_page, end_page))
@@ -295,9 +301,12 @@ class ChunkStore:
 
     # --- walking an extent --------------------------------------------------------------------------
 
-    def scan(self, extent: int) -> Scan:
-        """Every whole frame below the soft pointer, in the order of their offsets."""
-        slab = _Slab(self._extents, extent, self._scan_slab_size_pages, self._seed)
+    def scan(self, extent: int, breathe: Callable[[], None]) -> Scan:
+        """Every whole frame below the soft pointer, in the order of their offsets.
+
+        Calls ``breathe`` before each slab and after many frames, to let other threads in. None may reset the extent.
+        """
+        slab = _Slab(self._extents, extent, self._scan_slab_size_pages, self._seed, breathe)
         frames: list[ScannedFrame] = []
         is_readable = True
         covered_bytes = 0  # from the start of the extent, by frames and padding
@@ -314,6 +323,8 @@ class ChunkStore:
                     locator = new_tuple(Locator, (extent, start, frame.length_bytes, frame.uuid))
                     frames.append(new_tuple(ScannedFrame, (locator, frame)))
                     heappush(starts, start + frame.length_bytes)
+                    if not len(frames) % _FRAMES_A_BREATH:
+                        breathe()
                 if start == covered_bytes:
                     covered_bytes += slab.padding_bytes(start) if frame is None else frame.length_bytes
             except DiskError:

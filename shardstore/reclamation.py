@@ -11,7 +11,7 @@ Guarantees that no live chunk is lost, whatever a crash leaves:
     GC-4   if part of the extent cannot be read or decoded, it is kept unless the index shows that nothing live is in it
 
 Reclamation asks `References`, which is passed in, whether a chunk is live. It cannot import the index, which keeps
-itself in chunks. The caller holds the store's monitor, which is let go between chunks.
+itself in chunks. The caller holds the store's monitor, which is let go between slabs and between chunks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from shardstore.dependency import Dependency
 from shardstore.extents import Extents
 from shardstore.units import Kind, Locator
 from shardstore.upkeep import Upkeep
+
+_LOOK_UPS_A_BREATH = 64  # how many chunks are looked up before other threads may have the monitor
 
 
 class References(Protocol):
@@ -91,12 +93,25 @@ class Reclamation:
     def survey(self) -> None:
         """Find out how much garbage every victim has. Reads the whole disk: the last resort of a full one."""
         for extent in self.victims():
-            scan = self._chunks.scan(extent)
-            self._chunks.dead_bytes[extent] = self._garbage_bytes(extent, self._live(scan))
+            if not self._may_be_victim(extent):  # other threads have been at it meanwhile
+                continue
+            self._running.add(extent)
+            try:
+                live = self._live(self._chunks.scan(extent, self._upkeep.breathe))
+                self._chunks.dead_bytes[extent] = self._garbage_bytes(extent, live)
+            finally:
+                self._running.discard(extent)
 
     def _live(self, scan: Scan) -> list[ScannedFrame]:
+        """The frames that the index names. Other threads may come in; what is dead by then stays dead."""
         by_key = sorted(scan.frames, key=lambda scanned: scanned.frame.key)  # so that look-ups share run blocks
-        return [scanned for scanned in by_key if self._references.is_live(scanned.frame, scanned.locator)]
+        live = []
+        for number, scanned in enumerate(by_key, start=1):
+            if self._references.is_live(scanned.frame, scanned.locator):
+                live.append(scanned)
+            if not number % _LOOK_UPS_A_BREATH:
+                self._upkeep.breathe()
+        return live
 
     def reclaim(self, extent: int, *, dead_bytes_min: int = 0) -> Reclaimed | None:
         """Reclaim one extent. None if it may not be, has less garbage than asked for, or there is no room for copies.
@@ -114,7 +129,7 @@ class Reclamation:
             self._running.discard(extent)
 
     def _reclaim(self, extent: int, dead_bytes_min: int) -> Reclaimed | None:
-        scan = self._chunks.scan(extent)
+        scan = self._chunks.scan(extent, self._upkeep.breathe)
         live = self._live(scan)
         garbage_bytes = self._garbage_bytes(extent, live)
         self._chunks.dead_bytes[extent] = garbage_bytes  # the estimate misses older entries that no merge has met yet

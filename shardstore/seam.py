@@ -26,7 +26,8 @@ class Monitor(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
     def acquire(self) -> object: ...
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Let others in. Of those that wait one comes first, even if the caller asks again at once (READ-1)."""
 
     def notify_all(self) -> None:
         """Wake all threads that wait. The caller holds the monitor."""
@@ -49,9 +50,44 @@ class Seam(Protocol):
         """Choose one of ``count`` legal ways to go on, as a number in ``range(count)``."""
 
 
+class _HandoverLock:
+    """A lock that a thread which lets it go and wants it back gets only after one that has waited.
+
+    A plain lock goes to whoever asks first, and that is nearly always the thread that has just let it go. Here whoever
+    waits for the lock holds the gate, so that the next cannot even ask.
+    """
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._lock = threading.Lock()
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if not self._gate.acquire(blocking, timeout):
+            return False
+        try:
+            return self._lock.acquire(blocking, timeout)
+        finally:
+            self._gate.release()
+
+    def __enter__(self) -> bool:
+        with self._gate:
+            return self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._lock.release()
+
+    def is_waited_for(self) -> bool:
+        """Whether some thread waits for the lock, or is about to."""
+        return self._gate.locked()
+
+
 class _ThreadMonitor(threading.Condition):
     def __init__(self) -> None:
-        super().__init__(threading.Lock())
+        self.lock = _HandoverLock()
+        super().__init__(self.lock)  # type: ignore[arg-type]  # all that a condition asks of a lock
 
     def wait_until(self, done: Callable[[], bool], progress: Callable[[], bool]) -> None:
         while not done():

@@ -109,13 +109,18 @@ class Space:
                 self.flush()
                 self._evacuate_known()
 
-    def flush(self) -> bool:
-        """Write the memtable as a run, and do the merges that this makes due. False if the memtable was empty."""
+    def flush(self, *, is_last: bool = False) -> bool:
+        """Write the memtable as a run, and unless it is the last, do the merges that this makes due.
+
+        False if the memtable was empty.
+        """
         if not self._configuration.automatic:
             return self._index.flush()
         while not self._may_flush() and (self._wait_for_restoration() or self._restore()):
             pass
         flushed = self._index.flush()
+        if is_last:
+            return flushed
         with suppress(StoreError):  # a merge can wait, say until there is room
             while self._index.is_compaction_due() and self._index.compact():
                 pass

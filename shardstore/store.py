@@ -86,7 +86,7 @@ class Store:
         self.extents = Extents(self.scheduler, self.superblock)
         cache = BufferCache(self.extents, configuration.cache_size_pages)
         self.chunks = ChunkStore(cache, self.extents, self._pool, self.scheduler.step, seam, self, configuration)
-        upkeep = _StoreUpkeep(self)
+        upkeep = self._upkeep = _StoreUpkeep(self)
         self.index = Index(self.chunks, self.metadata, self, configuration, upkeep)
         self.reclamation = Reclamation(self.chunks, self.extents, self.index, upkeep)
         self.space = Space(configuration, self.extents, self.chunks, self.index, self.reclamation, upkeep)
@@ -133,7 +133,7 @@ class Store:
             self._check_open()
             self._is_open = False  # at once, since writing lets other threads in
             try:
-                self.space.flush()  # IDX-3
+                self.space.flush(is_last=True)  # IDX-3
                 self._drain()
             except NoSpaceError:
                 self._is_open = True

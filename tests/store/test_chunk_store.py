@@ -42,7 +42,7 @@ def put(stack: Stack, payload: bytes = b"value", kind: Kind = Kind.VALUE, key: b
 
 
 def uuids(stack: Stack, extent: int) -> list[bytes]:
-    return [scanned.locator.uuid for scanned in stack.chunks.scan(extent).frames]
+    return [scanned.locator.uuid for scanned in stack.chunks.scan(extent, stack.breathe).frames]
 
 
 def damage(stack: Stack, extent: int, offset: int) -> Stack:
@@ -93,7 +93,7 @@ def test_every_chunk_is_read_and_scanned_as_it_was_put(
             assert stack.chunks.get(locator) == payload == model.get(locator)
     stack.settle()
     for extent in sorted({locator.extent for locator in used}):
-        scan = stack.chunks.scan(extent)
+        scan = stack.chunks.scan(extent, stack.breathe)
         assert scan.is_complete
         expected = {locator: payload for locator, payload in used.items() if locator.extent == extent}
         assert {scanned.locator: scanned.frame.payload for scanned in scan.frames} == expected
@@ -227,7 +227,7 @@ def test_a_scan_that_meets_damage_is_not_complete(zoned: bool) -> None:
     chunks = [put(stack, bytes([number]) * 60).locator for number in range(6)]
     stack.settle()
     stack = damage(stack, FIRST, chunks[3].offset_bytes + 50)
-    scan = stack.chunks.scan(FIRST)
+    scan = stack.chunks.scan(FIRST, stack.breathe)
     assert not scan.is_complete
     assert chunks[3].uuid not in uuids(stack, FIRST)
     assert {locator.uuid for locator in chunks[:3]} <= set(uuids(stack, FIRST))
@@ -237,9 +237,9 @@ def test_damage_in_the_padding_makes_a_scan_incomplete() -> None:
     stack = new_stack()
     locator = put(stack).locator
     stack.settle()
-    assert stack.chunks.scan(FIRST).is_complete
+    assert stack.chunks.scan(FIRST, stack.breathe).is_complete
     stack = damage(stack, FIRST, PAGE - 1)
-    scan = stack.chunks.scan(FIRST)
+    scan = stack.chunks.scan(FIRST, stack.breathe)
     assert [scanned.locator for scanned in scan.frames] == [locator]
     assert not scan.is_complete
 
@@ -249,7 +249,7 @@ def test_a_scan_that_can_not_read_a_page_is_not_complete_and_gives_the_rest() ->
     chunks = [put(stack, bytes(PAGE - OVERHEAD)).locator for _ in range(4)]
     stack.settle()
     stack.medium.fails = lambda event: event.kind == "read" and event.page <= 1 < event.page + event.page_count
-    scan = stack.chunks.scan(FIRST)
+    scan = stack.chunks.scan(FIRST, stack.breathe)
     assert not scan.is_complete
     assert {scanned.locator for scanned in scan.frames} == {chunks[0], *chunks[2:]}
 
@@ -261,7 +261,7 @@ def test_a_scan_finds_frames_that_cross_its_slabs(slab_size_pages: int) -> None:
     stack.settle()
     small = replace(SMALL, scan_slab_size_pages=slab_size_pages)
     stack = Stack(reopened(stack.medium), configuration=small).recover()
-    scan = stack.chunks.scan(FIRST)
+    scan = stack.chunks.scan(FIRST, stack.breathe)
     assert scan.is_complete
     assert [scanned.locator for scanned in scan.frames] == chunks
 
@@ -272,7 +272,7 @@ def test_chunk_3_a_store_believes_no_frame_of_another_disk() -> None:
     outer = put(stack, bytes(PAGE - OVERHEAD + 17) + foreign).locator  # from the second page on
     stack.settle()
     assert foreign in stack.medium._extents[FIRST]
-    assert [scanned.locator for scanned in stack.chunks.scan(FIRST).frames] == [outer]
+    assert [scanned.locator for scanned in stack.chunks.scan(FIRST, stack.breathe).frames] == [outer]
 
 
 def test_a_frame_within_a_value_is_found_too_and_is_told_by_its_place() -> None:
@@ -281,7 +281,7 @@ def test_a_frame_within_a_value_is_found_too_and_is_told_by_its_place() -> None:
     forged = chunk_frame.encode(inner.uuid, Kind.VALUE, b"k", b"forged", SEED)
     outer = put(stack, bytes(2 * PAGE - OVERHEAD - inner.length_bytes - inner.offset_bytes + 29) + forged).locator
     stack.settle()
-    found = stack.chunks.scan(FIRST).frames
+    found = stack.chunks.scan(FIRST, stack.breathe).frames
     assert {inner, outer} <= {scanned.locator for scanned in found}
     assert [scanned.frame.payload for scanned in found if scanned.locator == inner] == [b"inner"]
 

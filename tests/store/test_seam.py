@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
-from shardstore.seam import ThreadSeam
+from shardstore.seam import ThreadSeam, _HandoverLock
 
 
 def test_identifiers_do_not_repeat() -> None:
@@ -68,6 +69,38 @@ def test_the_monitor_excludes_others() -> None:
     for thread in threads:
         thread.join()
     assert total == [8_000]
+
+
+def test_read_1_who_waits_gets_the_monitor_before_the_thread_that_lets_it_go() -> None:
+    """A merge lets the monitor go between blocks and wants it back at once; a reader must get in."""
+    monitor = ThreadSeam().monitor("test")
+    entered: list[int] = []
+
+    def reader() -> None:
+        with monitor:
+            entered.append(1)
+
+    for number in range(200):
+        thread = threading.Thread(target=reader, daemon=True)
+        with monitor:
+            thread.start()
+            while not monitor.lock.is_waited_for():  # type: ignore[attr-defined]
+                os.sched_yield()
+            monitor.release()
+            monitor.acquire()
+            assert len(entered) == number + 1
+        thread.join()
+
+
+def test_a_lock_is_not_waited_for_if_the_caller_does_not_want_to() -> None:
+    lock = _HandoverLock()
+    assert lock.acquire(blocking=False)
+    assert not lock.acquire(blocking=False)
+    assert not lock.is_waited_for()
+    lock.release()
+    with lock:
+        assert not lock.acquire(blocking=False)
+    assert lock.acquire(blocking=False)
 
 
 def test_a_waiter_looks_again_after_its_last_step_before_it_sleeps() -> None:

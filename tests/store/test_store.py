@@ -150,7 +150,7 @@ def test_a_store_is_a_dictionary_and_the_device_saw_no_rule_broken(
     """Every rule that the audit knows, IDX-3 and REC-1, for any calls and any choice of what is written first."""
     configuration = SMALL if is_automatic else replace(MANUAL, memtable_entries_max=8)
     dictionary = Dictionary(
-        new_store(zoned=is_zoned, choose=random_choices(seed), configuration=configuration, extent_count=40)
+        new_store(zoned=is_zoned, choose=random_choices(seed), configuration=configuration, extent_size_pages=64)
     )
     for name, key, number in sequence:
         getattr(dictionary, name)(key, number)
@@ -646,6 +646,47 @@ def test_a_put_that_waits_takes_three_barriers(zoned: bool) -> None:
         store.put(b"%d" % number, b"v").wait()
         first_of_its_extent = number == 0  # whose owner is recorded beforehand
         assert store.scheduler.barriers_count - before <= 3 + first_of_its_extent
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_read_1_whoever_comes_in_while_upkeep_breathes_finds_the_store_in_order(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each breath of a flush, merge, scan or survey another thread reads, lists, puts or deletes."""
+    choose = random_choices(seed)
+    configuration = replace(SMALL, memtable_entries_max=8, scan_slab_size_pages=1)
+    store = new_store(choose=choose, configuration=configuration, extent_size_pages=64)
+    world = Dictionary(store)
+    breaths, breathe = [0], store._upkeep.breathe
+
+    def another_thread() -> None:
+        breaths[0] += 1
+        breathe()
+        if not store.is_open():
+            return
+        store.monitor.release()
+        try:
+            key = KEYS[choose(len(KEYS))]
+            if choose(2) and store.index.room_count() > 1 and store.chunks._pool.free_count > 3:
+                (world.put, world.delete)[choose(2)](key, choose(60))
+            snapshot = store.snapshot()
+            assert snapshot.keys_after(b"", 100) == sorted(world.expected)
+            snapshot.close()
+            assert dict(store.contents()) == world.expected
+        finally:
+            store.monitor.acquire()
+
+    monkeypatch.setattr(store._upkeep, "breathe", another_thread)
+    for number in range(60):
+        world.put(KEYS[choose(len(KEYS))], choose(300))
+        (store.flush, store.compact, store.reclaim, store.sync)[choose(4)]()
+        if number % 10 == 9:
+            with store.monitor:
+                store.reclamation.survey()
+    assert breaths[0] > 100
+    assert dict(store.contents()) == world.expected
+    store.shutdown()
+    assert dict(again(store, configuration).contents()) == world.expected
 
 
 def test_wait_1_a_flush_that_waited_for_another_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
