@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shardstore.errors import InvariantError
+from shardstore.errors import InvariantError, OutOfServiceError
 from shardstore.seam import Monitor
 
 
@@ -20,11 +20,21 @@ class BufferPool:
         self._monitor = monitor
         self.buffer_count = buffer_count
         self.free_count = buffer_count
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Let nobody wait any more, since no write will give a buffer back."""
+        self._is_closed = True
 
     def take(self, progress: Callable[[], bool]) -> None:
-        """Take a buffer for a write of chunks, and wait if only the kept one is left; ``progress`` does one IO step."""
+        """Take a buffer for a write of chunks, and wait if only the kept one is left; ``progress`` does one IO step.
+
+        Raises `OutOfServiceError` if the pool is closed before there is one.
+        """
         if self.free_count <= 1:
-            self._monitor.wait_until(lambda: self.free_count > 1, progress)
+            self._monitor.wait_until(lambda: self.free_count > 1 or self._is_closed, progress)
+            if self.free_count <= 1:
+                raise OutOfServiceError("the disk went out of service meanwhile")
         self.free_count -= 1
 
     def take_reserved(self) -> None:

@@ -20,6 +20,13 @@ class OutOfServiceError(StoreError):
     """The disk is out of service: it was taken out, or its store was shut down."""
 
 
+class InterruptedStoreError(StoreError):
+    """An exception from outside, such as `KeyboardInterrupt`, has cut a change short, and no more are taken.
+
+    Reads go on. The store must be shut down and opened again; all that was persistent is there then.
+    """
+
+
 class NoSpaceError(StoreError):
     """There is no room for the request, and the disk has done nothing of it. Only puts need room (SPACE-1)."""
 

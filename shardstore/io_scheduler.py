@@ -76,8 +76,13 @@ class IoScheduler:
 
         Wakes all who wait, since nothing that they wait for will come.
         """
-        self._is_stopped = True
+        self.halt()
         self._monitor.notify_all()
+
+    def halt(self) -> None:
+        """Issue nothing more, after an interrupt. Unlike `stop` it needs no monitor, and wakes nobody."""
+        self._is_stopped = True
+        self.pool.close()
 
     def is_stopped(self) -> bool:
         return self._is_stopped
@@ -159,6 +164,10 @@ class IoScheduler:
 
     # --- making progress ----------------------------------------------------------------------------
 
+    def has_requests(self) -> bool:
+        """Whether some request is not settled yet."""
+        return bool(self._queues or self._issued or self._barrier_running)
+
     def on_its_way(self) -> tuple[object, ...]:
         """All requests that are not persistent yet, for checks.
 
@@ -202,11 +211,11 @@ class IoScheduler:
     def wait_for_barrier(self) -> None:
         """Return once no thread is waiting for the device's barrier."""
         if self._barrier_running:
-            self._monitor.wait_until(lambda: not self._barrier_running, self.step)
+            self._monitor.wait_until(lambda: not self.is_barrier_running(), self.step)
 
     def is_barrier_running(self) -> bool:
         """Whether some thread is waiting for the device's barrier."""
-        return self._barrier_running
+        return self._barrier_running and not self._is_stopped
 
     def _ready_extents(self) -> list[int]:
         ready = []
@@ -243,19 +252,23 @@ class IoScheduler:
     def _barrier(self) -> None:
         covered, self._issued = self._issued, []  # IO-3: writes that are issued from here on wait for the next barrier
         self._barrier_running = True
-        state = FAILED  # also if waiting for the device is interrupted
+        state = PENDING  # if waiting for the device is interrupted, nobody knows
         self._monitor.release()
         try:
             self.disk.barrier()
             state = PERSISTENT_STATE
         except OSError:
-            pass
+            state = FAILED
         finally:
             self._monitor.acquire()
             self._end_barrier(covered, state)
 
     def _end_barrier(self, covered: list[_Request], state: State) -> None:
         self._barrier_running = False
+        if state is PENDING:
+            self._issued = covered + self._issued
+            self._monitor.notify_all()
+            return
         self.barriers_count += 1
         for request in covered:
             self._settle(request, state)

@@ -29,6 +29,9 @@ class Monitor(Protocol):
     def release(self) -> None:
         """Let others in. Of those that wait one comes first, even if the caller asks again at once (READ-1)."""
 
+    def abandon(self) -> None:
+        """Let go of the monitor if the calling thread holds it, after an interrupt that came nobody knows where."""
+
     def notify_all(self) -> None:
         """Wake all threads that wait. The caller holds the monitor."""
 
@@ -54,13 +57,13 @@ class _HandoverLock:
     """A lock that a thread which lets it go and wants it back gets only after one that has waited.
 
     A plain lock goes to whoever asks first, and that is nearly always the thread that has just let it go. Here whoever
-    waits for the lock holds the gate, so that the next cannot even ask.
+    waits for the lock holds the gate, so that the next cannot even ask. Both locks know their owner, so that an
+    interrupt at any point leaves nothing that `abandon` could not let go.
     """
 
     def __init__(self) -> None:
-        self._gate = threading.Lock()
-        self._lock = threading.Lock()
-        self.release = self._lock.release
+        self._gate = threading.RLock()
+        self._lock = threading.RLock()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if not self._gate.acquire(blocking, timeout):
@@ -70,24 +73,47 @@ class _HandoverLock:
         finally:
             self._gate.release()
 
+    def release(self) -> None:
+        self._lock.release()
+
     def __enter__(self) -> bool:
-        with self._gate:
-            return self._lock.acquire()
+        return self.acquire()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        self._lock.release()
+        if error is None or self._is_owned():  # an interrupt may have come before the lock was taken back
+            self._lock.release()
+
+    def _is_owned(self) -> bool:
+        """Whether the calling thread holds the lock; `threading.Condition` asks by this name."""
+        return _is_owned(self._lock)
+
+    def abandon(self) -> None:
+        for lock in (self._lock, self._gate):
+            while _is_owned(lock):
+                lock.release()
 
     def is_waited_for(self) -> bool:
-        """Whether some thread waits for the lock, or is about to."""
-        return self._gate.locked()
+        """Whether another thread waits for the lock, or is about to."""
+        if not self._gate.acquire(blocking=False):
+            return True
+        self._gate.release()
+        return False
+
+
+def _is_owned(lock: object) -> bool:
+    owned: bool = lock._is_owned()  # type: ignore[attr-defined]  # of every RLock; `threading.Condition` relies on it too
+    return owned
 
 
 class _ThreadMonitor(threading.Condition):
     def __init__(self) -> None:
         self.lock = _HandoverLock()
         super().__init__(self.lock)  # type: ignore[arg-type]  # all that a condition asks of a lock
+
+    def abandon(self) -> None:
+        self.lock.abandon()
 
     def wait_until(self, done: Callable[[], bool], progress: Callable[[], bool]) -> None:
         while not done():

@@ -16,8 +16,9 @@ Not promised: that changes of different keys survive in the order in which they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from shardstore import chunk_frame
 from shardstore.arguments import as_bytes, as_changes, as_count, as_pair
@@ -29,6 +30,7 @@ from shardstore.disk import Disk
 from shardstore.errors import (
     CorruptionError,
     DiskError,
+    InterruptedStoreError,
     InUseError,
     NoSpaceError,
     NotFoundError,
@@ -62,10 +64,46 @@ from shardstore.units import (
 )
 
 T = TypeVar("T")
+_BROKEN = "an interrupt has cut a change short: the store must be shut down and opened again"
 # A key, the chunks of its value, and the dependency of them all. A deletion has no chunks.
 _Entry = tuple[bytes, tuple[Locator, ...], Dependency]
 
 _ERASE_SIZE_BYTES = 1 << 20
+
+
+P = ParamSpec("P")
+
+
+def _breaks_if_cut_short(method: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Store, P], T]:
+    """Let the store take no more changes if anything but a `StoreError` ends this method (INT-1)."""
+
+    @wraps(method)
+    def call(store: Store, /, *arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(store, *arguments, **named)
+        except StoreError:
+            raise
+        except BaseException:
+            store._break()
+            raise
+
+    return call
+
+
+def _lets_go_if_cut_short(method: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Store, P], T]:
+    """The same for a method that changes nothing: let go of the monitor, and no more."""
+
+    @wraps(method)
+    def call(store: Store, /, *arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(store, *arguments, **named)
+        except StoreError:
+            raise
+        except BaseException:
+            store.monitor.abandon()
+            raise
+
+    return call
 
 
 class Store:
@@ -91,6 +129,7 @@ class Store:
         self.reclamation = Reclamation(self.chunks, self.extents, self.index, upkeep)
         self.space = Space(configuration, self.extents, self.chunks, self.index, self.reclamation, upkeep)
         self._is_open = True
+        self._is_broken = False  # an interrupt has cut a change short
 
     # --- opening and closing ------------------------------------------------------------------------
 
@@ -123,15 +162,19 @@ class Store:
             self.chunks.recover(self.superblock.secret())
             self.index.recover(self.superblock.secret())
 
+    @_breaks_if_cut_short
     def shutdown(self) -> None:
         """Take no more requests, and make everything persistent that can be.
 
         Raises `DiskError` if a write has failed. Raises `NoSpaceError`, and stays open, if an open listing holds the
-        room that the last flush needs.
+        room that the last flush needs. Raises `InterruptedStoreError` if an interrupt has cut a change short; the disk
+        may be opened again then.
         """
         with self.monitor:
             self._check_open()
             self._is_open = False  # at once, since writing lets other threads in
+            if self._is_broken:
+                self._check_takes_changes()
             try:
                 self.space.flush(is_last=True)  # IDX-3
                 self._drain()
@@ -141,8 +184,12 @@ class Store:
             finally:
                 if not self._is_open:
                     self.scheduler.stop()
-            if self.metadata.is_failed:
+            if self.metadata.is_failed or not self._is_settled():
                 raise DiskError("some writes failed and are not persistent")
+
+    def _is_settled(self) -> bool:
+        """Whether nothing is left in memory that is not on the disk, looked at rather than concluded."""
+        return not self.scheduler.has_requests() and self.metadata.is_settled() and not self.index.has_unwritten()
 
     def _drain(self) -> None:
         """Do all IO there is to do, but do not flush the memtable. Waits for the barriers of other threads."""
@@ -157,9 +204,12 @@ class Store:
         Raises `TooLargeError`, `NoSpaceError`, `DiskError`, `OutOfServiceError`, and `TypeError` for what are no bytes;
         then nothing has changed.
         """
-        batch = as_changes(batch)
+        return self._apply(as_changes(batch))
+
+    @_breaks_if_cut_short
+    def _apply(self, batch: Sequence[Change]) -> Dependency:
         with self.monitor:
-            self._check_open()
+            self._check_takes_changes()
             need = self._need(batch)
             self.space.make_room(need.entries_count)  # first, since what is reserved depends on it
             if need.frame_sizes:  # a batch of deletions must work on a full disk
@@ -169,9 +219,8 @@ class Store:
             try:
                 entries = [self._store_value(change, chunks) for change in batch]
                 self.space.make_room(len(batch))
-                self._check_open()  # again, since the lines above may have waited
-                for key, locators, written in entries:  # all get the memtable's dependency
-                    dependency = self.index.put(key, locators, written) if locators else self.index.delete(key)
+                self._check_takes_changes()  # again, since the lines above may have waited
+                dependency = self.index.enter(entries)
             except StoreError:
                 self._abandon(chunks)
                 raise
@@ -204,7 +253,10 @@ class Store:
 
     def get(self, key: bytes) -> bytes:
         """The value of a key. Raises `NotFoundError`, `CorruptionError`, `DiskError`, `OutOfServiceError`."""
-        key = as_bytes(key, "a key")
+        return self._get(as_bytes(key, "a key"))
+
+    @_lets_go_if_cut_short
+    def _get(self, key: bytes) -> bytes:
         with self.monitor:
             self._check_open()
             locators = self.index.get(key)
@@ -214,6 +266,7 @@ class Store:
                 return self._get_chunk(key, locators[0])
             return b"".join([self._get_chunk(key, locator) for locator in locators])
 
+    @_lets_go_if_cut_short
     def snapshot(self) -> StoreSnapshot:
         """The keys as they are now, to be read page by page while the store changes."""
         with self.monitor:
@@ -232,8 +285,12 @@ class Store:
     def write_back(self, steps: int) -> int:
         """Do up to ``steps`` steps: each issues a write, passes a barrier or builds a record. Gives how many it did."""
         as_count(steps, "a number of steps")
+        return self._write_back(steps)
+
+    @_breaks_if_cut_short
+    def _write_back(self, steps: int) -> int:
         with self.monitor:
-            self._check_open()
+            self._check_takes_changes()
             for done in range(steps):
                 if not self.scheduler.step():
                     return done
@@ -241,15 +298,15 @@ class Store:
 
     def flush_buffers(self) -> bool:
         """Hand buffered chunks to the IO scheduler. False if there were none."""
-        return self._guarded(self.chunks.flush)
+        return self._work(self.chunks.flush)
 
     def flush(self) -> bool:
         """Write the memtable as a run. False if it was empty. Raises `NoSpaceError`, `DiskError`."""
-        return self._guarded(self.space.flush)
+        return self._work(self.space.flush)
 
     def compact(self) -> bool:
         """Merge one level of the index into the next. False if there is nothing to merge. Raises `NoSpaceError`."""
-        return self._guarded(self.index.compact)
+        return self._work(self.index.compact)
 
     def reclaim(self, choice: int = 0) -> Reclaimed | None:
         """Reclaim one extent: number ``choice`` of those that may be reclaimed, the most promising of which is 0.
@@ -257,34 +314,43 @@ class Store:
         None if there is none, or no room for the copies. Raises `NoSpaceError` if the room runs out on the way.
         """
         as_count(choice, "a choice")
-        with self.monitor:
-            self._check_open()
+
+        def reclaim() -> Reclaimed | None:
             victims = self.reclamation.victims()
             return self.reclamation.reclaim(victims[choice % len(victims)]) if victims else None
 
-    def _guarded(self, work: Callable[[], T]) -> T:
+        return self._work(reclaim)
+
+    @_breaks_if_cut_short
+    def _work(self, work: Callable[[], T]) -> T:
+        with self.monitor:
+            self._check_takes_changes()
+            return work()
+
+    @_lets_go_if_cut_short
+    def _read(self, read: Callable[[], T]) -> T:
         with self.monitor:
             self._check_open()
-            return work()
+            return read()
 
     # --- dependencies -------------------------------------------------------------------------------
 
     def sync(self) -> None:
         """Return once every change accepted so far is persistent. Raises `DiskError` if one failed, else as `wait`."""
-        with self.monitor:
-            self._check_open()
-            dependency = self.index.settled()
-        self.wait(dependency)
+        self.wait(self._work(self.index.settled))
 
+    @_lets_go_if_cut_short
     def poll(self, dependency: Dependency) -> State:
         with self.monitor:
             return dependency.poll()
 
+    @_breaks_if_cut_short
     def wait(self, dependency: Dependency) -> None:
         """Return once a dependency is persistent.
 
-        Raises `DiskError` if it failed, `OutOfServiceError` if the store was shut down before it was persistent, and
-        `NoSpaceError` if an open listing holds the room that a flush needs; a later call may succeed then.
+        Raises `DiskError` if it failed, `OutOfServiceError` if the store was shut down before it was persistent,
+        `InterruptedStoreError` after an interrupt, and `NoSpaceError` if an open listing holds the room that a flush
+        needs; a later call may succeed then.
         """
         with self.monitor:
             self.monitor.wait_until(
@@ -294,6 +360,8 @@ class Store:
             state = dependency.poll()
         if state is FAILED:
             raise DiskError("a write that this depends on was refused")
+        if state is PENDING and self._is_broken:
+            raise InterruptedStoreError(_BROKEN)
         if state is PENDING:
             raise OutOfServiceError("the disk went out of service before this was persistent")
 
@@ -406,6 +474,21 @@ class Store:
         if not self._is_open:
             raise OutOfServiceError("the disk is out of service")
 
+    def _check_takes_changes(self) -> None:
+        if self._is_broken:
+            raise InterruptedStoreError(_BROKEN)
+        if not self._is_open:
+            raise OutOfServiceError("the disk is out of service")
+
+    def _break(self) -> None:
+        """Take no more changes and issue no more writes: from the disk's side, as if the store had crashed (INT-1)."""
+        self._is_broken = True
+        self.scheduler.halt()
+        self.monitor.abandon()
+        # For those who wait. A second interrupt may come here, or the world may be dead; the first counts.
+        with suppress(BaseException), self.monitor:
+            self.monitor.notify_all()
+
 
 class _StoreUpkeep:
     """Serves a store's lower layers as their `Upkeep`."""
@@ -430,7 +513,11 @@ class _StoreUpkeep:
         self._store.monitor.acquire()
 
     def wait_until(self, done: Callable[[], bool]) -> None:
-        self._store.monitor.wait_until(done, self._store.scheduler.step)
+        """Raises `OutOfServiceError` if the store is stopped before that."""
+        scheduler = self._store.scheduler
+        self._store.monitor.wait_until(lambda: done() or scheduler.is_stopped(), scheduler.step)
+        if not done():
+            raise OutOfServiceError("the disk went out of service meanwhile")
 
     def notify_all(self) -> None:
         self._store.monitor.notify_all()
@@ -447,7 +534,7 @@ class StoreSnapshot:
         """Up to ``limit_count`` keys from ``start`` on, in order. Raises `CorruptionError`, `DiskError`."""
         start = as_bytes(start, "a key")
         as_count(limit_count, "a number of keys", least=1)
-        return self._store._guarded(lambda: self._snapshot.keys_after(start, limit_count))
+        return self._store._read(lambda: self._snapshot.keys_after(start, limit_count))
 
     def close(self) -> None:
         with self._store.monitor:

@@ -68,6 +68,11 @@ class Monitor:
             self._refuse("released unheld")
         self._state = _FREE
 
+    def abandon(self) -> None:
+        """Let go of the monitor if it is held, after an interrupt that came nobody knows where."""
+        if self._state == _HELD:
+            self._state = _FREE
+
     def notify_all(self) -> None:
         if self._state != _HELD:
             self._refuse("notified unheld")

@@ -74,7 +74,7 @@ class Index:
     def recover(self, secret: bytes) -> None:
         """Open the runs that the newest metadata names, on a disk that has this secret. Raises `CorruptionError`."""
         for record in self._metadata.recover(secret):
-            self._install(Run(record))
+            self._install(self._levels, Run(record))
         self._plan_compaction()
 
     # --- entries ------------------------------------------------------------------------------------
@@ -84,18 +84,27 @@ class Index:
 
         Raises `TooLargeError` for too many locators, and `DiskError` after a failed write.
         """
-        if not 0 < len(locators) <= run_block.LOCATORS_MAX:
-            raise TooLargeError(f"an entry holds 1 to {run_block.LOCATORS_MAX} locators, not {len(locators)}")
-        dependency = self._set(key, locators, values)
-        size_bytes = ONE_LOCATOR_ENTRY_SIZE_BYTES + len(key) + LOCATOR_SIZE_BYTES * (len(locators) - 1)
-        if size_bytes > self._memtable.entry_size_max_bytes:
-            self._memtable.entry_size_max_bytes = size_bytes
-            self._plan_merge()
-        return dependency
+        if not locators:
+            raise TooLargeError(f"an entry holds 1 to {run_block.LOCATORS_MAX} locators, not none")
+        return self._set(key, locators, values)
 
     def delete(self, key: bytes) -> Dependency:
         """Enter that the key has no value. Raises `DiskError` after a failed write."""
         return self._set(key, None, PERSISTENT)
+
+    def enter(self, entries: Sequence[tuple[bytes, tuple[Locator, ...], Dependency]]) -> Dependency:
+        """Enter several at once, those without locators as deletions: others see all of them or none (BULK-1).
+
+        Raises `TooLargeError` for too many locators, and `DiskError` after a failed write.
+        """
+        self._check_takes_changes()
+        memtable = self._memtable
+        for key, locators, values in entries:
+            self._prepare(key, locators or None)
+            memtable.wait_for(values)
+        # One step of the interpreter, so that no interrupt comes between.
+        memtable.entries.update([(key, locators or None) for key, locators, _ in entries])
+        return memtable.promise
 
     def get(self, key: bytes) -> tuple[Locator, ...] | None:
         """The locators of a key's value, or None if it has none. Raises `CorruptionError`, `DiskError`."""
@@ -124,17 +133,32 @@ class Index:
         return [memtable.items(start) for memtable in (self._memtable, self._frozen) if memtable is not None]
 
     def _set(self, key: bytes, entry: Entry, values: Dependency) -> Dependency:
+        self._check_takes_changes()
+        self._prepare(key, entry)
+        memtable = self._memtable
+        memtable.set(key, entry, values)
+        return memtable.promise
+
+    def _check_takes_changes(self) -> None:
         if self._metadata.is_failed:
             raise DiskError("a write has failed: the disk must be opened again before it takes changes")
+
+    def _prepare(self, key: bytes, entry: Entry) -> None:
+        """Note what an entry that is about to come makes dead, and how large it is."""
         memtable = self._memtable
         for locator in memtable.entries.get(key) or ():
             if entry is None or locator not in entry:
                 self._chunks.note_dead(locator)
-        if entry is not None and len(entry) > 1:
-            memtable.surplus_size_bytes += LOCATOR_SIZE_BYTES * (len(entry) - 1)
+        if entry is None:
+            return
+        count = len(entry)
+        if count > run_block.LOCATORS_MAX:
+            raise TooLargeError(f"an entry holds 1 to {run_block.LOCATORS_MAX} locators, not {count}")
+        size_bytes = ONE_LOCATOR_ENTRY_SIZE_BYTES + len(key) + LOCATOR_SIZE_BYTES * (count - 1)
+        if count > 1 or size_bytes > memtable.entry_size_max_bytes:
+            memtable.surplus_size_bytes += LOCATOR_SIZE_BYTES * (count - 1)
+            memtable.entry_size_max_bytes = max(memtable.entry_size_max_bytes, size_bytes)
             self._plan_merge()
-        memtable.set(key, entry, values)
-        return memtable.promise
 
     def _note_dead(self, locators: Iterable[Locator] | None) -> None:
         for locator in locators or ():
@@ -283,20 +307,22 @@ class Index:
         """Enqueue the edit and make it visible. From here on the index refers to the new blocks."""
         records = () if added is None else (added,)
         promise = self._metadata.enqueue(Edit(tuple(run.run_id for run in dropped), records), after, label)
+        levels = [[run for run in level if run not in dropped] for level in self._levels]
+        for record in records:
+            self._install(levels, Run(record))
+        self._levels = levels  # at once, for a reader after an interrupt
         for run in dropped:
-            self._levels[run.level].remove(run)
             self._let_go(run)
         for record in records:
-            self._install(Run(record))
             for block in record.blocks:
                 self._chunks.unpin(block.locator)
         self._plan_compaction()
         return promise
 
-    def _install(self, run: Run) -> None:
-        while len(self._levels) <= run.level:
-            self._levels.append([])
-        level = self._levels[run.level]
+    def _install(self, levels: list[list[Run]], run: Run) -> None:
+        while len(levels) <= run.level:
+            levels.append([])
+        level = levels[run.level]
         if run.level and level:
             raise CorruptionError(2, 0, f"metadata names two runs on level {run.level}")  # 2: of the metadata log
         # The newest first. Of what is merged within level 0, others may have become newer meanwhile.
@@ -433,6 +459,10 @@ class Index:
     def is_unwritten(self, dependency: Dependency) -> bool:
         """Whether it waits for entries of the memtable, so that a flush must come."""
         return bool(self._memtable.entries) and reaches(dependency, self._memtable.promise)
+
+    def has_unwritten(self) -> bool:
+        """Whether some entry is in no run yet."""
+        return bool(self._memtable.entries) or self._frozen is not None
 
     def settled(self) -> Dependency:
         """The dependency that is persistent once everything is that the index has accepted so far (GC-3)."""

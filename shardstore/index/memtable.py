@@ -36,7 +36,11 @@ class Memtable:
 
     def set(self, key: bytes, entry: Entry, value_dependency: Dependency) -> None:
         """Enter a key. ``value_dependency`` is that of the chunks that the entry names."""
+        self.wait_for(value_dependency)
         self.entries[key] = entry
+
+    def wait_for(self, value_dependency: Dependency) -> None:
+        """Be flushed into a record only once this is persistent."""
         dependencies = self._value_dependencies
         # Values that share a write buffer share its dependency, so comparing with the last one keeps the list short.
         is_last = bool(dependencies) and dependencies[-1] is value_dependency

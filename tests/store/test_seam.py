@@ -92,15 +92,33 @@ def test_read_1_who_waits_gets_the_monitor_before_the_thread_that_lets_it_go() -
         thread.join()
 
 
-def test_a_lock_is_not_waited_for_if_the_caller_does_not_want_to() -> None:
+def test_a_lock_is_let_go_by_its_owner_alone_however_far_it_got() -> None:
     lock = _HandoverLock()
-    assert lock.acquire(blocking=False)
-    assert not lock.acquire(blocking=False)
-    assert not lock.is_waited_for()
-    lock.release()
+    tried: list[bool] = []
+
+    def other() -> None:
+        lock.abandon()
+        tried.append(lock.acquire(blocking=False))
+        if tried[-1]:
+            lock.release()
+
+    def others_turn() -> bool:
+        thread = threading.Thread(target=other, daemon=True)
+        thread.start()
+        thread.join()
+        return tried[-1]
+
     with lock:
-        assert not lock.acquire(blocking=False)
-    assert lock.acquire(blocking=False)
+        assert not others_turn()
+    assert others_turn()
+    assert lock._gate.acquire()  # an interrupt came here
+    assert not others_turn()
+    lock.abandon()
+    assert others_turn()
+    assert lock.acquire()
+    lock.abandon()
+    lock.abandon()
+    assert others_turn()
 
 
 def test_a_waiter_looks_again_after_its_last_step_before_it_sleeps() -> None:

@@ -34,7 +34,7 @@ class Zoned:
         return content + data
 
     def emptied(self, content: bytes) -> bytes | None:
-        return b"" if content else None
+        return b""
 
     def survivors(
         self, entries: Sequence[Entry], content: bytes, shape: MediumShape, choose: ChooseSurvivor, losses: list[Loss]
