@@ -165,7 +165,9 @@ class ChunkStore:
         self._streams: dict[Owner, _Stream] = {kind: _Stream(kind) for kind in Kind}
         self._seed = 0  # of the frames' checksums
         self._pins: dict[int, int] = {}  # extent -> chunks in it that nobody refers to yet
-        self.dead_bytes: dict[int, int] = {}  # extent -> bytes thought to be garbage; steers the choice of victims
+        # These steer the choice of victims. Of an extent that was not scanned since opening only what died is known.
+        self._live_bytes: dict[int, int] = {}  # extent -> bytes of frames that are thought to be live
+        self._dead_bytes: dict[int, int] = {}  # extent -> bytes of frames that are thought to be garbage
 
     # --- writing ------------------------------------------------------------------------------------
 
@@ -174,14 +176,14 @@ class ChunkStore:
         self._seed = chunk_frame.seed_of(secret)
 
     def recover(self, secret: bytes) -> None:
-        """Open for each kind of chunk an extent that has room, if there is one. Raises `CorruptionError`."""
+        """Open for each kind of chunk the extent that has most room, if any has. Raises `CorruptionError`."""
         self._seed = chunk_frame.seed_of(secret)
         for extent in self._extents.in_use():
             owner = self._extents.owner(extent)
             stream = self._streams.get(owner)
             if stream is None:
                 raise CorruptionError(extent, 0, f"no kind of chunk is {owner}")
-            if stream.extent is None and self._room_bytes(extent) > 0:
+            if self._room_bytes(extent) > stream.room_bytes:
                 self._open(stream, extent)
 
     def put(self, kind: Kind, key: bytes, payload: bytes) -> PutChunk:
@@ -232,6 +234,8 @@ class ChunkStore:
         promise, extent = stream.promise, stream.extent
         if promise is None or extent is None:
             return
+        if extent in self._live_bytes:
+            self._live_bytes[extent] += len(stream.buffer)
         stream.buffer += bytes(-len(stream.buffer) % self._page_size_bytes)
         page, written = self._cache.append(extent, bytes(stream.buffer), PERSISTENT)
         start_bytes = page * self._page_size_bytes
@@ -251,6 +255,7 @@ class ChunkStore:
             extent = stream.extent
             if extent is None or size > stream.room_bytes:
                 extent = self._extents.allocate(stream.kind)
+                self._live_bytes[extent] = 0
                 self._open(stream, extent)
         except NoSpaceError:
             self._pool.give_back()
@@ -347,15 +352,33 @@ class ChunkStore:
             room -= padded
         return count
 
-    def padding_max_bytes(self, frames_size_bytes: int) -> int:
-        """How many bytes of padding so many bytes of frames get if nothing but full buffers makes a flush."""
-        flushes_count = -(-frames_size_bytes // self._buffer_size_bytes)
-        return flushes_count * self._page_size_bytes
+    def gain_bytes(self, extent: int) -> int:
+        """How many bytes an evacuation of the extent is thought to gain: what is neither live nor padding of copies."""
+        used_bytes = self._extents.soft_pages(extent) * self._page_size_bytes
+        if not self.is_open(extent):
+            used_bytes = self._extent_size_bytes if used_bytes else 0  # nothing more goes there
+        live_bytes = self._live_bytes.get(extent)
+        if live_bytes is None:  # all that is not known to be dead
+            unused_bytes = used_bytes - self._extents.soft_pages(extent) * self._page_size_bytes
+            return unused_bytes + self._dead_bytes.get(extent, 0)
+        flushes_count = -(-max(0, live_bytes) // self._buffer_size_bytes)
+        return max(0, used_bytes - live_bytes - flushes_count * self._page_size_bytes)
+
+    def is_known_dead(self, extent: int) -> bool:
+        """Whether nothing in the extent is thought to be live, so that giving it back costs no copies."""
+        return self._live_bytes.get(extent, 1) <= 0
+
+    def note_live(self, extent: int, size_bytes: int) -> None:
+        """Note how much in the extent is live, after a scan."""
+        self._live_bytes[extent] = size_bytes
 
     def note_dead(self, locator: Locator) -> None:
         """Note that nothing refers to this chunk any more. This only steers the choice of victims."""
         extent = locator.extent
-        self.dead_bytes[extent] = self.dead_bytes.get(extent, 0) + locator.length_bytes
+        if extent in self._live_bytes:
+            self._live_bytes[extent] -= locator.length_bytes
+        else:
+            self._dead_bytes[extent] = self._dead_bytes.get(extent, 0) + locator.length_bytes
 
     def has_pins(self, extent: int) -> bool:
         """Whether the extent has a chunk in flight (GC-1)."""
@@ -377,5 +400,6 @@ class ChunkStore:
         """Give the extent back once ``after`` is persistent. The dependency is that of the reset."""
         if self.is_open(extent) or self.has_pins(extent):
             raise InvariantError("GC-1", f"extent {extent} is open or has chunks in flight")
-        self.dead_bytes.pop(extent, None)
+        self._dead_bytes.pop(extent, None)
+        self._live_bytes.pop(extent, None)
         return self._cache.reset(extent, after)

@@ -9,7 +9,7 @@ from shardstore.disk import Disk
 from shardstore.errors import ConfigurationError
 from shardstore.index import run_block
 from shardstore.index.metadata_log import memtable_run_size_bytes
-from shardstore.index.run_bounds import BLOCK_KEY_SIZE_BYTES
+from shardstore.index.run_bounds import BLOCK_KEY_SIZE_BYTES, memtable_bound
 from shardstore.superblock import superblock_full_size_bytes
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES
 from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, StoreConfiguration
@@ -35,10 +35,20 @@ def _checked(
     least_count = RESERVED_EXTENTS_COUNT + configuration.reserve_extents_count + len(Kind)
     if extent_count < least_count:
         raise ConfigurationError(f"a disk needs at least {least_count} extents, not {extent_count}")
-    overhead = chunk_frame.OVERHEAD_SIZE_BYTES + configuration.key_size_max_bytes
-    for name in ("chunk_payload_max_bytes", "run_block_size_bytes"):
-        if getattr(configuration, name) + overhead > extent_size_bytes:
+    longest_frames = {
+        "chunk_payload_max_bytes": chunk_frame.OVERHEAD_SIZE_BYTES
+        + configuration.key_size_max_bytes
+        + configuration.chunk_payload_max_bytes,
+        "run_block_size_bytes": memtable_bound(configuration).frame_size_max_bytes,
+    }
+    for name, size_bytes in longest_frames.items():
+        if size_bytes > extent_size_bytes:
             raise ConfigurationError(f"{name} is too large for extents of {extent_size_bytes} bytes")
+    flush_count = memtable_bound(configuration).extents_count(extent_size_bytes, page_size_bytes)
+    # A put fits an empty store by SPACE-1: two flushes, a merge of one memtable, the spare, and its own extent.
+    least_count = RESERVED_EXTENTS_COUNT + 3 * flush_count + configuration.reserve_extents_count + 1
+    if extent_count < least_count:
+        raise ConfigurationError(f"a disk of this configuration needs at least {least_count} extents")
     # Each record twice, and in it what the index may come to by a merge, and by one more flush (SPACE-1).
     record_size_bytes = RECORD_HEADER_SIZE_BYTES + 2 * memtable_run_size_bytes(configuration) + page_size_bytes
     if 2 * record_size_bytes > extent_size_bytes:

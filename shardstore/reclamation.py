@@ -72,18 +72,22 @@ class Reclamation:
 
     def victims(self) -> list[int]:
         """Extents that may be reclaimed, the most promising first. Those that are still being filled come last."""
-        dead_bytes = self._chunks.dead_bytes
+        gain_bytes = self._chunks.gain_bytes
         candidates = [
-            (self._chunks.is_open(extent), -dead_bytes.get(extent, 0), extent <= self._rotation, extent)
+            (self._chunks.is_open(extent), -gain_bytes(extent), extent <= self._rotation, extent)
             for extent in self._extents.in_use()
             if extent not in self._running and not self._chunks.has_pins(extent)
         ]
         return [candidate[-1] for candidate in sorted(candidates)]
 
     def known_victims(self, dead_bytes_min: int) -> list[int]:
-        """Victims that are thought to have this much garbage, the most first. Does not look at the other extents."""
-        dead_bytes = self._chunks.dead_bytes
-        promising = [(-size, extent) for extent, size in dead_bytes.items() if size >= dead_bytes_min]
+        """Victims that are thought to gain this much, or to have nothing live; the most promising first."""
+        chunks = self._chunks
+        promising = []
+        for extent in self._extents.in_use():
+            size = chunks.gain_bytes(extent)
+            if size >= dead_bytes_min or (chunks.is_known_dead(extent) and not chunks.is_open(extent)):
+                promising.append((-size, extent))
         return [extent for _, extent in sorted(promising) if self._may_be_victim(extent)]
 
     def _may_be_victim(self, extent: int) -> bool:
@@ -97,8 +101,7 @@ class Reclamation:
                 continue
             self._running.add(extent)
             try:
-                live = self._live(self._chunks.scan(extent, self._upkeep.breathe))
-                self._chunks.dead_bytes[extent] = self._garbage_bytes(extent, live)
+                self._note_live(extent, self._live(self._chunks.scan(extent, self._upkeep.breathe)))
             finally:
                 self._running.discard(extent)
 
@@ -131,9 +134,8 @@ class Reclamation:
     def _reclaim(self, extent: int, dead_bytes_min: int) -> Reclaimed | None:
         scan = self._chunks.scan(extent, self._upkeep.breathe)
         live = self._live(scan)
-        garbage_bytes = self._garbage_bytes(extent, live)
-        self._chunks.dead_bytes[extent] = garbage_bytes  # the estimate misses older entries that no merge has met yet
-        if garbage_bytes < dead_bytes_min or (live and not self._upkeep.may_copy()):
+        self._note_live(extent, live)  # the estimate misses older entries that no merge has met yet
+        if live and (self._chunks.gain_bytes(extent) < dead_bytes_min or not self._upkeep.may_copy()):
             return None
         self._rotation = extent
         moved_count = sum(self._move(scanned) for scanned in live)
@@ -143,11 +145,8 @@ class Reclamation:
         self._chunks.reset(extent, self._references.settled())  # GC-3: taken after the moves, so it covers them
         return Reclaimed(extent, moved_count, dropped_count, is_reset=True)
 
-    def _garbage_bytes(self, extent: int, live: list[ScannedFrame]) -> int:
-        """How many bytes an evacuation gains: those that are neither live nor padding that the copies need, too."""
-        used_bytes = self._extents.soft_pages(extent) * self._extents.page_size_bytes
-        live_bytes = sum([scanned.locator.length_bytes for scanned in live])
-        return max(0, used_bytes - live_bytes - self._chunks.padding_max_bytes(live_bytes))
+    def _note_live(self, extent: int, live: list[ScannedFrame]) -> None:
+        self._chunks.note_live(extent, sum([scanned.locator.length_bytes for scanned in live]))
 
     def _move(self, scanned: ScannedFrame) -> bool:
         old, frame = scanned

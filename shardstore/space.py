@@ -28,6 +28,8 @@ from shardstore.reclamation import Reclamation
 from shardstore.units import Kind, RunBound, StoreConfiguration
 from shardstore.upkeep import Upkeep
 
+_FRUITLESS_MAX = 8  # rounds of upkeep that free no extent, after which a search for space gives up
+
 
 class Need(NamedTuple):
     """How much room a request takes: frames, and entries that name them."""
@@ -96,7 +98,7 @@ class Space:
     def make_room_for_copy(self) -> None:
         """The same for the entry of one copy. Raises `NoSpaceError` rather than use up the reserve."""
         while self._index.room_count() < 1:
-            if not self._may_flush():
+            if not self._is_reserve_whole():
                 raise NoSpaceError("the reserve must be made whole before more is copied")
             self._index.flush()
 
@@ -107,7 +109,7 @@ class Space:
             # The change itself is done. An error of the upkeep will meet the next request that needs it.
             with suppress(StoreError):
                 self.flush()
-                self._evacuate_known()
+                self._evacuate_known(self._goal())
 
     def flush(self, *, is_last: bool = False) -> bool:
         """Write the memtable as a run, and unless it is the last, do the merges that this makes due.
@@ -119,14 +121,18 @@ class Space:
         while not self._may_flush() and (self._wait_for_restoration() or self._restore()):
             pass
         flushed = self._index.flush()
-        if is_last:
-            return flushed
-        with suppress(StoreError):  # a merge can wait, say until there is room
-            while self._index.is_compaction_due() and self._index.compact():
-                pass
-            if not self._is_reserve_whole() and not self._restoring:
-                self._restore()
+        if not is_last:
+            with suppress(StoreError):  # a merge can wait, say until there is room
+                while self._index.is_compaction_due() and self._index.compact():
+                    pass
+            self.restore_if_due()
         return flushed
+
+    def restore_if_due(self) -> None:
+        """Make the reserve whole again after work that took of it. What stands against it, the next flush will meet."""
+        if self._configuration.automatic and not self._restoring and not self._is_reserve_whole():
+            with suppress(StoreError):
+                self._restore()
 
     # --- the reserve --------------------------------------------------------------------------------
 
@@ -171,43 +177,67 @@ class Space:
             self._upkeep.notify_all()
 
     def _gain(self) -> bool:
-        for _ in range(8 * self._extents.extent_count):  # each time an extent is reset, or chunks have left one
-            if self._is_reserve_whole():
-                return True
+        surveyed = False
+        most_count, fruitless_count = -1, 0
+        while not self._is_reserve_whole():
+            count = self._extents.free_count() + self._extents.resetting_count()
+            fruitless_count = 0 if count > most_count else fruitless_count + 1
+            most_count = max(most_count, count)
+            if fruitless_count > _FRUITLESS_MAX:
+                return False
             # Merge first if not even the memtable can be flushed, since resets wait for its entries.
-            if (self._may_flush() and self._reclaim_known()) or self._merge_all():
+            if (self._may_settle() and self._reclaim_known(self._goal())) or self._merge_all():
                 continue
-            return False
-        return self._is_reserve_whole()
+            if surveyed or not self._may_settle():
+                return False
+            surveyed = True
+            self._reclamation.survey()
+        return True
 
-    def _reclaim_known(self) -> bool:
+    def _may_settle(self) -> bool:
+        return self._may_flush() or not self._index.has_unwritten()
+
+    def _reclaim_known(self, goal_count: int) -> bool:
         """Reclaim known garbage and carry out the resets. False if there is none."""
-        if not self._evacuate_known() and not self._extents.resetting_count():
+        if not self._evacuate_known(goal_count) and not self._extents.resetting_count():
             return False
         self._index.flush()  # resets wait for the entries in the memtable
         self._upkeep.drain()
         return True
 
     def _merge_all(self) -> bool:
-        """Merge all runs, or wait for a merge that is under way. False if nothing is left to merge."""
+        """Merge all runs, or wait for a merge that is under way. False if nothing is left to merge, or no room."""
         if self._index.is_merging():
             self._upkeep.wait_until(lambda: not self._index.is_merging())
             return True
-        return self._index.compact_all()
+        with suppress(NoSpaceError):
+            return self._index.compact_all()
+        return False
 
     # --- finding space ------------------------------------------------------------------------------
 
     def _fits(self, need: Need) -> bool:
         """Whether there is room for this, and for all else that is reserved, beside what requests leave."""
         # Even if an open extent has room for the frames: each entry may cost the index space.
-        held = self._held
-        entries_count = need.entries_count if len(held) == 1 else sum([each.entries_count for each in held])
-        is_flush_ahead = entries_count > self._index.room_count()
+        is_flush_ahead = self._is_flush_ahead(need)
         room_count = self._extents.free_count() - self._kept_count_with(need, is_flush_ahead=is_flush_ahead)
-        sizes = need.frame_sizes if len(held) == 1 else [size for each in held for size in each.frame_sizes]
+        sizes = self._held_sizes()
         if room_count < len(sizes):  # else it is enough: no frame takes more than one extent
             room_count -= self._chunks.extents_needed(Kind.VALUE, sizes)
-        return room_count >= 0 and self._index.may_grow(need.entry_size_max_bytes, is_flush_ahead=is_flush_ahead)
+        return room_count >= 0 and self._index.may_grow(
+            need.entry_size_max_bytes, need.surplus_size_bytes, is_flush_ahead=is_flush_ahead
+        )
+
+    def _is_flush_ahead(self, need: Need) -> bool:
+        """Whether the memtable has no room for all entries that are reserved."""
+        held = self._held
+        entries_count = need.entries_count if len(held) == 1 else sum([each.entries_count for each in held])
+        return entries_count > self._index.room_count()
+
+    def _held_sizes(self) -> list[int]:
+        """The sizes of all frames that are reserved."""
+        held = self._held
+        return held[0].frame_sizes if len(held) == 1 else [size for each in held for size in each.frame_sizes]
 
     def _kept_count(self) -> int:
         """How many extents requests leave: the reserve, and some for the copies of evacuations."""
@@ -225,19 +255,24 @@ class Space:
 
     def _find(self, need: Need) -> bool:
         """Reclaim until all frames that are reserved fit. False if no garbage is left that would make room."""
-        for _ in range(8 * self._extents.extent_count):
-            if not self._evacuate_known() and not self._extents.resetting_count():
+        most_count, fruitless_count = -1, 0
+        while fruitless_count <= _FRUITLESS_MAX:
+            goal_count = self._goal(need)
+            if not self._evacuate_known(goal_count) and not self._extents.resetting_count():
                 if self._fits(need):
                     return True
-                if not self._free_something():
+                if not self._free_something(goal_count):
                     return False
             self.flush()  # resets wait for the entries in the memtable
             self._upkeep.drain()
-            if self._extents.free_count() >= self._goal() and self._fits(need):
+            count = self._extents.free_count()
+            if count >= goal_count and self._fits(need):
                 return True
+            fruitless_count = 0 if count > most_count else fruitless_count + 1
+            most_count = max(most_count, count)
         return self._fits(need)
 
-    def _free_something(self) -> bool:
+    def _free_something(self, goal_count: int) -> bool:
         """Merge all runs, which brings garbage to light, or else survey every extent. False if neither helps."""
         trouble: StoreError | None = None
         try:
@@ -246,17 +281,17 @@ class Space:
         except StoreError as error:
             trouble = error
         self._reclamation.survey()
-        if self._evacuate_known():
+        if self._evacuate_known(goal_count):
             return True
         if trouble is not None and not isinstance(trouble, NoSpaceError):
             raise trouble  # the disk is not full: it could not be read
         return False
 
-    def _evacuate_known(self) -> bool:
-        """Reclaim extents that are worth it, until the goal is free or soon will be. False if that changed nothing."""
+    def _evacuate_known(self, goal_count: int) -> bool:
+        """Reclaim extents that are worth it, until so many are free or soon will be. False if that changed nothing."""
         done = False
         for extent in self._reclamation.known_victims(self._dead_bytes_min):
-            if self._extents.free_count() + self._extents.resetting_count() >= self._goal():
+            if self._extents.free_count() + self._extents.resetting_count() >= goal_count:
                 break
             before_count = self._reclamation.moved_count
             try:
@@ -266,9 +301,14 @@ class Space:
             done = done or (reclaimed is not None and reclaimed.is_reset)
         return done
 
-    def _goal(self) -> int:
-        """How many extents upkeep keeps free: those that requests leave, and some for them."""
-        return self._kept_count() + self._configuration.reclaim_free_extents_min
+    def _goal(self, need: Need | None = None) -> int:
+        """How many extents upkeep keeps free: those that requests leave, and some for them, this one at least."""
+        goal_count = self._kept_count() + self._configuration.reclaim_free_extents_min
+        if need is None:
+            return goal_count
+        is_flush_ahead = self._is_flush_ahead(need)
+        needed_count = self._chunks.extents_needed(Kind.VALUE, self._held_sizes())
+        return max(goal_count, self._kept_count_with(need, is_flush_ahead=is_flush_ahead) + needed_count)
 
     # --- what upkeep may take -----------------------------------------------------------------------
 

@@ -306,7 +306,7 @@ class Store:
 
     def compact(self) -> bool:
         """Merge one level of the index into the next. False if there is nothing to merge. Raises `NoSpaceError`."""
-        return self._work(self.index.compact)
+        return self._work(self.index.compact, self.space.restore_if_due)
 
     def reclaim(self, choice: int = 0) -> Reclaimed | None:
         """Reclaim one extent: number ``choice`` of those that may be reclaimed, the most promising of which is 0.
@@ -319,13 +319,19 @@ class Store:
             victims = self.reclamation.victims()
             return self.reclamation.reclaim(victims[choice % len(victims)]) if victims else None
 
-        return self._work(reclaim)
+        return self._work(reclaim, self.space.restore_if_due)
 
     @_breaks_if_cut_short
-    def _work(self, work: Callable[[], T]) -> T:
+    def _work(self, work: Callable[[], T], afterwards: Callable[[], None] = lambda: None) -> T:
         with self.monitor:
             self._check_takes_changes()
-            return work()
+            try:
+                result = work()
+            except NoSpaceError:
+                afterwards()
+                raise
+            afterwards()
+            return result
 
     @_lets_go_if_cut_short
     def _read(self, read: Callable[[], T]) -> T:

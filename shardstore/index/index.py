@@ -31,7 +31,6 @@ from shardstore.index.metadata_log import (
     MetadataLog,
     Move,
     RunRecord,
-    memtable_run_size_bytes,
     run_size_bytes,
     run_size_max_bytes,
 )
@@ -67,7 +66,6 @@ class Index:
         self._next_run_id = 1
         self._compacting = False
         self._memtable_bound = memtable_bound(configuration)
-        self._memtable_run_size_bytes = memtable_run_size_bytes(configuration)
         self._next_compaction: Choice | None = None
         self._plan_compaction()
 
@@ -146,9 +144,12 @@ class Index:
     def _prepare(self, key: bytes, entry: Entry) -> None:
         """Note what an entry that is about to come makes dead, and how large it is."""
         memtable = self._memtable
-        for locator in memtable.entries.get(key) or ():
-            if entry is None or locator not in entry:
-                self._chunks.note_dead(locator)
+        before = memtable.entries.get(key)
+        if before is not None:
+            memtable.surplus_size_bytes -= LOCATOR_SIZE_BYTES * (len(before) - 1)
+            for locator in before:
+                if entry is None or locator not in entry:
+                    self._chunks.note_dead(locator)
         if entry is None:
             return
         count = len(entry)
@@ -190,6 +191,7 @@ class Index:
         prerequisites = join(chain(written, frozen.value_dependencies()), self._waiter)  # IDX-1
         frozen.promise.bind(self._publish(run, (), prerequisites, "flush edit"))
         self._frozen = None
+        self._plan_merge()  # without the frozen memtable
         self._upkeep.notify_all()
         return True
 
@@ -263,18 +265,26 @@ class Index:
 
     def may_flush(self) -> bool:
         """Whether a full record has room for one more memtable's run, however long its keys."""
-        return self._metadata.fits(self._metadata_bytes + self._memtable_run_size_bytes)
+        return self._metadata.fits(self._metadata_bytes + self._flush_metadata_bytes(0))
 
-    def may_grow(self, entry_size_bytes: int = 0, *, is_flush_ahead: bool = False) -> bool:
-        """Whether an entry of this size leaves a full record room for the run of a flush, also after all are merged."""
-        if not is_flush_ahead and self.has_seen_entry_of(entry_size_bytes):
+    def _flush_metadata_bytes(self, surplus_size_bytes: int) -> int:
+        """How much of a record the run of the memtable may take, with such entries to come."""
+        blocks_count = self.flush_bound(surplus_size_bytes).blocks_count
+        return run_size_max_bytes(blocks_count, self._configuration.key_size_max_bytes)
+
+    def may_grow(self, entry_size_bytes: int = 0, surplus_size_bytes: int = 0, *, is_flush_ahead: bool = False) -> bool:
+        """Whether such entries leave a full record room for the run of a flush, also after all are merged.
+
+        The arguments are those of `merge_bound`.
+        """
+        flush_bytes = self._flush_metadata_bytes(surplus_size_bytes)
+        if not is_flush_ahead and not surplus_size_bytes and self.has_seen_entry_of(entry_size_bytes):
             named_bytes = max(self._metadata_bytes, self._merged_metadata_bytes)
         else:
-            bound = self.merge_bound(entry_size_bytes, is_flush_ahead=is_flush_ahead)
+            bound = self.merge_bound(entry_size_bytes, surplus_size_bytes, is_flush_ahead=is_flush_ahead)
             merged_bytes = self._metadata_bytes_of(bound, max(self._entry_size_max_bytes, entry_size_bytes))
-            flushed_bytes = self._metadata_bytes + (self._memtable_run_size_bytes if is_flush_ahead else 0)
-            named_bytes = max(flushed_bytes, merged_bytes)
-        return self._metadata.fits(named_bytes + self._memtable_run_size_bytes)
+            named_bytes = max(self._metadata_bytes + flush_bytes * is_flush_ahead, merged_bytes)
+        return self._metadata.fits(named_bytes + flush_bytes)
 
     def _plan_merge(self) -> None:
         """Work out the bounds of a merge of everything, after the levels or the memtable's longest entry changed."""
@@ -409,9 +419,9 @@ class Index:
         # Other threads may come in, so no second merge may begin.
         self._compacting = True
         try:
-            if not self._upkeep.may_merge(self._bound_of(dropped)):
-                raise NoSpaceError(f"no room to merge {len(dropped)} runs into one")
             is_bottom = target > 0 and not any(self._levels[target + 1 :])
+            if not self._upkeep.may_merge(self._bound_of(dropped, is_bottom=is_bottom)):
+                raise NoSpaceError(f"no room to merge {len(dropped)} runs into one")
             sources = [self._reader.items(run) for run in dropped]
             items = merged(sources, self._note_dead, is_bottom=is_bottom)
             run, written = self._write_run(target, items, dropped)
@@ -420,9 +430,10 @@ class Index:
             self._compacting = False
             self._upkeep.notify_all()
 
-    def _bound_of(self, runs: Sequence[Run]) -> RunBound:
-        deletion_size_max_bytes = run_block.entry_size_bytes(bytes(self._configuration.key_size_max_bytes), None)
-        entry_size_max_bytes = max([deletion_size_max_bytes, *(run.entry_size_max_bytes for run in runs)])
+    def _bound_of(self, runs: Sequence[Run], *, is_bottom: bool) -> RunBound:
+        """The most that these runs merged into one may take; on the bottom it has no deletions."""
+        deletion = run_block.entry_size_bytes(bytes(self._configuration.key_size_max_bytes), None)
+        entry_size_max_bytes = max([0 if is_bottom else deletion, *(run.entry_size_max_bytes for run in runs)])
         count = sum([run.entry_count for run in runs])
         return run_bound(count, _size_bytes(runs), entry_size_max_bytes, self._configuration)
 

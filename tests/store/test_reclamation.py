@@ -211,7 +211,7 @@ def test_an_extent_with_too_little_garbage_is_left_alone() -> None:
     world = new_world()
     extent = world.fill()
     before = dict(world.table.locators)
-    assert world.reclamation.reclaim(extent, dead_bytes_min=10 * PAGE) is None
+    assert world.reclamation.reclaim(extent, dead_bytes_min=15 * PAGE) is None
     assert world.table.locators == before
     assert world.reclamation.reclaim(extent, dead_bytes_min=PAGE) is not None
 
