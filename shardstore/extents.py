@@ -16,8 +16,9 @@ The caller holds the store's monitor.
 
 from __future__ import annotations
 
-import heapq
 from typing import NamedTuple
+
+from sortedcontainers import SortedList
 
 from shardstore.dependency import PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Write
 from shardstore.errors import CorruptionError, InvariantError, NoSpaceError, StaleLocatorError
@@ -62,14 +63,14 @@ class Extents:
         self.page_size_bytes = scheduler.disk.page_size_bytes
         self.extent_size_bytes = self.extent_size_pages * self.page_size_bytes
         self._extents: dict[int, _Extent] = {}  # a pristine extent has no entry before it is allocated
-        self._free: list[int] = []  # a heap: the lowest number first
+        self._free: SortedList[int] = SortedList()  # the lowest is taken first
         self._resetting: list[tuple[int, Write]] = []
 
     # --- opening ------------------------------------------------------------------------------------
 
     def format(self) -> None:
         """Make every extent of a fresh disk free."""
-        self._free = list(range(RESERVED_EXTENTS_COUNT, self._disk.extent_count))
+        self._free.update(range(RESERVED_EXTENTS_COUNT, self._disk.extent_count))
 
     def recover(self) -> None:
         """Make every extent usable again; see the table in ``docs/PROTOCOLS.md``. Raises `CorruptionError`."""
@@ -81,7 +82,7 @@ class Extents:
             if self._disk.zoned and (record is not PRISTINE or hard_pages):
                 self._recover_zoned(number, record, hard_pages)
             elif not record.soft_pages:
-                self._free.append(number)
+                self._free.add(number)
 
     def _recover_zoned(self, number: int, record: ExtentRecord, hard_pages: int) -> None:
         if record.soft_pages > hard_pages:
@@ -94,7 +95,7 @@ class Extents:
         elif hard_pages:  # a crash came between the record that it is empty and its reset (EXT-5)
             self._resetting.append((number, self._scheduler.submit_reset(number, PERSISTENT, "reset")))
         else:
-            self._free.append(number)
+            self._free.add(number)
 
     # --- allocating ---------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class Extents:
         self._collect_resets()
         if not self._free:
             raise NoSpaceError("no free extent")
-        number = heapq.heappop(self._free)
+        number: int = self._free.pop(0)
         extent = self._extents.get(number)
         if extent is None:
             extent = self._extents[number] = _Extent(PRISTINE)
@@ -128,7 +129,7 @@ class Extents:
         waiting = []
         for number, reset in self._resetting:
             if reset.state is PERSISTENT_STATE:
-                heapq.heappush(self._free, number)
+                self._free.add(number)
             elif reset.state is PENDING:  # an extent whose reset failed is out of use until the disk is reopened
                 waiting.append((number, reset))
         self._resetting = waiting
