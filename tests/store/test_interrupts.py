@@ -170,3 +170,25 @@ def test_int_1_after_an_error_at_any_line_the_store_is_whole_or_says_that_it_is_
         for number in range(40)
     ]
     assert sum(cut_short) > 30
+
+
+class ThreeCalls(Life):
+    """A put, then one batch over all keys that must be flushed to make room, then a wait: every line of these."""
+
+    def step(self) -> None:
+        self._change(dict.fromkeys(KEYS[:2], b"first"))
+        self._change(dict.fromkeys(KEYS, b"second"))
+        self.store.sync()
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_int_1_an_error_at_the_lines_of_a_few_calls_one_after_another(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every eighth line from the first on, and others between; that each line holds was tried by hand."""
+    monkeypatch.setattr(sys.modules[__name__], "Life", ThreeCalls)
+    monkeypatch.setattr(sys.modules[__name__], "STEPS_COUNT", 1)
+    lines_count = first
+    while interrupted(0, lines_count, MemoryError, PlainSeam):
+        lines_count += 8
+    assert lines_count > 500
