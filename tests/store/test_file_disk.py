@@ -67,6 +67,26 @@ def test_pages_stay_where_they_were_written(path: Path, preallocate: bool) -> No
     assert path.stat().st_size == LABEL_SIZE_BYTES + 3 * 4 * 128
 
 
+def test_a_file_can_be_filled_with_zeros_when_it_is_made(path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    big = 3 * 1024 * 1024 // PAGE_SIZE
+    FileDisk.create(
+        path,
+        extent_count=1,
+        extent_size_pages=big,
+        page_size_bytes=PAGE_SIZE,
+        preallocate=False,
+        write_zeros=True,
+        progress=lambda done, size: told.append((done, size)),
+    ).close()
+    size_bytes = path.stat().st_size
+    assert path.stat().st_blocks * 512 >= size_bytes  # no holes
+    assert path.read_bytes()[26:] == bytes(size_bytes - 26)
+    assert [done for done, _ in told] == [*range(1 << 20, size_bytes, 1 << 20), size_bytes]
+    with FileDisk.open(path) as disk:
+        assert disk.read(0, big - 1, 1) == bytes(PAGE_SIZE)
+
+
 def test_golden_bytes(path: Path) -> None:
     create(path).close()
     assert path.read_bytes()[:26] == golden("file_disk_label") == label()
