@@ -27,6 +27,7 @@ from shardstore.disk import Disk
 from shardstore.errors import ConfigurationError, OutOfServiceError, StoreError, WrongDisksError
 from shardstore.limits import value_size_max_bytes
 from shardstore.seam import Seam
+from shardstore.space import Trouble
 from shardstore.store import Store, StoreSnapshot, format_store, open_store
 from shardstore.units import Change, Delete, Membership, Put, StoreConfiguration
 
@@ -172,6 +173,11 @@ class Node:
         as_count(choice, "a choice")
         for store in self.in_service():
             store.reclaim(choice)
+
+    def health(self) -> dict[int, tuple[Trouble, ...]]:
+        """What upkeep has failed at, by disk; without disks where all is well, and those out of service."""
+        troubles = {disk: store.health() for disk, store in enumerate(self._stores) if store is not None}
+        return {disk: found for disk, found in troubles.items() if found}
 
     # --- steering -----------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ the guarantee. The caller holds the store's monitor.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from shardstore.chunk_store import ChunkStore
@@ -38,6 +39,15 @@ class Need(NamedTuple):
     entries_count: int
     entry_size_max_bytes: int
     surplus_size_bytes: int  # of all locators but the first of each entry
+
+
+class Trouble(NamedTuple):
+    """Some upkeep that failed: what it was, what stands still because of it, the first error, and since when."""
+
+    work: str
+    stops: str
+    error: StoreError
+    since_change: int  # how many changes had been taken since the store was opened
 
 
 class Space:
@@ -65,6 +75,7 @@ class Space:
         self._seen_bound: RunBound | None = None  # of a merge of everything, when the reserve was last worked out
         self._reserve_extents_count = 0
         self._restoring = False
+        self._troubles: dict[str, Trouble] = {}
 
     # --- requests -----------------------------------------------------------------------------------
 
@@ -107,7 +118,7 @@ class Space:
         self._changes_count += 1
         if self._configuration.automatic and self._index.room_count() <= 0:
             # The change itself is done. An error of the upkeep will meet the next request that needs it.
-            with suppress(StoreError):
+            with self._noted("reclamation", "garbage is not reclaimed"):
                 self.flush()
                 self._evacuate_known(self._goal())
 
@@ -122,7 +133,7 @@ class Space:
             pass
         flushed = self._index.flush()
         if not is_last:
-            with suppress(StoreError):  # a merge can wait, say until there is room
+            with self._noted("compaction", "runs of level 0 are not merged, so that reads get slower"):
                 while self._index.is_compaction_due() and self._index.compact():
                     pass
             self.restore_if_due()
@@ -130,9 +141,27 @@ class Space:
 
     def restore_if_due(self) -> None:
         """Make the reserve whole again after work that took of it. What stands against it, the next flush will meet."""
-        if self._configuration.automatic and not self._restoring and not self._is_reserve_whole():
-            with suppress(StoreError):
+        if not self._configuration.automatic or self._restoring:
+            return
+        with self._noted("restoration", "deletions may be refused on a full disk"):
+            if not self._is_reserve_whole():
                 self._restore()
+
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What upkeep has failed at, and has not done since."""
+        return tuple(self._troubles.values())
+
+    @contextmanager
+    def _noted(self, work: str, stops: str) -> Iterator[None]:
+        """Let upkeep fail without harm to the request that made it due, but remember it (DAMAGE-2)."""
+        try:
+            yield
+        except NoSpaceError:
+            pass  # nothing is wrong: it can wait until there is room
+        except StoreError as error:
+            self._troubles.setdefault(work, Trouble(work, stops, error, self._changes_count))
+        else:
+            self._troubles.pop(work, None)
 
     # --- the reserve --------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ from shardstore.io_scheduler import IoScheduler
 from shardstore.limits import value_size_max_bytes
 from shardstore.reclamation import Reclaimed, Reclamation
 from shardstore.seam import Seam
-from shardstore.space import Need, Space
+from shardstore.space import Need, Space, Trouble
 from shardstore.superblock import Superblock
 from shardstore.units import (
     RESERVED_EXTENTS_COUNT,
@@ -56,6 +56,7 @@ from shardstore.units import (
     Delete,
     Kind,
     Locator,
+    LostKeys,
     Membership,
     Put,
     RunBound,
@@ -338,6 +339,23 @@ class Store:
         with self.monitor:
             self._check_open()
             return read()
+
+    # --- damage -------------------------------------------------------------------------------------
+
+    def health(self) -> tuple[Trouble, ...]:
+        """What upkeep has failed at and not done since; empty if all is well.
+
+        Upkeep is a part of the requests that make it due, and never makes them fail. So its errors are told here.
+        """
+        return self._read(self.space.troubles)
+
+    def drop_damaged(self) -> list[LostKeys]:
+        """Give up the blocks of the index that are damaged, so that listings and upkeep go on. Reads the whole index.
+
+        Gives the ranges of keys that they may have held: each of these reads as an older change left it, or is gone.
+        Raises `DiskError`, `NoSpaceError`.
+        """
+        return self._work(self.index.drop_damaged)
 
     # --- dependencies -------------------------------------------------------------------------------
 

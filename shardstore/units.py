@@ -44,6 +44,13 @@ class Locator(NamedTuple):
         return f"<{self.extent}:{self.offset_bytes}+{self.length_bytes} {self.uuid[:4].hex()}>"
 
 
+class LostKeys(NamedTuple):
+    """A range of keys whose newest entries may be lost: those from ``first`` on, below ``end`` if there is one."""
+
+    first: bytes
+    end: bytes | None
+
+
 class Membership(NamedTuple):
     """The node that a disk belongs to: the ids of all its disks, in order, and the place of this one among them."""
 

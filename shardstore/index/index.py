@@ -38,7 +38,7 @@ from shardstore.index.run import Chunks, Run, RunReader, in_blocks, newest
 from shardstore.index.run_block import LOCATOR_SIZE_BYTES, ONE_LOCATOR_ENTRY_SIZE_BYTES, Entry, Item
 from shardstore.index.run_bounds import memtable_bound, run_bound
 from shardstore.index.snapshot import Snapshot
-from shardstore.units import Kind, Locator, RunBound, StoreConfiguration
+from shardstore.units import Kind, Locator, LostKeys, RunBound, StoreConfiguration
 from shardstore.upkeep import Upkeep
 
 
@@ -466,6 +466,38 @@ class Index:
         if run in self._levels[run.level]:  # else only a snapshot holds the run, and no record names it
             self._metadata.enqueue(Edit(moved=(Move(run.run_id, number, new),)), written, "move edit")
         return True
+
+    # --- damage -------------------------------------------------------------------------------------
+
+    def drop_damaged(self) -> list[LostKeys]:
+        """Put an empty block in the place of each damaged one, and give the keys that it may have held (DAMAGE-1).
+
+        Blocks keep their numbers, so that all else stays as it is. Raises `DiskError`, `NoSpaceError`.
+        """
+        lost = []
+        for run in [run for level in self._levels for run in level]:
+            for number in range(len(run.locators)):
+                if self._reader.is_damaged(run, number) and self._empty(run, number):
+                    end = run.first_keys[number + 1] if number + 1 < len(run.first_keys) else None
+                    lost.append(LostKeys(run.first_keys[number], end))
+                self._upkeep.breathe()
+        return lost
+
+    def _empty(self, run: Run, number: int) -> bool:
+        """Move a block to an empty one. False if the run is gone by now, or the block has moved."""
+        old = run.locators[number]
+        key = run.run_id.to_bytes(8, "little") + number.to_bytes(4, "little")
+        put = self._chunks.put(Kind.RUN, key, run_block.encode([]))
+        is_there = run in self._levels[run.level] and run.locators[number] == old
+        if is_there:
+            run.locators[number] = put.locator
+            edit = Edit(moved=(Move(run.run_id, number, put.locator),))
+            self._metadata.enqueue(edit, put.dependency, "emptied block edit")
+        self._chunks.unpin(put.locator)
+        self._chunks.note_dead(old if is_there else put.locator)
+        return is_there
+
+    # --- what is not written yet --------------------------------------------------------------------
 
     def is_unwritten(self, dependency: Dependency) -> bool:
         """Whether it waits for entries of the memtable, so that a flush must come."""

@@ -89,6 +89,15 @@ class RunReader:
             except BlockError as error:
                 raise _damaged(run, number, str(error)) from None
 
+    def is_damaged(self, run: Run, number: int) -> bool:
+        """Whether a block cannot be decoded as a whole. Raises `DiskError` if it cannot be read at all."""
+        try:
+            for _ in run_block.decode(self._block(run, number)):
+                pass
+        except (CorruptionError, BlockError):
+            return True
+        return False
+
     def _block(self, run: Run, number: int) -> bytes:
         locator = run.locators[number]
         blocks = self._blocks

@@ -151,3 +151,61 @@ def test_noise_is_refused(zoned: bool) -> None:
         extents = noise if zoned else [data + bytes(EXTENT_PAGES * PAGE - size) for data in noise]
         with pytest.raises((CorruptionError, ConfigurationError, FormatVersionError)):
             open_store(with_contents(shape, extents), PlainSeam(), CONFIGURATION)
+
+
+def damaged_block(*, zoned: bool) -> tuple[Store, dict[bytes, bytes], int]:
+    """A store with one damaged block of a run, and the number of the block. All is persistent."""
+    store, expected = filled_store(zoned=zoned)
+    medium = reopened(medium_of(store))
+    store = open_store(medium, PlainSeam(), CONFIGURATION)
+    run = max((run for level in store.index._levels for run in level), key=lambda run: len(run.locators))
+    number = len(run.locators) // 2
+    locator = run.locators[number]
+    data = bytearray(medium._extents[locator.extent])
+    data[locator.offset_bytes + locator.length_bytes // 2] ^= 1
+    medium._extents[locator.extent] = bytes(data)
+    return store, expected, number
+
+
+def test_damage_1_a_damaged_block_is_dropped_on_request_and_its_range_told(zoned: bool) -> None:
+    store, expected, _ = damaged_block(zoned=zoned)
+    with pytest.raises(CorruptionError):
+        dict(store.contents())
+    with pytest.raises(CorruptionError):
+        store.compact()
+    (lost,) = store.drop_damaged()
+    assert store.drop_damaged() == []
+    found = dict(store.contents())
+    outside = {key: value for key, value in expected.items() if key < lost.first or (lost.end and key >= lost.end)}
+    assert set(outside) < set(expected)
+    assert {key: value for key, value in found.items() if key in outside} == outside
+    store.put(lost.first, b"again")
+    for _ in range(3):
+        store.flush()
+        store.compact()
+        store.reclaim()
+    store.shutdown()
+    again = open_store(reopened(medium_of(store)), PlainSeam(), CONFIGURATION)
+    found = dict(again.contents())
+    assert found[lost.first] == b"again"
+    assert {key: value for key, value in found.items() if key in outside and key != lost.first} == {
+        key: value for key, value in outside.items() if key != lost.first
+    }
+
+
+def test_damage_2_upkeep_that_fails_is_told_until_it_has_been_done(zoned: bool) -> None:
+    store, _, _ = damaged_block(zoned=zoned)
+    store.shutdown()
+    automatic = replace(CONFIGURATION, automatic=True, memtable_entries_max=2, level0_runs_max=1)
+    store = open_store(reopened(medium_of(store)), PlainSeam(), automatic)
+    assert store.health() == ()
+    for number in range(12):
+        store.put(b"new%d" % number, b"v")
+    (trouble,) = [each for each in store.health() if each.work == "compaction"]
+    assert isinstance(trouble.error, CorruptionError)
+    assert "level 0" in trouble.stops
+    assert 0 < trouble.since_change < 12
+    store.drop_damaged()
+    for number in range(12):
+        store.put(b"new%d" % number, b"v")
+    assert store.health() == ()
