@@ -190,9 +190,9 @@ new = '''        extent.next_page = extent.soft_pages = end
 
 [[replace]]
 file = "shardstore/extents.py"
-old = '''        self._free: list[int] = []'''
+old = '''        self._free: SortedList[int] = SortedList()'''
 new = '''        self._before: Dependency = PERSISTENT
-        self._free: list[int] = []'''
+        self._free: SortedList[int] = SortedList()'''
 """
 
 
