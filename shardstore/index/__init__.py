@@ -7,4 +7,5 @@ run            a run, and how its blocks are read
 memtable       the entries that no run has yet
 metadata_log   which runs are live, as a log of edits
 run_block      the bytes of a block of a run
+run_bounds     how much a run that is yet to be written may take
 """
