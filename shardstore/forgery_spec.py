@@ -62,7 +62,8 @@ def _made_up_records() -> list[bytes]:
 
 
 made_up_keys = keys_from([_KEY_TO_PAGE + record for record in _made_up_records()])
-made_up_values = keys_from([_VALUE_TO_PAGE + _made_up_block()])
+pages = integers(0, SHAPE.extent_size_pages - 1)
+values = keys_from((b"x", b"", _VALUE_TO_PAGE + _made_up_block()))
 
 
 class ForgingNode(CheckedNode):
@@ -104,8 +105,10 @@ SPEC = replace(
     model=ForgingModel,
     operations=[
         Operation("get", key=keys_from((b"a", b"b", _VALUE_KEY)), weight=2),
-        Operation("put", key=keys_from((b"a", b"b", _VALUE_KEY)), value=keys_from((b"x", b"")), weight=3, writes="key"),
-        Operation("page", extent=integers(0, EXTENT_COUNT - 1), page=integers(0, EXTENT_SIZE_PAGES - 1), adopts=True),
+        Operation("put", key=keys_from((b"a", b"b", _VALUE_KEY)), value=values, weight=3, writes="key"),
+        Operation(
+            "page", extent=integers(0, EXTENT_COUNT - 1), page=integers(0, SHAPE.extent_size_pages - 1), adopts=True
+        ),
         Operation("put_copy", copy=results_of("page"), writes=lambda arguments, _: [[_VALUE_KEY]]),
         Operation("put_under_copy", copy=results_of("page"), writes=lambda arguments, _: [[key_of(arguments["copy"])]]),
         Operation("delete", key=made_up_keys, weight=4, writes="key"),

@@ -12,7 +12,7 @@ from shardstore.index.metadata_log import memtable_run_size_bytes
 from shardstore.index.run_bounds import BLOCK_KEY_SIZE_BYTES, memtable_bound
 from shardstore.superblock import superblock_full_size_bytes
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES
-from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, StoreConfiguration
+from shardstore.units import RESERVED_EXTENTS_COUNT, StoreConfiguration
 
 
 def value_size_max_bytes(disk: Disk, configuration: StoreConfiguration, disk_count: int = 1) -> int:
@@ -32,9 +32,6 @@ def _checked(
     configuration: StoreConfiguration,
 ) -> int:
     extent_size_bytes = extent_size_pages * page_size_bytes
-    least_count = RESERVED_EXTENTS_COUNT + configuration.reserve_extents_count + len(Kind)
-    if extent_count < least_count:
-        raise ConfigurationError(f"a disk needs at least {least_count} extents, not {extent_count}")
     longest_frames = {
         "chunk_payload_max_bytes": chunk_frame.OVERHEAD_SIZE_BYTES
         + configuration.key_size_max_bytes
@@ -48,7 +45,7 @@ def _checked(
     # A put fits an empty store by SPACE-1: two flushes, a merge of one memtable, the spare, and its own extent.
     least_count = RESERVED_EXTENTS_COUNT + 3 * flush_count + configuration.reserve_extents_count + 1
     if extent_count < least_count:
-        raise ConfigurationError(f"a disk of this configuration needs at least {least_count} extents")
+        raise ConfigurationError(f"a disk needs at least {least_count} extents, not {extent_count}")
     # Each record twice, and in it what the index may come to by a merge, and by one more flush (SPACE-1).
     record_size_bytes = RECORD_HEADER_SIZE_BYTES + 2 * memtable_run_size_bytes(configuration) + page_size_bytes
     if 2 * record_size_bytes > extent_size_bytes:

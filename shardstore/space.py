@@ -73,7 +73,7 @@ class Space:
         self._full_at_change: int | None = None  # the count of changes at which a search for space found none
         self._held: list[Need] = []  # what requests under way have reserved
         self._seen_bound: RunBound | None = None  # of a merge of everything, when the reserve was last worked out
-        self._reserve_extents_count = 0
+        self._seen_reserve_count = 0
         self._restoring = False
         self._troubles: dict[str, Trouble] = {}
 
@@ -180,8 +180,8 @@ class Space:
         bound = self._index.merge_bound()
         if bound is not self._seen_bound:  # every request asks, and it seldom changes
             self._seen_bound = bound
-            self._reserve_extents_count = 2 * self._flush_count() + self._extents_count(bound)
-        return self._reserve_extents_count
+            self._seen_reserve_count = 2 * self._flush_count() + self._extents_count(bound)
+        return self._seen_reserve_count
 
     def _flush_count(self) -> int:
         return self._extents_count(self._index.flush_bound())

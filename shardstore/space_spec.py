@@ -106,15 +106,14 @@ keys = sampled(KEYS)
 values = sampled((b"x", b"", b"y" * 100, b"z" * 300, b"w" * 900))
 
 
-def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
-    first, count = choose(name + ".first", len(KEYS)), 1 + choose(name + ".count", 6)
-    value = values(choose, name + ".value")
-    return tuple((KEYS[(first + at) % len(KEYS)], value) for at in range(count))
-
-
 def some_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
     first, count = choose(name + ".first", len(KEYS)), 1 + choose(name + ".count", 6)
     return tuple(KEYS[(first + at) % len(KEYS)] for at in range(count))
+
+
+def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
+    some, value = some_keys(choose, name), values(choose, name + ".value")
+    return tuple((key, value) for key in some)
 
 
 SPEC = replace(

@@ -47,7 +47,7 @@ from shardstore.index.snapshot import Snapshot
 from shardstore.io_scheduler import IoScheduler
 from shardstore.limits import value_size_max_bytes
 from shardstore.reclamation import Reclaimed, Reclamation
-from shardstore.seam import Seam
+from shardstore.seam import Monitor, Seam
 from shardstore.space import Need, Space, Trouble
 from shardstore.superblock import Superblock
 from shardstore.units import (
@@ -65,6 +65,7 @@ from shardstore.units import (
 )
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _BROKEN = "an interrupt has cut a change short: the store must be shut down and opened again"
 # A key, the chunks of its value, and the dependency of them all. A deletion has no chunks.
 _Entry = tuple[bytes, tuple[Locator, ...], Dependency]
@@ -72,39 +73,30 @@ _Entry = tuple[bytes, tuple[Locator, ...], Dependency]
 _ERASE_SIZE_BYTES = 1 << 20
 
 
-P = ParamSpec("P")
+def _if_cut_short(
+    react: Callable[[Store], None],
+) -> Callable[[Callable[Concatenate[Store, P], T]], Callable[Concatenate[Store, P], T]]:
+    """Let the store react if anything but a `StoreError` ends this method (INT-1)."""
+
+    def decorated(method: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Store, P], T]:
+        @wraps(method)
+        def call(store: Store, /, *arguments: P.args, **named: P.kwargs) -> T:
+            try:
+                return method(store, *arguments, **named)
+            except StoreError:
+                raise
+            except BaseException:
+                react(store)
+                raise
+
+        return call
+
+    return decorated
 
 
-def _breaks_if_cut_short(method: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Store, P], T]:
-    """Let the store take no more changes if anything but a `StoreError` ends this method (INT-1)."""
-
-    @wraps(method)
-    def call(store: Store, /, *arguments: P.args, **named: P.kwargs) -> T:
-        try:
-            return method(store, *arguments, **named)
-        except StoreError:
-            raise
-        except BaseException:
-            store._break()
-            raise
-
-    return call
-
-
-def _lets_go_if_cut_short(method: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Store, P], T]:
-    """The same for a method that changes nothing: let go of the monitor, and no more."""
-
-    @wraps(method)
-    def call(store: Store, /, *arguments: P.args, **named: P.kwargs) -> T:
-        try:
-            return method(store, *arguments, **named)
-        except StoreError:
-            raise
-        except BaseException:
-            store.monitor.abandon()
-            raise
-
-    return call
+# A change takes the store out of use for more. What changes nothing needs only let go of the monitor.
+_breaks_if_cut_short = _if_cut_short(lambda store: store._break())
+_lets_go_if_cut_short = _if_cut_short(lambda store: store.monitor.abandon())
 
 
 class Store:
@@ -117,7 +109,7 @@ class Store:
         self._value_size_max_bytes = value_size_max_bytes(disk, configuration)
         self.configuration = configuration
         self.disk = disk
-        self.monitor = seam.monitor("store")
+        self.monitor: Monitor = seam.monitor("store")
         self._pool = BufferPool(configuration.buffer_count, self.monitor)
         self.scheduler = IoScheduler(disk, seam, self.monitor, self._pool, self)
         self.superblock = Superblock(self.scheduler, self)

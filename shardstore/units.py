@@ -111,7 +111,7 @@ class StoreConfiguration:
     level0_runs_max: int = 4
     level1_entries_max: int = 4096 * 40  # each level below may hold `level_growth` times as many
     level_growth: int = 10
-    reserve_extents_count: int = 4  # kept for index flushes and evacuation; requests never open these
+    reserve_extents_count: int = 4  # left free for copies, besides what flushes and merges may need
     reclaim_free_extents_min: int = 8  # upkeep keeps this many free for requests, besides the reserve
     automatic: bool = True  # flush, compact and reclaim as part of the requests that make them due
 

@@ -97,11 +97,12 @@ class Index:
         """
         self._check_takes_changes()
         memtable = self._memtable
+        new: dict[bytes, Entry] = {}
         for key, locators, values in entries:
-            self._prepare(key, locators or None)
+            self._prepare(key, new.get(key, memtable.entries.get(key)), locators or None)
             memtable.wait_for(values)
-        # One step of the interpreter, so that no interrupt comes between.
-        memtable.entries.update([(key, locators or None) for key, locators, _ in entries])
+            new[key] = locators or None
+        memtable.entries.update(new)  # one step of the interpreter, so that no interrupt comes between
         return memtable.promise
 
     def get(self, key: bytes) -> tuple[Locator, ...] | None:
@@ -132,8 +133,8 @@ class Index:
 
     def _set(self, key: bytes, entry: Entry, values: Dependency) -> Dependency:
         self._check_takes_changes()
-        self._prepare(key, entry)
         memtable = self._memtable
+        self._prepare(key, memtable.entries.get(key), entry)
         memtable.set(key, entry, values)
         return memtable.promise
 
@@ -141,10 +142,9 @@ class Index:
         if self._metadata.is_failed:
             raise DiskError("a write has failed: the disk must be opened again before it takes changes")
 
-    def _prepare(self, key: bytes, entry: Entry) -> None:
+    def _prepare(self, key: bytes, before: Entry, entry: Entry) -> None:
         """Note what an entry that is about to come makes dead, and how large it is."""
         memtable = self._memtable
-        before = memtable.entries.get(key)
         if before is not None:
             memtable.surplus_size_bytes -= LOCATOR_SIZE_BYTES * (len(before) - 1)
             for locator in before:
@@ -214,8 +214,7 @@ class Index:
         count = entry_size_max_bytes = 0
         try:
             for batch in in_blocks(items, self._configuration.run_block_size_bytes):
-                key = run_id.to_bytes(8, "little") + len(blocks).to_bytes(4, "little")
-                put = self._chunks.put(Kind.RUN, key, run_block.encode(batch))
+                put = self._chunks.put(Kind.RUN, _block_key(run_id, len(blocks)), run_block.encode(batch))
                 blocks.append(Block(batch[0][0], put.locator))
                 written.append(put.dependency)
                 count += len(batch)
@@ -486,8 +485,7 @@ class Index:
     def _empty(self, run: Run, number: int) -> bool:
         """Move a block to an empty one. False if the run is gone by now, or the block has moved."""
         old = run.locators[number]
-        key = run.run_id.to_bytes(8, "little") + number.to_bytes(4, "little")
-        put = self._chunks.put(Kind.RUN, key, run_block.encode([]))
+        put = self._chunks.put(Kind.RUN, _block_key(run.run_id, number), run_block.encode([]))
         is_there = run in self._levels[run.level] and run.locators[number] == old
         if is_there:
             run.locators[number] = put.locator
@@ -533,6 +531,11 @@ class Index:
         """The keys as they are now, to be read while the index changes; the caller must close the snapshot."""
         runs = [run for level in self._levels for run in level]
         return Snapshot(list(newest(self._memtables())), runs, self._reader, self._let_go)
+
+
+def _block_key(run_id: int, number: int) -> bytes:
+    """The key in the frame of a block."""
+    return run_id.to_bytes(8, "little") + number.to_bytes(4, "little")
 
 
 def _size_bytes(runs: Iterable[Run]) -> int:

@@ -19,7 +19,7 @@ from worlds import SMALL, Medium, PlainSeam, new_medium, random_choices
 import shardstore.store
 from shardstore.dependency import Dependency
 from shardstore.errors import InterruptedStoreError, NotFoundError, OutOfServiceError
-from shardstore.seam import Seam
+from shardstore.seam import Seam, ThreadSeam
 from shardstore.store import Store, format_store, open_store
 
 STORE_FOLDER = str(Path(shardstore.store.__file__).parent)
@@ -120,14 +120,14 @@ class Life:
             assert len({found[key] == value for key, value in self.cut.items()}) == 1  # BULK-1
 
 
-def interrupted(seed: int, lines_count: int, error: type[BaseException], seam: Callable[[], Seam]) -> bool:
+def interrupted(
+    life: Life, medium: Medium, lines_count: int, error: type[BaseException], steps_count: int = STEPS_COUNT
+) -> bool:
     """Live until the n-th line, and check all that must hold then. False if the life ended before that."""
-    medium = new_medium(zoned=bool(seed % 2))
-    life = Life(seed, medium, seam())
     was_cut_short = False
     with Countdown(lines_count, error) as countdown:
         try:
-            for _ in range(STEPS_COUNT):
+            for _ in range(steps_count):
                 life.step()
         except BaseException as caught:
             if countdown.left_count > 0:
@@ -165,10 +165,11 @@ def test_int_1_after_an_error_at_any_line_the_store_is_whole_or_says_that_it_is_
         for _ in range(STEPS_COUNT):
             life.step()
     lines_count = (1 << 60) - total.left_count
-    cut_short = [
-        interrupted(seed, 1 + choose(lines_count), (MemoryError, KeyboardInterrupt)[number % 2], PlainSeam)
-        for number in range(40)
-    ]
+    cut_short = []
+    for number in range(40):
+        medium, seam = new_medium(zoned=bool(seed % 2)), (PlainSeam, ThreadSeam)[number // 2 % 2]()
+        error = (MemoryError, KeyboardInterrupt)[number % 2]
+        cut_short.append(interrupted(Life(seed, medium, seam), medium, 1 + choose(lines_count), error))
     assert sum(cut_short) > 30
 
 
@@ -182,13 +183,11 @@ class ThreeCalls(Life):
 
 
 @pytest.mark.parametrize("first", [1, 4])
-def test_int_1_an_error_at_the_lines_of_a_few_calls_one_after_another(
-    first: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every eighth line from the first on, and others between; that each line holds was tried by hand."""
-    monkeypatch.setattr(sys.modules[__name__], "Life", ThreeCalls)
-    monkeypatch.setattr(sys.modules[__name__], "STEPS_COUNT", 1)
-    lines_count = first
-    while interrupted(0, lines_count, MemoryError, PlainSeam):
+def test_int_1_an_error_at_line_after_line_of_a_few_calls(first: int) -> None:
+    """Every eighth line from the first on."""
+    lines_count, is_cut_short = first, True
+    while is_cut_short:
+        medium = new_medium(zoned=False)
+        is_cut_short = interrupted(ThreeCalls(0, medium, PlainSeam()), medium, lines_count, MemoryError, steps_count=1)
         lines_count += 8
     assert lines_count > 500

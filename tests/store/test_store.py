@@ -29,6 +29,7 @@ from worlds import (
     with_contents,
 )
 
+from shardstore import chunk_frame
 from shardstore.dependency import PERSISTENT, Dependency
 from shardstore.errors import (
     ConfigurationError,
@@ -688,6 +689,15 @@ def test_read_1_whoever_comes_in_while_upkeep_breathes_finds_the_store_in_order(
     assert dict(store.contents()) == world.expected
     store.shutdown()
     assert dict(again(store, configuration).contents()) == world.expected
+
+
+def test_of_a_key_that_comes_twice_in_a_batch_the_last_counts_and_the_first_is_garbage() -> None:
+    store = new_store()
+    store.bulk_put([(b"k", b"1" * 150), (b"k", b"2" * 60)])
+    assert store.get(b"k") == b"2" * 60
+    store.flush_buffers()
+    (live_bytes,) = store.chunks._live_bytes.values()
+    assert live_bytes == chunk_frame.frame_size_bytes(b"k", 60)
 
 
 def test_wait_1_a_flush_that_waited_for_another_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
