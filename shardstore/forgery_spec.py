@@ -106,9 +106,7 @@ SPEC = replace(
     operations=[
         Operation("get", key=keys_from((b"a", b"b", _VALUE_KEY)), weight=2),
         Operation("put", key=keys_from((b"a", b"b", _VALUE_KEY)), value=values, weight=3, writes="key"),
-        Operation(
-            "page", extent=integers(0, EXTENT_COUNT - 1), page=integers(0, SHAPE.extent_size_pages - 1), adopts=True
-        ),
+        Operation("page", extent=integers(0, EXTENT_COUNT - 1), page=pages, adopts=True),
         Operation("put_copy", copy=results_of("page"), writes=lambda arguments, _: [[_VALUE_KEY]]),
         Operation("put_under_copy", copy=results_of("page"), writes=lambda arguments, _: [[key_of(arguments["copy"])]]),
         Operation("delete", key=made_up_keys, weight=4, writes="key"),
