@@ -17,14 +17,15 @@ the guarantee. The caller holds the store's monitor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from shardstore.chunk_store import ChunkStore
 from shardstore.errors import NoSpaceError, StoreError
 from shardstore.extents import Extents
 from shardstore.index.index import Index
+from shardstore.index.outlook import Outlook, extents_counts
 from shardstore.reclamation import Reclamation
 from shardstore.units import Kind, RunBound, StoreConfiguration
 from shardstore.upkeep import Upkeep
@@ -72,7 +73,8 @@ class Space:
         self._changes_count = 0
         self._full_at_change: int | None = None  # the count of changes at which a search for space found none
         self._held: list[Need] = []  # what requests under way have reserved
-        self._seen_bound: RunBound | None = None  # of a merge of everything, when the reserve was last worked out
+        self._seen_outlook: Outlook | None = None  # when the two counts below were worked out
+        self._seen_flush_count = 0
         self._seen_reserve_count = 0
         self._restoring = False
         self._troubles: dict[str, Trouble] = {}
@@ -118,9 +120,7 @@ class Space:
         self._changes_count += 1
         if self._configuration.automatic and self._index.room_count() <= 0:
             # The change itself is done. An error of the upkeep will meet the next request that needs it.
-            with self._noted("reclamation", "garbage is not reclaimed"):
-                self.flush()
-                self._evacuate_known(self._goal())
+            self._noted("reclamation", "garbage is not reclaimed", self._flush_and_reclaim)
 
     def flush(self, *, is_last: bool = False) -> bool:
         """Write the memtable as a run, and unless it is the last, do the merges that this makes due.
@@ -133,29 +133,35 @@ class Space:
             pass
         flushed = self._index.flush()
         if not is_last:
-            with self._noted("compaction", "runs of level 0 are not merged, so that reads get slower"):
-                while self._index.is_compaction_due() and self._index.compact():
-                    pass
+            self._noted("compaction", "runs of level 0 are not merged, so that reads get slower", self._compact_if_due)
             self.restore_if_due()
         return flushed
+
+    def _flush_and_reclaim(self) -> None:
+        self.flush()
+        self._evacuate_known(self._goal())
+
+    def _compact_if_due(self) -> None:
+        while self._index.is_compaction_due() and self._index.compact():
+            pass
 
     def restore_if_due(self) -> None:
         """Make the reserve whole again after work that took of it. What stands against it, the next flush will meet."""
         if not self._configuration.automatic or self._restoring:
             return
-        with self._noted("restoration", "deletions may be refused on a full disk"):
-            if not self._is_reserve_whole():
-                self._restore()
+        if not self._is_reserve_whole():
+            self._noted("restoration", "deletions may be refused on a full disk", self._restore)
+        else:
+            self._troubles.pop("restoration", None)
 
     def troubles(self) -> tuple[Trouble, ...]:
         """What upkeep has failed at, and has not done since."""
         return tuple(self._troubles.values())
 
-    @contextmanager
-    def _noted(self, work: str, stops: str) -> Iterator[None]:
+    def _noted(self, work: str, stops: str, upkeep: Callable[[], object]) -> None:
         """Let upkeep fail without harm to the request that made it due, but remember it (DAMAGE-2)."""
         try:
-            yield
+            upkeep()
         except NoSpaceError:
             pass  # nothing is wrong: it can wait until there is room
         except StoreError as error:
@@ -177,17 +183,23 @@ class Space:
 
         Two flushes, since while all is merged and the old runs' extents are reset, a second memtable may fill.
         """
-        bound = self._index.merge_bound()
-        if bound is not self._seen_bound:  # every request asks, and it seldom changes
-            self._seen_bound = bound
-            self._seen_reserve_count = 2 * self._flush_count() + self._extents_count(bound)
+        self._look_ahead()
         return self._seen_reserve_count
 
     def _flush_count(self) -> int:
-        return self._extents_count(self._index.flush_bound())
+        self._look_ahead()
+        return self._seen_flush_count
 
-    def _extents_count(self, bound: RunBound) -> int:
-        return bound.extents_count(self._extents.extent_size_bytes, self._extents.page_size_bytes)
+    def _look_ahead(self) -> None:
+        outlook = self._index.outlook()
+        if outlook is not self._seen_outlook:  # every request asks, and it seldom changes
+            self._seen_outlook = outlook
+            self._seen_flush_count, merge_count = self._extents_counts(outlook)
+            self._seen_reserve_count = 2 * self._seen_flush_count + merge_count
+
+    def _extents_counts(self, outlook: Outlook) -> tuple[int, int]:
+        """How many extents the next flush and a merge of everything take at most."""
+        return extents_counts(outlook, self._extents.extent_size_bytes, self._extents.page_size_bytes)
 
     def _wait_for_restoration(self) -> bool:
         """Wait until no other thread restores the reserve. False if none does."""
@@ -249,13 +261,16 @@ class Space:
         """Whether there is room for this, and for all else that is reserved, beside what requests leave."""
         # Even if an open extent has room for the frames: each entry may cost the index space.
         is_flush_ahead = self._is_flush_ahead(need)
-        room_count = self._extents.free_count() - self._kept_count_with(need, is_flush_ahead=is_flush_ahead)
+        outlook = self._outlook_with(need, is_flush_ahead=is_flush_ahead)
+        room_count = self._extents.free_count() - self._kept_count(outlook, is_flush_ahead=is_flush_ahead)
         sizes = self._held_sizes()
         if room_count < len(sizes):  # else it is enough: no frame takes more than one extent
             room_count -= self._chunks.extents_needed(Kind.VALUE, sizes)
-        return room_count >= 0 and self._index.may_grow(
-            need.entry_size_max_bytes, need.surplus_size_bytes, is_flush_ahead=is_flush_ahead
-        )
+        return room_count >= 0 and self._index.may_grow(outlook)
+
+    def _outlook_with(self, need: Need, *, is_flush_ahead: bool) -> Outlook:
+        """The index's outlook with these entries still to come, perhaps after a flush."""
+        return self._index.outlook(need.entry_size_max_bytes, need.surplus_size_bytes, is_flush_ahead=is_flush_ahead)
 
     def _is_flush_ahead(self, need: Need) -> bool:
         """Whether the memtable has no room for all entries that are reserved."""
@@ -268,19 +283,13 @@ class Space:
         held = self._held
         return held[0].frame_sizes if len(held) == 1 else [size for each in held for size in each.frame_sizes]
 
-    def _kept_count(self) -> int:
-        """How many extents requests leave: the reserve, and some for the copies of evacuations."""
-        return self._reserve_count() + self._configuration.reserve_extents_count
-
-    def _kept_count_with(self, need: Need, *, is_flush_ahead: bool) -> int:
-        """The same once these entries have come, and perhaps a memtable more."""
-        surplus, index = need.surplus_size_bytes, self._index
-        if not is_flush_ahead and not surplus and index.has_seen_entry_of(need.entry_size_max_bytes):
-            return self._kept_count()
-        bound = index.merge_bound(need.entry_size_max_bytes, surplus, is_flush_ahead=is_flush_ahead)
-        flush_count = self._extents_count(index.flush_bound(surplus))
-        reserve_count = (3 if is_flush_ahead else 2) * flush_count + self._extents_count(bound)
-        return reserve_count + self._configuration.reserve_extents_count
+    def _kept_count(self, outlook: Outlook, *, is_flush_ahead: bool = False) -> int:
+        """How many extents requests leave: the reserve in this outlook, and some for the copies of evacuations."""
+        spare_count = self._configuration.reserve_extents_count
+        if outlook is self._index.outlook():
+            return self._reserve_count() + spare_count
+        flush_count, merge_count = self._extents_counts(outlook)
+        return (3 if is_flush_ahead else 2) * flush_count + merge_count + spare_count
 
     def _find(self, need: Need) -> bool:
         """Reclaim until all frames that are reserved fit. False if no garbage is left that would make room."""
@@ -332,12 +341,13 @@ class Space:
 
     def _goal(self, need: Need | None = None) -> int:
         """How many extents upkeep keeps free: those that requests leave, and some for them, this one at least."""
-        goal_count = self._kept_count() + self._configuration.reclaim_free_extents_min
+        goal_count = self._kept_count(self._index.outlook()) + self._configuration.reclaim_free_extents_min
         if need is None:
             return goal_count
         is_flush_ahead = self._is_flush_ahead(need)
+        outlook = self._outlook_with(need, is_flush_ahead=is_flush_ahead)
         needed_count = self._chunks.extents_needed(Kind.VALUE, self._held_sizes())
-        return max(goal_count, self._kept_count_with(need, is_flush_ahead=is_flush_ahead) + needed_count)
+        return max(goal_count, self._kept_count(outlook, is_flush_ahead=is_flush_ahead) + needed_count)
 
     # --- what upkeep may take -----------------------------------------------------------------------
 
@@ -348,4 +358,5 @@ class Space:
     def may_merge(self, bound: RunBound) -> bool:
         """Whether compaction may write such a run. Unless it restores the reserve, it leaves a flush its room."""
         kept_count = 0 if self._restoring else self._flush_count()
-        return self._extents.free_count() >= kept_count + self._extents_count(bound)
+        bound_count = bound.extents_count(self._extents.extent_size_bytes, self._extents.page_size_bytes)
+        return self._extents.free_count() >= kept_count + bound_count

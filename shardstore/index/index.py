@@ -32,13 +32,13 @@ from shardstore.index.metadata_log import (
     Move,
     RunRecord,
     run_size_bytes,
-    run_size_max_bytes,
 )
+from shardstore.index.outlook import Figures, Outlook, outlook
 from shardstore.index.run import Chunks, Run, RunReader, in_blocks, newest
 from shardstore.index.run_block import LOCATOR_SIZE_BYTES, ONE_LOCATOR_ENTRY_SIZE_BYTES, Entry, Item
-from shardstore.index.run_bounds import memtable_bound, run_bound
+from shardstore.index.run_bounds import RunLimits, run_bound
 from shardstore.index.snapshot import Snapshot
-from shardstore.units import Kind, Locator, LostKeys, RunBound, StoreConfiguration
+from shardstore.units import Kind, Locator, LostKeys, RunBound, StoreConfiguration, new_tuple
 from shardstore.upkeep import Upkeep
 
 
@@ -65,7 +65,11 @@ class Index:
         self._reader = RunReader(chunks, configuration.block_cache_count)
         self._next_run_id = 1
         self._compacting = False
-        self._memtable_bound = memtable_bound(configuration)
+        self._limits = RunLimits(
+            configuration.memtable_entries_max, configuration.key_size_max_bytes, configuration.run_block_size_bytes
+        )
+        self._outlook: Outlook | None = None  # not worked out since the levels or the memtable's sizes changed
+        self._entry_size_max_bytes = 0  # as of that outlook
         self._next_compaction: Choice | None = None
         self._plan_compaction()
 
@@ -146,7 +150,9 @@ class Index:
         """Note what an entry that is about to come makes dead, and how large it is."""
         memtable = self._memtable
         if before is not None:
-            memtable.surplus_size_bytes -= LOCATOR_SIZE_BYTES * (len(before) - 1)
+            if len(before) > 1:
+                memtable.surplus_size_bytes -= LOCATOR_SIZE_BYTES * (len(before) - 1)
+                self._outlook = None
             for locator in before:
                 if entry is None or locator not in entry:
                     self._chunks.note_dead(locator)
@@ -159,7 +165,7 @@ class Index:
         if count > 1 or size_bytes > memtable.entry_size_max_bytes:
             memtable.surplus_size_bytes += LOCATOR_SIZE_BYTES * (count - 1)
             memtable.entry_size_max_bytes = max(memtable.entry_size_max_bytes, size_bytes)
-            self._plan_merge()
+            self._outlook = None
 
     def _note_dead(self, locators: Iterable[Locator] | None) -> None:
         for locator in locators or ():
@@ -191,7 +197,7 @@ class Index:
         prerequisites = join(chain(written, frozen.value_dependencies()), self._waiter)  # IDX-1
         frozen.promise.bind(self._publish(run, (), prerequisites, "flush edit"))
         self._frozen = None
-        self._plan_merge()  # without the frozen memtable
+        self._outlook = None
         self._upkeep.notify_all()
         return True
 
@@ -237,78 +243,51 @@ class Index:
 
     # --- how much room it may need ------------------------------------------------------------------
 
-    def flush_bound(self, surplus_size_bytes: int = 0) -> RunBound:
-        """The most that the next flush writes, whatever deletions and moves still come before it.
-
-        ``surplus_size_bytes`` is for further locators than the first of entries that are yet to come.
-        """
-        surplus = self._memtable.surplus_size_bytes + surplus_size_bytes
-        return memtable_bound(self._configuration, surplus) if surplus else self._memtable_bound
-
-    def merge_bound(
+    def outlook(
         self, entry_size_bytes: int = 0, surplus_size_bytes: int = 0, *, is_flush_ahead: bool = False
-    ) -> RunBound:
-        """The most that is written if all runs, and that of the memtable, are merged into one.
+    ) -> Outlook:
+        """The most that a flush and a merge of everything may take; the same object as long as nothing changes it.
 
-        Entries that are yet to come may be as long as ``entry_size_bytes``, and their surplus is as in `flush_bound`.
-        If a flush comes ahead of them, they are the beginning of another memtable.
+        Entries that are yet to come may be as long as ``entry_size_bytes``, and have so much surplus. If a flush comes
+        ahead of them, they are the beginning of another memtable.
         """
-        if not surplus_size_bytes and not is_flush_ahead and self.has_seen_entry_of(entry_size_bytes):
-            return self._merge_bound
-        entry_size_max_bytes = max(self._entry_size_max_bytes, entry_size_bytes)
-        return self._bound_of_all(entry_size_max_bytes, surplus_size_bytes, is_flush_ahead=is_flush_ahead)
+        known = self._outlook
+        if known is None:
+            known = self._outlook = outlook(self._figures())
+        if not surplus_size_bytes and not is_flush_ahead and entry_size_bytes <= self._entry_size_max_bytes:
+            return known
+        return outlook(self._figures(entry_size_bytes, surplus_size_bytes, is_flush_ahead=is_flush_ahead))
 
-    def has_seen_entry_of(self, size_bytes: int) -> bool:
-        """Whether some entry that is no deletion is at least this long."""
-        return size_bytes <= self._entry_size_max_bytes
+    def _figures(
+        self, entry_size_bytes: int = 0, surplus_size_bytes: int = 0, *, is_flush_ahead: bool = False
+    ) -> Figures:
+        memtable, frozen = self._memtable, self._frozen
+        surplus = memtable.surplus_size_bytes + surplus_size_bytes
+        self._entry_size_max_bytes = max(
+            self._runs_entry_size_max_bytes,
+            memtable.entry_size_max_bytes,
+            0 if frozen is None else frozen.entry_size_max_bytes,
+        )
+        figures = (
+            self._limits,
+            self._runs_size_bytes,
+            self._runs_entry_count,
+            self._metadata_bytes,
+            1 if frozen is None else 2,
+            max(self._entry_size_max_bytes, entry_size_bytes),
+            surplus,
+            surplus if frozen is None else surplus + frozen.surplus_size_bytes,
+            is_flush_ahead,
+        )
+        return new_tuple(Figures, figures)
 
     def may_flush(self) -> bool:
         """Whether a full record has room for one more memtable's run, however long its keys."""
-        return self._metadata.fits(self._metadata_bytes + self._flush_metadata_bytes(0))
+        return self._metadata.fits(self._metadata_bytes + self.outlook().flush_named_bytes)
 
-    def _flush_metadata_bytes(self, surplus_size_bytes: int) -> int:
-        """How much of a record the run of the memtable may take, with such entries to come."""
-        blocks_count = self.flush_bound(surplus_size_bytes).blocks_count
-        return run_size_max_bytes(blocks_count, self._configuration.key_size_max_bytes)
-
-    def may_grow(self, entry_size_bytes: int = 0, surplus_size_bytes: int = 0, *, is_flush_ahead: bool = False) -> bool:
-        """Whether such entries leave a full record room for the run of a flush, also after all are merged.
-
-        The arguments are those of `merge_bound`.
-        """
-        flush_bytes = self._flush_metadata_bytes(surplus_size_bytes)
-        if not is_flush_ahead and not surplus_size_bytes and self.has_seen_entry_of(entry_size_bytes):
-            named_bytes = max(self._metadata_bytes, self._merged_metadata_bytes)
-        else:
-            bound = self.merge_bound(entry_size_bytes, surplus_size_bytes, is_flush_ahead=is_flush_ahead)
-            merged_bytes = self._metadata_bytes_of(bound, max(self._entry_size_max_bytes, entry_size_bytes))
-            named_bytes = max(self._metadata_bytes + flush_bytes * is_flush_ahead, merged_bytes)
-        return self._metadata.fits(named_bytes + flush_bytes)
-
-    def _plan_merge(self) -> None:
-        """Work out the bounds of a merge of everything, after the levels or the memtable's longest entry changed."""
-        recent = [memtable for memtable in (self._memtable, self._frozen) if memtable is not None]
-        self._entry_size_max_bytes = max(
-            [self._runs_entry_size_max_bytes, *(memtable.entry_size_max_bytes for memtable in recent)]
-        )
-        self._merge_bound = self._bound_of_all(self._entry_size_max_bytes)
-        self._merged_metadata_bytes = self._metadata_bytes_of(self._merge_bound, self._entry_size_max_bytes)
-
-    def _bound_of_all(
-        self, entry_size_max_bytes: int, surplus_size_bytes: int = 0, *, is_flush_ahead: bool = False
-    ) -> RunBound:
-        recent = [memtable for memtable in (self._memtable, self._frozen) if memtable is not None]
-        size_bytes = self._runs_size_bytes + surplus_size_bytes
-        size_bytes += sum([memtable.surplus_size_bytes for memtable in recent])
-        recent_count = (len(recent) + is_flush_ahead) * self._configuration.memtable_entries_max
-        size_bytes += recent_count * entry_size_max_bytes
-        count = self._runs_entry_count + recent_count
-        return run_bound(count, size_bytes, entry_size_max_bytes, self._configuration)
-
-    def _metadata_bytes_of(self, bound: RunBound, entry_size_max_bytes: int) -> int:
-        key_size_max_bytes = max(0, entry_size_max_bytes - ONE_LOCATOR_ENTRY_SIZE_BYTES)
-        key_size_max_bytes = min(key_size_max_bytes, self._configuration.key_size_max_bytes)
-        return run_size_max_bytes(bound.blocks_count, key_size_max_bytes)
+    def may_grow(self, outlook: Outlook) -> bool:
+        """Whether a full record has room for the run of a flush, also after all are merged, in this outlook."""
+        return self._metadata.fits(outlook.grown_named_bytes)
 
     # --- publishing a run ---------------------------------------------------------------------------
 
@@ -408,7 +387,7 @@ class Index:
         self._runs_entry_count = sum([run.entry_count for run in runs])
         self._runs_entry_size_max_bytes = max([run.entry_size_max_bytes for run in runs], default=0)
         self._metadata_bytes = self._metadata_size_bytes(())
-        self._plan_merge()
+        self._outlook = None
 
     def _runs_of(self, level: int) -> list[Run]:
         return self._levels[level] if level < len(self._levels) else []
@@ -434,7 +413,7 @@ class Index:
         deletion = run_block.entry_size_bytes(bytes(self._configuration.key_size_max_bytes), None)
         entry_size_max_bytes = max([0 if is_bottom else deletion, *(run.entry_size_max_bytes for run in runs)])
         count = sum([run.entry_count for run in runs])
-        return run_bound(count, _size_bytes(runs), entry_size_max_bytes, self._configuration)
+        return run_bound(count, _size_bytes(runs), entry_size_max_bytes, self._configuration.run_block_size_bytes)
 
     # --- what reclamation asks ----------------------------------------------------------------------
 

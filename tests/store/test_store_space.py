@@ -124,7 +124,7 @@ def test_space_3_what_is_reserved_is_held_until_it_is_given_back() -> None:
     size_bytes = store.extents.extent_size_bytes // 2 + 1  # so that no two share an extent
     needs = [Need([size_bytes], 0, 0, 0) for _ in range(store.disk.extent_count)]
     with store.monitor:
-        room_count = store.extents.free_count() - store.space._kept_count()
+        room_count = store.extents.free_count() - store.space._kept_count(store.index.outlook())
         for need in needs[:room_count]:
             store.space.reserve(need)
         with pytest.raises(NoSpaceError):
@@ -165,7 +165,7 @@ def test_space_1_a_run_is_within_its_bounds() -> None:
             for _ in range(choose(60))
         ]
         sizes = [run_block.entry_size_bytes(*item) for item in items]
-        bound = run_bound(len(items), sum(sizes), max(sizes, default=0), configuration)
+        bound = run_bound(len(items), sum(sizes), max(sizes, default=0), configuration.run_block_size_bytes)
         frames = [
             chunk_frame.frame_size_bytes(bytes(12), run_block.block_size_bytes(block))
             for block in in_blocks(items, configuration.run_block_size_bytes)
