@@ -13,14 +13,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shardstore.dependency import Dependency
-from shardstore.extents import Extents
+from shardstore.extents import Appended, Extents
 from shardstore.units import new_tuple
 
 
 class CachedAppend(NamedTuple):
-    """The first page of an append, and the dependency of both its bytes and its pointer."""
+    """An append, and the dependency of both its bytes and its pointer."""
 
-    page: int
+    appended: Appended
     dependency: Dependency
 
 
@@ -36,8 +36,8 @@ class BufferCache:
 
     def append(self, extent: int, data: bytes, after: Dependency) -> CachedAppend:
         """Append whole pages. The dependency is persistent once the bytes *and* the pointer that covers them are."""
-        page, written, pointer = self._extents.append(extent, data, after)
-        return new_tuple(CachedAppend, (page, written & pointer))  # EXT-3
+        appended = self._extents.append(extent, data, after)
+        return new_tuple(CachedAppend, (appended, appended.data & appended.pointer))  # EXT-3
 
     def read(self, extent: int, page: int, page_count: int) -> bytes:
         """The bytes of pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""

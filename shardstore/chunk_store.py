@@ -24,9 +24,9 @@ from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.chunk_frame import Frame
-from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waiter
+from shardstore.dependency import FAILED, PERSISTENT, Dependency, Waiter
 from shardstore.errors import CorruptionError, DiskError, InvariantError, NoSpaceError, StaleLocatorError
-from shardstore.extents import Extents
+from shardstore.extents import AppendPromise, Extents
 from shardstore.seam import Seam
 from shardstore.units import Kind, Locator, Owner, StoreConfiguration, new_tuple
 
@@ -67,7 +67,7 @@ class _Stream:
         self.extent: int | None = None
         self.start_bytes = 0  # of the buffer, within the extent
         self.buffer = bytearray()
-        self.promise: Promise | None = None  # of the buffer's flush; None while the buffer is empty
+        self.promise: AppendPromise | None = None  # of the buffer's flush; None while the buffer is empty
         self.room_bytes = 0  # in the extent, from the place of the buffer on
 
 
@@ -237,16 +237,17 @@ class ChunkStore:
         if extent in self._live_bytes:
             self._live_bytes[extent] += len(stream.buffer)
         stream.buffer += bytes(-len(stream.buffer) % self._page_size_bytes)
-        page, written = self._cache.append(extent, bytes(stream.buffer), PERSISTENT)
-        start_bytes = page * self._page_size_bytes
+        appended, written = self._cache.append(extent, bytes(stream.buffer), PERSISTENT)
+        start_bytes = appended.page * self._page_size_bytes
         if start_bytes != stream.start_bytes:
             raise InvariantError("CHUNK-2", f"a flush went to {start_bytes}, its locators name {stream.start_bytes}")
+        promise.appended = appended
         promise.bind(written)
         self._open(stream, extent)
         if promise.state is FAILED:
             stream.extent = None  # the device takes nothing more there
 
-    def _make_ready(self, stream: _Stream, size: int) -> tuple[int, Promise]:
+    def _make_ready(self, stream: _Stream, size: int) -> tuple[int, AppendPromise]:
         """Give the stream an extent with room for a frame of this size, and a buffer to pack it in."""
         self._pool.take(self._io_step)  # may wait and so let other threads in, so look at the stream only afterwards
         try:
@@ -261,7 +262,7 @@ class ChunkStore:
             self._pool.give_back()
             raise
         if stream.promise is None:
-            stream.promise = Promise(self._waiter)
+            stream.promise = AppendPromise(self._waiter)
         else:  # another thread has begun a buffer meanwhile, and has taken one for it
             self._pool.give_back()
         return extent, stream.promise

@@ -91,7 +91,7 @@ class Dependency:
         if other.state is PERSISTENT_STATE:
             return self
         # The parts before the states: a join that fails lets go of its parts only once its state says so.
-        parts, others = self._joined(), other._joined()
+        parts, others = self.joined(), other.joined()
         if self.state is FAILED:
             return self
         if other.state is FAILED:
@@ -105,7 +105,7 @@ class Dependency:
             return _with_one(other, others, parts[0])
         return Join(self._waiter, list(dict.fromkeys((*parts, *others))))
 
-    def _joined(self) -> Sequence[Dependency]:
+    def joined(self) -> Sequence[Dependency]:
         """The dependencies that it is a join of, itself if it is none."""
         return (self,)
 
@@ -203,7 +203,7 @@ class Join(Dependency):
     def parts(self) -> tuple[Dependency, ...]:
         return tuple(self._parts)
 
-    def _joined(self) -> Sequence[Dependency]:
+    def joined(self) -> Sequence[Dependency]:
         return self._parts
 
 
@@ -226,7 +226,7 @@ class AcrossStores(Dependency):
             return FAILED
         return PENDING if PENDING in states else PERSISTENT_STATE
 
-    def _joined(self) -> Sequence[Dependency]:
+    def joined(self) -> Sequence[Dependency]:
         return self._parts
 
 
@@ -243,7 +243,7 @@ def _across(*joined: Dependency) -> Dependency:
     """The join of dependencies of several stores, with one part a store, and each part that has none by itself."""
     by_store: dict[object, Dependency] = {}
     for each in joined:
-        for part in each._joined() if isinstance(each, AcrossStores) else (each,):
+        for part in each.joined() if isinstance(each, AcrossStores) else (each,):
             store = part if part._waiter is None else part._waiter
             before = by_store.get(store)
             by_store[store] = part if before is None else before & part

@@ -9,30 +9,68 @@ Guarantees, whatever a crash leaves:
     EXT-4   an extent is recorded as empty only after everything is persistent that the caller of `reset` waits for
     EXT-5   an extent is reset on the device only after that record is persistent
 
-Survives crashes within recovery, which writes nothing but resets. The argument is in ``docs/PROTOCOLS.md``, section 4.
+A record of the metadata may name an append before a superblock record covers it, by its `Place`. Recovery asks `holds`
+whether the append is there, and then covers it.
+
+Survives crashes within recovery, which issues nothing but resets. The argument is in ``docs/PROTOCOLS.md``, sections 4
+and 13.
 
 The caller holds the store's monitor.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from hashlib import sha256
 from typing import NamedTuple
 
 from sortedcontainers import SortedList
 
-from shardstore.dependency import PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Write
+from shardstore.dependency import PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Waiter, Write
 from shardstore.errors import CorruptionError, InvariantError, NoSpaceError, StaleLocatorError
 from shardstore.io_scheduler import IoScheduler
 from shardstore.superblock import PRISTINE, ExtentRecord, Superblock
-from shardstore.units import RESERVED_EXTENTS_COUNT, UNOWNED, Owner, new_tuple
+from shardstore.units import METADATA_EXTENTS, RESERVED_EXTENTS_COUNT, UNOWNED, Owner, new_tuple
 
 
 class Appended(NamedTuple):
-    """The page that an append went to, and its two dependencies: of the bytes, and of the pointer that covers them."""
+    """Where an append went, and its two dependencies: of the bytes, and of the pointer that covers them."""
 
+    extent: int
+    epoch: int
     page: int
+    end_page: int
+    size_bytes: int
     data: Write
     pointer: Promise
+
+
+class AppendPromise(Promise):
+    """Stands for an append that is yet to come, its bytes and its pointer; then knows where it went."""
+
+    __slots__ = ("appended",)
+
+    def __init__(self, waiter: Waiter) -> None:
+        super().__init__(waiter)
+        self.appended: Appended | None = None
+
+
+class Place(NamedTuple):
+    """An append as a record of the metadata names it. If its bytes are not in doubt, the digest is of no page."""
+
+    extent: int
+    epoch: int
+    first_page: int
+    end_page: int
+    digest: bytes
+
+
+DIGEST_SIZE_BYTES = 16
+
+
+def digest_of(secret: bytes, pages: bytes) -> bytes:
+    """The digest of whole pages, which nobody can aim at who does not know the secret."""
+    return sha256(secret + pages.rstrip(b"\0")).digest()[:DIGEST_SIZE_BYTES]  # how many zeros follow is in the place
 
 
 class _Extent:
@@ -72,10 +110,36 @@ class Extents:
         """Make every extent of a fresh disk free."""
         self._free.update(range(RESERVED_EXTENTS_COUNT, self._disk.extent_count))
 
-    def recover(self) -> None:
-        """Make every extent usable again; see the table in ``docs/PROTOCOLS.md``. Raises `CorruptionError`."""
+    def holds(self, place: Place) -> bool:
+        """Whether an append that may not have been persistent is there as it was (REC-2). Raises `DiskError`."""
+        self._check(place)
+        record = self._superblock.recorded(place.extent)
+        if record.epoch != place.epoch:
+            return record.epoch > place.epoch  # emptied since, behind the promise of the record that names the place
+        if record.soft_pages >= place.end_page:
+            return True
+        if record.owner == UNOWNED:
+            return False
+        if self._disk.zoned:
+            return self._disk.write_pointer(place.extent) >= place.end_page
+        if place.first_page == place.end_page:
+            return True
+        pages = self._scheduler.read(place.extent, place.first_page, place.end_page - place.first_page)
+        return digest_of(self._superblock.secret(), pages) == place.digest
+
+    def _check(self, place: Place) -> None:
+        is_extent = RESERVED_EXTENTS_COUNT <= place.extent < self._disk.extent_count
+        if not is_extent or not place.first_page <= place.end_page <= self.extent_size_pages:
+            raise CorruptionError(METADATA_EXTENTS[0], 0, f"metadata names {place}")
+
+    def recover(self, places: Iterable[Place] = ()) -> list[Promise]:
+        """Make every extent usable again; see the table in ``docs/PROTOCOLS.md``. Raises `CorruptionError`.
+
+        These places hold, and are covered from now on. Gives the promises of the records that will say so.
+        """
+        raised = self._raised(places)
         for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
-            record = self._superblock.recorded(number)
+            record = raised.get(number) or self._superblock.recorded(number)
             hard_pages = self._disk.write_pointer(number) if self._disk.zoned else 0
             if record is not PRISTINE:
                 self._extents[number] = _Extent(record)
@@ -83,6 +147,20 @@ class Extents:
                 self._recover_zoned(number, record, hard_pages)
             elif not record.soft_pages:
                 self._free.add(number)
+
+        return [self._superblock.change(*item, PERSISTENT, "soft pointer") for item in raised.items()]
+
+    def _raised(self, places: Iterable[Place]) -> dict[int, ExtentRecord]:
+        """The extents whose soft pointers these places raise above the superblock's. Raises `CorruptionError`."""
+        raised: dict[int, ExtentRecord] = {}
+        for place in places:
+            self._check(place)
+            record = raised.get(place.extent) or self._superblock.recorded(place.extent)
+            if place.epoch > record.epoch or (place.epoch == record.epoch and record.owner == UNOWNED):
+                raise CorruptionError(place.extent, 0, f"metadata names {place}, the superblock knows {record}")
+            if place.epoch == record.epoch and place.end_page > record.soft_pages:  # EXT-7
+                raised[place.extent] = record._replace(soft_pages=place.end_page)
+        return raised
 
     def _recover_zoned(self, number: int, record: ExtentRecord, hard_pages: int) -> None:
         if record.soft_pages > hard_pages:
@@ -150,7 +228,7 @@ class Extents:
         extent.next_page = extent.soft_pages = end
         record = new_tuple(ExtentRecord, (extent.epoch, end, extent.owner))
         pointer = self._superblock.change(number, record, write, "soft pointer")  # EXT-2
-        return new_tuple(Appended, (page, write, pointer))
+        return new_tuple(Appended, (number, extent.epoch, page, end, len(data), write, pointer))
 
     def read(self, number: int, page: int, page_count: int) -> bytes:
         """The bytes of pages below the soft pointer. Raises `StaleLocatorError` past it, `DiskError`."""

@@ -65,8 +65,8 @@ class CheckedExtents(ExtentsStack):
             extent = self._extent_for(slot, len(data) // PAGE_SIZE_BYTES)
             self.pool.take(self.scheduler.step)
             epoch = self.extents.epoch(extent)
-            page, dependency = self.cache.append(extent, data, self._after.get(slot, PERSISTENT))
-            self._directory.append(Appended(slot, extent, epoch, page, len(data) // PAGE_SIZE_BYTES))
+            appended, dependency = self.cache.append(extent, data, self._after.get(slot, PERSISTENT))
+            self._directory.append(Appended(slot, extent, epoch, appended.page, len(data) // PAGE_SIZE_BYTES))
             return join((dependency, self._after.get(slot, PERSISTENT)), self)
 
     def _extent_for(self, slot: int, page_count: int) -> int:

@@ -38,7 +38,7 @@ from shardstore.system_calls import OPERATING_SYSTEM, PathLike, SystemCalls
 
 LABEL_SIZE_BYTES = 4096
 _ZEROS_SIZE_BYTES = 1 << 20  # written at once while a file is filled
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _MAGIC = b"ShardDsk"
 _LABEL = struct.Struct("<8sHIII")  # magic, version, extents, pages an extent, bytes a page; then a CRC-32C
 _CHECKSUM = struct.Struct("<I")

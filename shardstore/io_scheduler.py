@@ -125,6 +125,10 @@ class IoScheduler:
                 queue.append(request)
         return request
 
+    def bytes_of(self, write: Write) -> bytes | None:
+        """The pages of a write that is on its way, else None."""
+        return write.data if isinstance(write, _Request) else None
+
     # --- reading ------------------------------------------------------------------------------------
 
     def read(self, extent: int, page: int, page_count: int) -> bytes:
@@ -193,19 +197,19 @@ class IoScheduler:
             if source.is_due():
                 due.append(source)
         can_barrier = bool(self._issued) and not self._barrier_running
-        # Requests come first, then the barrier: with choice 0 all ready writes share one barrier.
-        barrier_at = len(ready)
-        records_at = barrier_at + can_barrier
-        option_count = records_at + len(due)
+        # Requests come first, then records, then the barrier: with choice 0 all that is ready shares one barrier.
+        records_at = len(ready)
+        barrier_at = records_at + len(due)
+        option_count = barrier_at + can_barrier
         if not option_count:
             return False
         choice = self._choose(option_count) if option_count > 1 else 0
-        if choice < barrier_at:
+        if choice < records_at:
             self._issue(ready[choice])
-        elif choice < records_at:
-            self._barrier()
-        else:
+        elif choice < barrier_at:
             due[choice - records_at].submit_record()
+        else:
+            self._barrier()
         return True
 
     def wait_for_barrier(self) -> None:

@@ -26,5 +26,8 @@ class Observer(Protocol):
         Some record will carry it, and ``promise`` is bound to that record then.
         """
 
+    def hastened(self, promise: Promise) -> None:
+        """A record carries this edit before what the edit waits for is persistent: recovery looks whether it came."""
+
     def followed(self, record: Write, before: Dependency) -> None:
         """A record of a log was built on the record before it (LOG-1)."""

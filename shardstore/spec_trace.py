@@ -4,7 +4,9 @@ The store tells an `Observer`, and this one passes it on. Each waits for what th
 
     a write or reset             the dependency that it was submitted with
     a change of an extent        the dependency given with the change; then the superblock's next record may carry it
-    an edit of the index         likewise, for the metadata log
+    an edit of the index         likewise, for the metadata log; but for nothing once a record in doubt carries it
+    a record behind one in doubt the appends that that one names (LOG-7)
+    a full metadata record       the pointers over what the deltas before it name (LOG-8)
     a record of either log       the record before it (LOG-1)
 """
 
@@ -78,6 +80,9 @@ class _Told:
             origin = Origin("superblock", label, self._about(extent))
             self._tracer.promised(promise, origin, after, f"extent {extent}")
         return self._as_tried(promise, after)
+
+    def hastened(self, promise: Promise) -> None:
+        self._tracer.lifted(promise)
 
     def followed(self, record: Write, before: Dependency) -> None:
         if before not in self._records:  # a record from before the tracing began

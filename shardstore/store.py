@@ -151,9 +151,14 @@ class Store:
                 raise CorruptionError(0, 0, "no superblock: not a disk of this store, or damaged beyond recovery")
             self.scheduler.add_source(self.superblock)
             self.scheduler.add_source(self.metadata)
-            self.extents.recover()
-            self.chunks.recover(self.superblock.secret())
-            self.index.recover(self.superblock.secret())
+            secret = self.superblock.secret()
+            self.index.recover(secret, self.extents.holds)
+            self.metadata.wait_for(self.extents.recover(self.metadata.places))
+            self.chunks.recover(secret)
+            if self.metadata.was_cut():  # REC-3: nothing is appended before that
+                self._drain()
+                if self.metadata.is_failed or not self._is_settled():
+                    raise DiskError("the record that takes the place of a torn one could not be written")
 
     @_breaks_if_cut_short
     def shutdown(self) -> None:

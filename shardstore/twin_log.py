@@ -7,13 +7,16 @@ Guarantees. After any crash, `recover` gives the newest record that was persiste
 records that it builds on. At most one record is on its way at a time (LOG-1). The old extent is reset only once the
 full record that opens the new one is persistent (LOG-2).
 
+A delta may be *in doubt*: issued together with other writes without which it says nothing. It is on its way until these
+are persistent, too (LOG-7). Recovery asks its caller whether the newest delta holds, and cuts it off if not (REC-2).
+
 Each record carries the *secret* of its disk, and others are ignored (LOG-6). So nobody who only chooses keys and values
 can make one up, though a file may hold users' bytes behind the newest record.
 
 Survives the loss of any one copy of each record. Not promised: damage at rest to both copies of the newest record looks
 like a torn write, so `recover` takes the record before it for the newest.
 
-The bytes are in ``docs/ON_DISK_FORMAT.md``; the argument in ``docs/PROTOCOLS.md``, section 3.
+The bytes are in ``docs/ON_DISK_FORMAT.md``; the argument in ``docs/PROTOCOLS.md``, sections 3 and 13.
 """
 
 from __future__ import annotations
@@ -24,12 +27,12 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from shardstore.dependency import FAILED, PENDING, PERSISTENT, Dependency, Write
+from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency
 from shardstore.errors import CorruptionError, FormatVersionError, InvariantError, NoSpaceError
 from shardstore.io_scheduler import IoScheduler
 from shardstore.units import SECRET_SIZE_BYTES
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 # magic, format version, is full, generation, length of secret and payload; the CRC-32C of all of it follows
 _HEADER = struct.Struct("<4sHBQI")
@@ -64,10 +67,13 @@ class TwinLog:
         self._next_page = 0
         self._next_generation = 1
         self._turn_due = True  # also after opening: a torn record may lie where the next would go
-        self._outstanding: Dependency = PERSISTENT
+        self._newest: Dependency = PERSISTENT  # the newest record's write
+        self._in_doubt: Dependency = PERSISTENT  # what that record is in doubt of
+        self._outstanding: Dependency = PERSISTENT  # of that, and of what it is in doubt of
         self._outstanding_turned = False
         self.bytes_submitted = 0
-        self.needs_repair = False  # a record of the live chain has lost a copy
+        self.needs_repair = False  # a record of the live chain has lost a copy, or was cut off
+        self.was_cut = False  # recovery has found that the newest delta does not hold
 
     def format(self, secret: bytes) -> None:
         """Seal all records to come with this secret of the disk."""
@@ -75,30 +81,47 @@ class TwinLog:
 
     def is_ready(self) -> bool:
         """Whether the next record may be built, because the one before is persistent or failed."""
-        return self._outstanding.state is not PENDING
+        return self._outstanding.poll() is not PENDING
 
     def is_failed(self) -> bool:
-        """Whether the device refused the last record."""
-        return self._outstanding.state is FAILED
+        """Whether the device refused the last record, or what that was in doubt of."""
+        return self._outstanding.poll() is FAILED
 
-    def submit(self, delta: bytes, full: Callable[[], bytes]) -> Write:
+    def turns_with(self, delta: bytes) -> bool:
+        """Whether the next record is a full one, this delta being all that is new."""
+        if self._turn_due or self.is_failed():
+            return True
+        size_pages = -(-(RECORD_HEADER_SIZE_BYTES + len(delta)) // self._disk.page_size_bytes)
+        return self._next_page + 2 * size_pages > self._disk.extent_size_pages
+
+    def submit(
+        self,
+        delta: bytes,
+        full: Callable[[], bytes],
+        after: Dependency = PERSISTENT,
+        in_doubt: Dependency = PERSISTENT,
+    ) -> Dependency:
         """Write the next record: ``delta`` if it fits behind the last, else ``full()`` into the other extent.
 
-        The caller has taken a buffer. Raises `NoSpaceError` if two copies of the full record do not fit an extent.
+        A full record waits for ``after``, which is persistent by now, and is not in doubt. A delta is, until
+        ``in_doubt`` is persistent. Gives the dependency of the record and of that. The caller has taken a buffer.
+        Raises `NoSpaceError` if two copies of the full record do not fit an extent.
         """
-        if self._outstanding.state is PENDING:
+        if self._outstanding.poll() is PENDING:
             raise InvariantError("LOG-1", "a record was about to follow one that is not persistent")
-        failed = self._outstanding.state is FAILED
+        failed = self.is_failed()
         if failed and self._outstanding_turned:
             # The other extent still holds the newest chain, so try the same turn again.
             self._scheduler.submit_reset(self._extents[self._active], PERSISTENT, f"{self._name} reset")
             self._active ^= 1
         copy = self._encode(delta, is_full=False)
         if self._turn_due or failed or not self._fits(copy, self._next_page):
-            return self._turn(self._encode(full(), is_full=True))
-        return self._write(copy, turned=False)
+            if in_doubt.poll() is not PERSISTENT_STATE:
+                raise InvariantError("LOG-8", "a full record was about to be in doubt")
+            return self._turn(self._encode(full(), is_full=True), after)
+        return self._write(copy, self._in_doubt, in_doubt, turned=False)
 
-    def _turn(self, copy: bytes) -> Write:
+    def _turn(self, copy: bytes, after: Dependency) -> Dependency:
         if not self._fits(copy, 0):
             raise NoSpaceError(f"a log record of {len(copy)} bytes does not fit an extent twice")
         old = self._extents[self._active]
@@ -106,22 +129,24 @@ class TwinLog:
         self._next_page = 0
         self._turn_due = False
         self.needs_repair = False
-        write = self._write(copy, turned=True)
+        write = self._write(copy, after, PERSISTENT, turned=True)
         self._scheduler.submit_reset(old, write, f"{self._name} reset")  # LOG-2
         return write
 
-    def _write(self, copy: bytes, *, turned: bool) -> Write:
+    def _write(self, copy: bytes, after: Dependency, in_doubt: Dependency, *, turned: bool) -> Dependency:
         data = copy + copy
         self.bytes_submitted += len(data)
         label = f"{self._name} full record" if turned else f"{self._name} record"
-        write = self._scheduler.submit_write(self._extents[self._active], self._next_page, data, PERSISTENT, label)
+        write = self._scheduler.submit_write(self._extents[self._active], self._next_page, data, after, label)
         if self._scheduler.observer is not None:
-            self._scheduler.observer.followed(write, self._outstanding)
+            self._scheduler.observer.followed(write, self._newest)
         self._next_page += len(data) // self._disk.page_size_bytes
         self._next_generation += 1
-        self._outstanding = write
+        self._newest = write
+        self._in_doubt = in_doubt
+        self._outstanding = write & in_doubt  # LOG-7
         self._outstanding_turned = turned
-        return write
+        return self._outstanding
 
     def _fits(self, copy: bytes, page: int) -> bool:
         return page + 2 * len(copy) // self._disk.page_size_bytes <= self._disk.extent_size_pages
@@ -139,9 +164,10 @@ class TwinLog:
 
     # --- recovery -----------------------------------------------------------------------------------
 
-    def recover(self, secret: bytes | None = None) -> list[bytes]:
+    def recover(self, secret: bytes | None = None, holds: Callable[[bytes], bool] = lambda delta: True) -> list[bytes]:
         """The payloads of the live chain, the full record first; empty if there was never a record.
 
+        The newest is left out if it is a delta that does not hold; then a full record is due at once (REC-3).
         Without a secret it believes the newest full record's: only in a log that never holds users' bytes.
         On a zoned disk it resets the extent that the next record will open, unless that is empty. Raises
         `CorruptionError`, `DiskError`, `FormatVersionError`.
@@ -166,10 +192,14 @@ class TwinLog:
         stray = [record for record in logs[self._active ^ 1] if record.generation > chain[-1].generation]
         if stray:
             raise self._gap(self._active ^ 1, chain[-1].generation + 1, stray[0])
-        self._next_generation = chain[-1].generation + 1
+        self._next_generation = chain[-1].generation + 1  # of a record that is cut off, too: none is given twice
         self._turn_due = True
         self._reset_inactive()
-        return [record.payload for record in chain]
+        payloads = [record.payload for record in chain]
+        if len(payloads) > 1 and not holds(payloads[-1]):  # REC-2
+            self.was_cut = self.needs_repair = True
+            payloads.pop()
+        return payloads
 
     def secret(self) -> bytes:
         """The secret that seals the records. Raises `InvariantError` before the log is formatted or recovered."""

@@ -131,6 +131,12 @@ class LifeTracer:
         """The system asked for a change. A later write will carry it, and ``node`` is bound to that write then."""
         self._new(node, origin, None, after).subject = subject
 
+    def lifted(self, node: Any) -> None:
+        """``node`` waits for nothing any more: what it was to wait for, the system now checks when it recovers."""
+        growing = self._nodes.get(node)
+        if growing is not None:
+            growing.waits_for.clear()
+
     def follows(self, node: Any, before: Any) -> None:
         """``node`` also waits for ``before``, on which it was built: a log record follows the one before it."""
         growing = self._nodes.get(node)

@@ -16,12 +16,13 @@ outside the tree and the tree in chunks. The caller holds the store's monitor. C
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from shardstore.chunk_frame import Frame
 from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waiter, join, reaches
 from shardstore.errors import CorruptionError, DiskError, NoSpaceError, StoreError, TooLargeError
+from shardstore.extents import Place
 from shardstore.index import run_block
 from shardstore.index.compaction import Choice, choose, merged
 from shardstore.index.memtable import Memtable
@@ -73,9 +74,12 @@ class Index:
         self._next_compaction: Choice | None = None
         self._plan_compaction()
 
-    def recover(self, secret: bytes) -> None:
-        """Open the runs that the newest metadata names, on a disk that has this secret. Raises `CorruptionError`."""
-        for record in self._metadata.recover(secret):
+    def recover(self, secret: bytes, holds: Callable[[Place], bool] = lambda place: True) -> None:
+        """Open the runs that the newest metadata names, on a disk that has this secret. Raises `CorruptionError`.
+
+        ``holds`` says whether an append is there that the metadata names.
+        """
+        for record in self._metadata.recover(secret, holds):
             self._install(self._levels, Run(record))
         self._plan_compaction()
 

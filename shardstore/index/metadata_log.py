@@ -2,21 +2,37 @@
 
     enqueue(edit) --> waiting, in order --> carried by a record being written --> persistent
 
-Edits are recorded strictly in the order they were enqueued. A record carries the longest prefix of them whose
-prerequisites are all persistent (IDX-2). Crash safety is that of `TwinLog`. If an edit's prerequisite fails, so do the
-edit and all that follow, since they build on it. The log is then *failed* until the store is opened again.
+Edits are recorded strictly in the order they were enqueued. A record carries the longest prefix of them that is ready
+(IDX-2). For a full record an edit is ready when all its prerequisites are persistent, and those of all edits before it
+(LOG-8). For a delta it is enough that the appends among them are under way. The delta names each of these by its
+`Place`, is in doubt until they are persistent (LOG-7), and is cut off by recovery if one of them is not there (REC-2).
+Crash safety is that of `TwinLog`; the argument is in ``docs/PROTOCOLS.md``, section 13.
+
+If an edit's prerequisite fails, so do the edit and all that follow, since they build on it. The log is then *failed*
+until the store is opened again.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from shardstore.buffer_pool import BufferPool
-from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, Promise, Waiter
-from shardstore.errors import CorruptionError
+from shardstore.dependency import (
+    FAILED,
+    PENDING,
+    PERSISTENT,
+    PERSISTENT_STATE,
+    Dependency,
+    Join,
+    Promise,
+    Waiter,
+    join,
+)
+from shardstore.errors import CorruptionError, InvariantError
+from shardstore.extents import DIGEST_SIZE_BYTES, Appended, AppendPromise, Place, digest_of
 from shardstore.index.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator
 from shardstore.index.run_bounds import memtable_bound
 from shardstore.io_scheduler import IoScheduler
@@ -28,10 +44,18 @@ _COUNTS = struct.Struct("<III")  # runs dropped, runs added, blocks moved
 _RUN = struct.Struct("<QBQII")  # run id, level, entries, size in bytes of the longest that is no deletion, blocks
 _MOVE = struct.Struct("<QI")  # run id, block
 _DROP = struct.Struct("<Q")
+_PLACES_COUNT = struct.Struct("<I")  # at the start of a delta
+_PLACE = struct.Struct("<IIII16s")  # extent, epoch, first page, end page, digest
 _KEY_LENGTH = struct.Struct("<H")
 FIRST_KEY_OFFSET_BYTES = (
     _COUNTS.size + _RUN.size + _KEY_LENGTH.size
-)  # of the first added run, in a payload that drops none
+)  # of the first added run, in a full record's payload
+IN_DOUBT_SIZE_MAX_BYTES = 64 * 1024  # of more, a digest costs about what waiting for the bytes does
+_NO_DIGEST = bytes(DIGEST_SIZE_BYTES)
+_PRUNE_AT_COUNT = 64
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Block(NamedTuple):
@@ -73,6 +97,13 @@ class _Waiting(NamedTuple):
     promise: Promise
 
 
+class _Ready(NamedTuple):
+    """The edits that a delta may carry now, and the appends that it has to name."""
+
+    carried: list[_Waiting]
+    promises: list[AppendPromise]
+
+
 class MetadataLog:
     """The caller holds the store's monitor. A `RecordSource` of the IO scheduler."""
 
@@ -84,7 +115,11 @@ class MetadataLog:
         self._recorded: dict[int, RunRecord] = {}
         self._waiting: deque[_Waiting] = deque()
         self._last: Dependency = PERSISTENT
+        self._uncovered: list[Dependency] = []  # appends that the log's deltas name; some are covered by now
+        self._prune_at_count = _PRUNE_AT_COUNT
+        self._turn_due = False  # the next delta does not fit together with its places
         self._format_due = False
+        self.places: list[Place] = []  # of the deltas that recovery has taken
         self.is_failed = False
 
     def format(self, secret: bytes) -> None:
@@ -92,18 +127,30 @@ class MetadataLog:
         self._log.format(secret)
         self._format_due = True
 
-    def recover(self, secret: bytes) -> list[RunRecord]:
-        """Read the live runs as of the newest record of a disk that has this secret. Raises `CorruptionError`."""
-        payloads = self._log.recover(secret)
+    def recover(self, secret: bytes, holds: Callable[[Place], bool]) -> list[RunRecord]:
+        """Read the live runs as of the newest record of a disk that has this secret. Raises `CorruptionError`.
+
+        The newest delta is cut off if a place in it does not hold (REC-2).
+        """
+        payloads = self._log.recover(
+            secret, lambda delta: all(holds(place) for place in _decoded(decode_delta, delta)[0])
+        )
         if not payloads:
             raise CorruptionError(METADATA_EXTENTS[0], 0, "the metadata log is gone")
-        for payload in payloads:
-            try:
-                for edit in _decode(payload):
-                    self._apply(edit)
-            except (struct.error, IndexError, KeyError, ValueError) as error:
-                raise CorruptionError(METADATA_EXTENTS[0], 0, f"metadata record does not decode: {error}") from None
+        _decoded(self._apply_all, _decoded(decode, payloads[0]))
+        for payload in payloads[1:]:
+            places, edits = _decoded(decode_delta, payload)
+            self.places += places
+            _decoded(self._apply_all, edits)
         return list(self._recorded.values())
+
+    def was_cut(self) -> bool:
+        """Whether recovery has cut a delta off. Then nothing may be appended before the next record (REC-3)."""
+        return self._log.was_cut
+
+    def wait_for(self, covered: Iterable[Dependency]) -> None:
+        """Write no full record before these are persistent (LOG-8)."""
+        self._uncovered += covered
 
     def fits(self, runs_size_bytes: int) -> bool:
         """Whether a full record can name runs of this size, which is a sum of `run_size_bytes`."""
@@ -139,31 +186,109 @@ class MetadataLog:
             return False
         if self._log.is_failed() and not self.is_failed:
             self._fail()
-        if self._waiting:
-            state = self._waiting[0].after.poll()
-            if state is FAILED:
-                self._fail()
-            elif state is PERSISTENT_STATE:
-                return True
-        return self._format_due or (self._log.needs_repair and not self.is_failed)
+        if self._waiting and self._waiting[0].after.poll() is FAILED:
+            self._fail()
+        if not self._is_turning():
+            return bool(self._waiting) and _in_doubt_bytes(self._waiting[0].after) is not None
+        if self._waiting and self._waiting[0].after.state is not PERSISTENT_STATE:
+            return False
+        return self._is_full_due() and self._is_covered()
+
+    def _is_turning(self) -> bool:
+        return self._turn_due or self._log.turns_with(b"")
+
+    def _is_full_due(self) -> bool:
+        return bool(self._waiting) or self._format_due or (self._log.needs_repair and not self.is_failed)
+
+    def _is_covered(self) -> bool:
+        """Whether superblock records cover all that the log's deltas have named. Notes a failed one."""
+        states = [each.poll() for each in self._uncovered]
+        if FAILED in states:
+            self._fail()
+        return not any(state is not PERSISTENT_STATE for state in states)
 
     def submit_record(self) -> None:
-        """Build a record of the edits that are ready and hand it to the IO scheduler."""
+        """Build a record of the edits that are ready and hand it to the IO scheduler.
+
+        Instead it may find that they do not fit a delta, and have them wait for what a full record waits for.
+        """
+        if self._is_turning():
+            self._submit_settled()
+        else:
+            self._submit_in_doubt()
+
+    def _submit_settled(self) -> None:
+        """Submit what needs nothing else: mostly a full record, else a delta without places."""
         carried = []
-        while self._waiting and self._waiting[0].after.poll() is PERSISTENT_STATE:
-            waiting = self._waiting.popleft()
-            self._apply(waiting.edit)
+        for waiting in self._waiting:
+            if waiting.after.poll() is not PERSISTENT_STATE:
+                break
             carried.append(waiting)
+        delta = encode_delta([], [waiting.edit for waiting in carried])
+        covered, self._uncovered = self._uncovered, []
+        after = Join(self._waiter, covered) if covered else PERSISTENT  # all persistent: for observers to see
+        self._turn_due = False
+        self._submit(carried, delta, after, PERSISTENT)
+
+    def _submit_in_doubt(self) -> None:
+        carried, promises = self._ready()
+        delta = encode_delta([self._place_of(promise) for promise in promises], [each.edit for each in carried])
+        if self._log.turns_with(delta):
+            self._turn_due = True
+            return
+        self._note_uncovered(promises)
+        if self._scheduler.observer is not None:
+            for waiting in carried:
+                self._scheduler.observer.hastened(waiting.promise)
+        in_doubt = join([_appended(promise).data for promise in promises], self._waiter)
+        self._submit(carried, delta, PERSISTENT, in_doubt)
+
+    def _ready(self) -> _Ready:
+        """The longest prefix of edits whose prerequisites are persistent or appends under way, not too many bytes."""
+        carried: list[_Waiting] = []
+        promises: dict[AppendPromise, None] = {}
+        size_bytes = 0
+        for waiting in self._waiting:
+            more_bytes = _in_doubt_bytes(waiting.after)
+            if more_bytes is None or (carried and size_bytes + more_bytes > IN_DOUBT_SIZE_MAX_BYTES):
+                break
+            size_bytes += more_bytes
+            carried.append(waiting)
+            promises |= dict.fromkeys(_pending_appends(waiting.after))
+        return _Ready(carried, list(promises))
+
+    def _place_of(self, promise: AppendPromise) -> Place:
+        appended = _appended(promise)
+        extent, epoch, page, end_page, *_ = appended
+        pages = self._scheduler.bytes_of(appended.data)
+        if pages is None:
+            return Place(extent, epoch, end_page, end_page, _NO_DIGEST)
+        return Place(extent, epoch, page, end_page, digest_of(self._log.secret(), pages))
+
+    def _note_uncovered(self, promises: Sequence[AppendPromise]) -> None:
+        self._uncovered += promises
+        if len(self._uncovered) >= self._prune_at_count:
+            self._uncovered = [each for each in self._uncovered if each.poll() is not PERSISTENT_STATE]
+            self._prune_at_count = max(_PRUNE_AT_COUNT, 2 * len(self._uncovered))
+
+    def _submit(self, carried: Sequence[_Waiting], delta: bytes, after: Dependency, in_doubt: Dependency) -> None:
+        for waiting in carried:
+            self._waiting.popleft()
+            self._apply(waiting.edit)
         self._pool.take_reserved()
-        write = self._log.submit(encode(waiting.edit for waiting in carried), self._encode_full)
+        recorded = self._log.submit(delta, self._encode_full, after, in_doubt)
         self._format_due = False
         for waiting in carried:
-            waiting.promise.bind(write)
+            waiting.promise.bind(recorded)
 
     def _fail(self) -> None:
         self.is_failed = True
         while self._waiting:
             self._waiting.popleft().promise.fail()
+
+    def _apply_all(self, edits: Iterable[Edit]) -> None:
+        for edit in edits:
+            self._apply(edit)
 
     def _apply(self, edit: Edit) -> None:
         for run_id in edit.dropped:
@@ -180,8 +305,54 @@ class MetadataLog:
         return encode([Edit(added=tuple(self._recorded.values()))])
 
 
+def _appended(promise: AppendPromise) -> Appended:
+    if promise.appended is None:
+        raise InvariantError("LOG-7", "a record was about to name an append that is yet to come")
+    return promise.appended
+
+
+def _pending_appends(after: Dependency) -> list[AppendPromise]:
+    """The appends among the prerequisites of an edit that are not persistent, and covered."""
+    return [each for each in after.joined() if isinstance(each, AppendPromise) and each.poll() is PENDING]
+
+
+def _in_doubt_bytes(after: Dependency) -> int | None:
+    """How many bytes of an edit's prerequisites are under way, None if it has to wait for any of them."""
+    size_bytes = 0
+    for each in () if after.poll() is PERSISTENT_STATE else after.joined():
+        if each.poll() is PERSISTENT_STATE:
+            continue
+        appended = each.appended if isinstance(each, AppendPromise) else None
+        if appended is None or each.state is FAILED or appended.data.after.poll() is not PERSISTENT_STATE:
+            return None
+        if appended.data.state is PENDING:
+            size_bytes += appended.size_bytes
+    return size_bytes if size_bytes <= IN_DOUBT_SIZE_MAX_BYTES else None
+
+
+def _decoded(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """The result of decoding or applying a record. Raises `CorruptionError`."""
+    try:
+        return work(*arguments, **named)
+    except (struct.error, IndexError, KeyError, ValueError) as error:
+        raise CorruptionError(METADATA_EXTENTS[0], 0, f"metadata record does not decode: {error}") from None
+
+
+def encode_delta(places: Sequence[Place], edits: Iterable[Edit]) -> bytes:
+    """The payload of a delta."""
+    return b"".join((_PLACES_COUNT.pack(len(places)), *[_PLACE.pack(*place) for place in places], encode(edits)))
+
+
+def decode_delta(payload: bytes) -> tuple[list[Place], list[Edit]]:
+    """The places and edits of a delta. Raises `struct.error` or `ValueError` if the payload is not one."""
+    (count,) = _PLACES_COUNT.unpack_from(payload)
+    end = _PLACES_COUNT.size + count * _PLACE.size
+    places = [Place(*_PLACE.unpack_from(payload, at)) for at in range(_PLACES_COUNT.size, end, _PLACE.size)]
+    return places, decode(payload[end:])
+
+
 def encode(edits: Iterable[Edit]) -> bytes:
-    """The payload of a record. It has the edits in order, since a later one may build on an earlier one."""
+    """The payload of a full record. It has the edits in order, since a later one may build on an earlier one."""
     return b"".join(map(_encode_edit, edits))
 
 
@@ -212,7 +383,7 @@ def memtable_run_size_bytes(configuration: StoreConfiguration) -> int:
     return run_size_max_bytes(memtable_bound(configuration).blocks_count, configuration.key_size_max_bytes)
 
 
-def _decode(payload: bytes) -> list[Edit]:
+def decode(payload: bytes) -> list[Edit]:
     """The edits of a record. Raises `struct.error` or `ValueError` if the payload is not one."""
     edits = []
     offset = 0

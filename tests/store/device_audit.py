@@ -24,7 +24,7 @@ from worlds import EXTENT, PAGE, Event
 
 from shardstore import chunk_frame
 from shardstore.index import run_block
-from shardstore.index.metadata_log import RunRecord, _decode
+from shardstore.index.metadata_log import RunRecord, decode
 from shardstore.units import Locator
 
 _HEADER = struct.Struct("<4sHBQII")
@@ -148,7 +148,7 @@ class Audit:
     def _metadata(self, payload: bytes, *, is_full: bool) -> None:
         if is_full:
             self.newest_runs = {}
-        for edit in _decode(payload):
+        for edit in decode(payload):
             for run_id in edit.dropped:
                 del self.newest_runs[run_id]
             self.newest_runs |= {run.run_id: run for run in edit.added}

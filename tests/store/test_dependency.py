@@ -183,13 +183,13 @@ def test_joins_of_distinct_writes_are_flat() -> None:
     assert total & writes[7] is total
 
 
-def test_joins_that_no_store_waits_for_are_joined() -> None:
+def test_joins_that_no_store_waits_for_arejoined() -> None:
     writes = [new_write() for _ in range(4)]
     joined = join(writes[:2], None) & join(writes[2:], None)
     assert not joined.is_persistent()
     for write in writes:
         write.settle(PERSISTENT_STATE)
-        for each in joined._joined():
+        for each in joined.joined():
             each.poll()
     assert joined.is_persistent()
 
@@ -211,7 +211,7 @@ def test_what_is_joined_for_ever_does_not_grow() -> None:
         write = new_write()
         total = total & write
         write.settle(PERSISTENT_STATE)
-    assert len(total._joined()) <= 3
+    assert len(total.joined()) <= 3
     assert total.poll() == PENDING
 
 

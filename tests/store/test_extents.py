@@ -84,19 +84,19 @@ def test_a_dead_tail_is_stepped_over_by_the_next_append() -> None:
     stack = opened_with(soft=1, owner=1, hard=3)
     with pytest.raises(StaleLocatorError):
         stack.extents.read(FIRST, 1, 1)
-    assert append_at(stack, FIRST, "n").page == 3
+    assert append_at(stack, FIRST, "n").appended.page == 3
     stack.drain()
     assert stack.extents.read(FIRST, 0, 4) == page_of("d", 3) + page_of("n")
 
 
 def test_appending_goes_on_at_the_pointers_that_agree() -> None:
     stack = opened_with(soft=3, owner=1, hard=3)
-    assert append_at(stack, FIRST, "n").page == 3
+    assert append_at(stack, FIRST, "n").appended.page == 3
 
 
 def test_a_file_goes_on_at_the_soft_pointer() -> None:
     stack = opened_with(soft=3, owner=1, hard=None)
-    assert append_at(stack, FIRST, "n").page == 3
+    assert append_at(stack, FIRST, "n").appended.page == 3
 
 
 @pytest.mark.parametrize("recorded", [(3, 0, 1, 2), (0, 0, 0, 0), (0, 1, 1, 3), (2, 3, 2, 3)])

@@ -28,6 +28,9 @@ class Listening:
         self.heard.append((label, extent))
         return self._instead.get(label, after)
 
+    def hastened(self, promise: Promise) -> None:
+        """Only edits are."""
+
     def followed(self, record: Write, before: Dependency) -> None:
         self.followed_count += 1
 

@@ -25,7 +25,7 @@ from worlds import (
 )
 
 from harness.world.medium import SimulatedMedium
-from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Write
+from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency
 from shardstore.errors import CorruptionError, FormatVersionError, InvariantError, NoSpaceError
 from shardstore.twin_log import FORMAT_VERSION, RECORD_HEADER_SIZE_BYTES, TwinLog
 
@@ -41,7 +41,7 @@ class Life:
         self.medium = medium
         self.log = TwinLog(self.stack.scheduler, EXTENTS, MAGIC, "test")
         self.numbers: list[int] = []
-        self.writes: list[tuple[int, Write]] = []  # how many numbers, and the record that says so
+        self.writes: list[tuple[int, Dependency]] = []  # how many numbers, and the record that says so
         if fresh:
             self.log.format(SECRET)
         else:
@@ -50,7 +50,7 @@ class Life:
             for payload in payloads:
                 self.numbers += _numbers(payload)
 
-    def submit(self, number: int, filler_size: int = 0) -> Write:
+    def submit(self, number: int, filler_size: int = 0) -> Dependency:
         self.numbers.append(number)
         self.stack.pool.take_reserved()
         write = self.log.submit(_payload([number], filler_size), lambda: _payload(self.numbers, 0))

@@ -14,6 +14,7 @@ from worlds import PAGE, SECRET, Medium, Stack, examples, golden, new_medium, re
 
 from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.errors import CorruptionError
+from shardstore.extents import Place
 from shardstore.index.metadata_log import (
     MAGIC,
     Block,
@@ -21,13 +22,17 @@ from shardstore.index.metadata_log import (
     MetadataLog,
     Move,
     RunRecord,
-    _decode,
+    decode,
     encode,
     run_size_bytes,
 )
 from shardstore.units import Locator
 
 BLOCKS = (Block(b"a", Locator(4, 128, 60, bytes(range(16)))), Block(b"longer", Locator(5, 0, 99, bytes(range(16, 32)))))
+
+
+def all_hold(place: Place) -> bool:
+    return True
 
 
 class Log:
@@ -48,7 +53,7 @@ class Log:
         return self.metadata.enqueue(Edit(added=(run(run_id),)), after, "test")
 
     def recovered_ids(self) -> list[int]:
-        return sorted(each.run_id for each in Log(reopened(self.medium)).metadata.recover(SECRET))
+        return sorted(each.run_id for each in Log(reopened(self.medium)).metadata.recover(SECRET, all_hold))
 
 
 def run(run_id: int) -> RunRecord:
@@ -82,13 +87,13 @@ edits = st.builds(
 @examples()
 @given(st.lists(edits, max_size=3))
 def test_edits_come_back_as_they_were(sequence: list[Edit]) -> None:
-    assert _decode(encode(sequence)) == sequence
+    assert decode(encode(sequence)) == sequence
 
 
 def test_golden_bytes() -> None:
     edit = Edit((7,), (RunRecord(8, 1, 300, 71, BLOCKS),), (Move(6, 2, BLOCKS[0].locator),))
     assert encode([edit]) == golden("metadata_record")
-    assert _decode(golden("metadata_record")) == [edit]
+    assert decode(golden("metadata_record")) == [edit]
 
 
 small_counts = st.builds(struct.Struct("<III").pack, *[st.integers(0, 2)] * 3)
@@ -111,12 +116,12 @@ def test_any_payload_at_all_is_recovered_or_corruption(sequence: list[bytes]) ->
         return
     medium = with_contents(shape(), [b"", b"", data] + [b""] * 17)
     with suppress(CorruptionError):
-        Log(medium).metadata.recover(SECRET)
+        Log(medium).metadata.recover(SECRET, all_hold)
 
 
 def test_a_log_without_any_record_is_corruption() -> None:
     with pytest.raises(CorruptionError, match="gone"):
-        Log(new_medium()).metadata.recover(SECRET)
+        Log(new_medium()).metadata.recover(SECRET, all_hold)
 
 
 def test_idx_2_edits_are_recorded_in_order_each_when_its_prerequisites_are_persistent() -> None:
@@ -142,7 +147,7 @@ def test_edits_that_are_ready_share_a_record() -> None:
     log.metadata.enqueue(Edit(dropped=(2,), moved=(Move(3, 1, BLOCKS[0].locator),)), PERSISTENT, "test")
     log.stack.drain()
     assert sum(event.kind == "write" for event in log.medium.trace[before:]) == 1
-    recovered = {each.run_id: each for each in Log(reopened(log.medium)).metadata.recover(SECRET)}
+    recovered = {each.run_id: each for each in Log(reopened(log.medium)).metadata.recover(SECRET, all_hold)}
     assert sorted(recovered) == [1, 3]
     assert recovered[3].blocks == (BLOCKS[0], Block(BLOCKS[1].first_key, BLOCKS[0].locator))
 
