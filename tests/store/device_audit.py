@@ -6,16 +6,20 @@ edits are decoded by the store's own code, which has tests of its own.
 
     REC-1   opening: a barrier comes before the first read
     LOG-1   a record is issued when the one before it is persistent
+    LOG-7   a metadata record is issued when all is persistent that the one before it was in doubt of
+    LOG-8   a full metadata record is issued when superblock records cover all that the deltas before it named
     LOG-2   a log's extent is reset when the newest full record is persistent in the other
     EXT-1   a chunk's page is written when a persistent record says that its extent has an owner
     EXT-2   a superblock record covers pages that are persistent
     EXT-5   an extent is reset when a persistent record says that it is empty; its owner is released after that
-    IDX-1   a metadata record names blocks, and these values, that are persistent and below a persistent soft pointer
+    IDX-1   a metadata record names blocks, and these values, that are persistent and below a persistent soft pointer,
+            or in places that it or a delta before it gives; those in doubt hold their digest once they are there
     GC-3    no record empties an extent that the persistent metadata still names
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -23,8 +27,9 @@ from typing import NamedTuple
 from worlds import EXTENT, PAGE, Event
 
 from shardstore import chunk_frame
+from shardstore.extents import Place
 from shardstore.index import run_block
-from shardstore.index.metadata_log import RunRecord, decode
+from shardstore.index.metadata_log import Edit, RunRecord, decode, decode_delta
 from shardstore.units import Locator
 
 _HEADER = struct.Struct("<4sHBQII")
@@ -68,6 +73,8 @@ class Audit:
         self.persistent_pointers: dict[int, Pointer] = {}
         self.newest_runs: dict[int, RunRecord] = {}
         self.persistent_runs: dict[int, RunRecord] = {}
+        self.places: list[Place] = []  # of the deltas behind the newest full record
+        self.in_doubt: list[Place] = []  # of the newest
 
     # --- events -------------------------------------------------------------------------------------
 
@@ -90,7 +97,20 @@ class Audit:
             log.in_flight = False
             log.is_full_persistent = True
         self.persistent_pointers = dict(self.newest_pointers)
-        self.persistent_runs = dict(self.newest_runs)
+        self.in_doubt = [place for place in self.in_doubt if not self._is_there(place)]
+        if not self.in_doubt and self.newest_runs != self.persistent_runs:
+            for locator in self._named(self.newest_runs.values()):
+                self._check_persistent(locator)
+            self.persistent_runs = dict(self.newest_runs)
+
+    def _is_there(self, place: Place) -> bool:
+        pages = range(place.first_page, place.end_page)
+        if not set(pages) <= self.persistent_pages[place.extent]:
+            return False
+        held = bytes(self.contents[place.extent][pages.start * PAGE : pages.stop * PAGE])
+        if place.digest != hashlib.sha256(self.secret + held.rstrip(b"\0")).digest()[:16]:
+            raise Broken("IDX-1", f"{place} is not what was written there")
+        return True
 
     def _write(self, event: Event) -> None:
         start = event.page * PAGE
@@ -146,9 +166,28 @@ class Audit:
         return not self.persistent_pages[extent] and not any(event.extent == extent for event in self.issued)
 
     def _metadata(self, payload: bytes, *, is_full: bool) -> None:
+        if self.in_doubt:
+            raise Broken("LOG-7", f"a record follows one that is in doubt of {self.in_doubt}")
+        places, edits = ([], decode(payload)) if is_full else decode_delta(payload)
         if is_full:
+            self._check_covered()
             self.newest_runs = {}
-        for edit in decode(payload):
+            self.places = []
+        self.places += places
+        self.in_doubt = [place for place in places if place.first_page < place.end_page]
+        self._apply(edits)
+        if not self.in_doubt:
+            for locator in self._named(self.newest_runs.values()):
+                self._check_persistent(locator)
+
+    def _check_covered(self) -> None:
+        for place in self.places:
+            pointer = self.persistent_pointers.get(place.extent, Pointer())
+            if (pointer.epoch, pointer.soft_pages) < (place.epoch, place.end_page):
+                raise Broken("LOG-8", f"a full record follows a delta that names {place}, which nothing covers")
+
+    def _apply(self, edits: Sequence[Edit]) -> None:
+        for edit in edits:
             for run_id in edit.dropped:
                 del self.newest_runs[run_id]
             self.newest_runs |= {run.run_id: run for run in edit.added}
@@ -156,8 +195,6 @@ class Audit:
                 blocks = list(self.newest_runs[run_id].blocks)
                 blocks[number] = blocks[number]._replace(locator=locator)
                 self.newest_runs[run_id] = self.newest_runs[run_id]._replace(blocks=tuple(blocks))
-        for locator in self._named(self.newest_runs.values()):
-            self._check_persistent(locator)
 
     def _named(self, runs: Iterable[RunRecord]) -> list[Locator]:
         """Every block of these runs, and the values that the newest entry of each key names."""
@@ -181,7 +218,8 @@ class Audit:
         end = locator.offset_bytes + locator.length_bytes
         pages = set(range(locator.offset_bytes // PAGE, -(-end // PAGE)))
         pointer = self.persistent_pointers.get(locator.extent, Pointer())
-        if not pages <= self.persistent_pages[locator.extent] or end > pointer.soft_pages * PAGE:
+        ends = [each.end_page for each in self.places if (each.extent, each.epoch) == (locator.extent, pointer.epoch)]
+        if not pages <= self.persistent_pages[locator.extent] or end > max([pointer.soft_pages, *ends]) * PAGE:
             raise Broken("IDX-1", f"{locator} is named before it is persistent")
 
     def _check_dead(self, extent: int) -> None:

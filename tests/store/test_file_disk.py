@@ -202,7 +202,7 @@ def test_a_truncated_file_is_refused(path: Path, missing: int) -> None:
         FileDisk.open(path)
 
 
-@pytest.mark.parametrize("version", [0, 1, 65535])
+@pytest.mark.parametrize("version", [0, 1, 2, 65535])
 def test_another_format_version_is_refused_by_its_number(path: Path, version: int) -> None:
     path.write_bytes(label(version) + bytes(SIZE))
     with pytest.raises(FormatVersionError) as caught:

@@ -471,7 +471,7 @@ def test_idx_3_a_shutdown_waits_for_the_barrier_of_another_thread() -> None:
     before = plain.scheduler.barriers_count
     plain.put(b"a", b"1").wait()
     barriers_count = plain.scheduler.barriers_count - before
-    assert barriers_count >= 4
+    assert barriers_count >= 2  # the first put takes an extent, whose owner must be recorded
     assert all(shut_down_in_barrier(nth) for nth in range(1, barriers_count + 1))
 
 

@@ -230,12 +230,13 @@ def test_golden_bytes() -> None:
     assert written == golden("superblock_records")
 
 
-def test_a_disk_of_version_1_is_refused_by_its_number() -> None:
-    written = golden("superblock_records_version_1")
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_disk_of_an_old_version_is_refused_by_its_number(version: int) -> None:
+    written = golden(f"superblock_records_version_{version}")
     extents = [b"", written[: len(written) // PAGE * PAGE]] + [b""] * 18
     with pytest.raises(FormatVersionError) as caught:
         Stack(medium_with(shape(), extents)).superblock.recover()
-    assert caught.value.version == 1
+    assert caught.value.version == version
 
 
 def test_the_size_of_a_full_record_is_foretold() -> None:

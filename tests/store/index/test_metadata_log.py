@@ -23,7 +23,9 @@ from shardstore.index.metadata_log import (
     Move,
     RunRecord,
     decode,
+    decode_delta,
     encode,
+    encode_delta,
     run_size_bytes,
 )
 from shardstore.units import Locator
@@ -94,6 +96,9 @@ def test_golden_bytes() -> None:
     edit = Edit((7,), (RunRecord(8, 1, 300, 71, BLOCKS),), (Move(6, 2, BLOCKS[0].locator),))
     assert encode([edit]) == golden("metadata_record")
     assert decode(golden("metadata_record")) == [edit]
+    delta = encode_delta([Place(4, 7, 2, 5, bytes(range(16))), Place(5, 0, 3, 3, bytes(16))], [edit])
+    assert delta == golden("metadata_delta")
+    assert decode_delta(delta)[1] == [edit]
 
 
 small_counts = st.builds(struct.Struct("<III").pack, *[st.integers(0, 2)] * 3)
