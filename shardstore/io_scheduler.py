@@ -35,6 +35,8 @@ class RecordSource(Protocol):
 
     def is_due(self) -> bool: ...
     def submit_record(self) -> None: ...
+    def tell(self, observer: Observer) -> None:
+        """Tell the observer of the changes that opening has left to be recorded."""
 
 
 class _Request(Write):
@@ -102,11 +104,13 @@ class IoScheduler:
         return self._submit(_Request(self._waiter, after, extent, 0, None), label)
 
     def observe(self, observer: Observer) -> None:
-        """Tell the observer of every request from now on, and at once of those that opening has left in the queues."""
+        """Tell the observer of every request from now on, and at once of what opening has left to be done."""
         self.observer = observer
         for queue in self._queues.values():
             for request in queue:
                 self._tell(observer, request, "opening")
+        for source in self._sources:
+            source.tell(observer)
 
     def _tell(self, observer: Observer, request: _Request, label: str) -> None:
         page_count = 0 if request.data is None else len(request.data) // self._page_size_bytes

@@ -7,6 +7,7 @@ pass it on. Where there is no observer, a label costs nothing but the argument.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from shardstore.dependency import Dependency, Promise, Write
@@ -26,8 +27,11 @@ class Observer(Protocol):
         Some record will carry it, and ``promise`` is bound to that record then.
         """
 
-    def hastened(self, promise: Promise) -> None:
-        """A record carries this edit before what the edit waits for is persistent: recovery looks whether it came."""
+    def hastened(self, promise: Promise, lifted: Sequence[Dependency], after: Dependency, in_doubt: Dependency) -> None:
+        """A record carries this edit before all it waits for is persistent. It no longer waits for ``lifted`` (LOG-7).
+
+        It comes after ``after``. Recovery looks whether ``in_doubt`` came, and the promise stands for that, too.
+        """
 
     def followed(self, record: Write, before: Dependency) -> None:
         """A record of a log was built on the record before it (LOG-1)."""

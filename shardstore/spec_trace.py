@@ -12,7 +12,7 @@ The store tells an `Observer`, and this one passes it on. Each waits for what th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness import Origin, Tracer
 from shardstore.dependency import (
@@ -81,8 +81,8 @@ class _Told:
             self._tracer.promised(promise, origin, after, f"extent {extent}")
         return self._as_tried(promise, after)
 
-    def hastened(self, promise: Promise) -> None:
-        self._tracer.lifted(promise)
+    def hastened(self, promise: Promise, lifted: Sequence[Dependency], after: Dependency, in_doubt: Dependency) -> None:
+        self._tracer.hastened(promise, lifted, after, in_doubt)
 
     def followed(self, record: Write, before: Dependency) -> None:
         if before not in self._records:  # a record from before the tracing began

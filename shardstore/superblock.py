@@ -20,6 +20,7 @@ from typing import NamedTuple
 from shardstore.dependency import FAILED, PENDING, PERSISTENT_STATE, Dependency, Promise, Waiter
 from shardstore.errors import ConfigurationError, CorruptionError, InvariantError
 from shardstore.io_scheduler import IoScheduler
+from shardstore.observer import Observer
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES, TwinLog
 from shardstore.units import (
     DISK_ID_SIZE_BYTES,
@@ -142,6 +143,13 @@ class Superblock:
         else:
             changes.append(change)
         return promise
+
+    def tell(self, observer: Observer) -> None:
+        """Tell the observer of the changes that opening has left to be recorded."""
+        for extent, changes in self._pending.items():
+            for at, change in enumerate(changes):
+                after = observer.promised(change.promise, "soft pointer", extent, change.after)
+                changes[at] = change._replace(after=after)
 
     def has_pending(self) -> bool:
         """Whether some change is not recorded persistently yet, or the last record has failed."""

@@ -44,8 +44,11 @@ class Tracer(Protocol):
     def promised(self, node: Any, origin: Origin, after: Any, subject: str = "") -> None:
         """The system asked for a change. A later write will carry it, and ``node`` is bound to that write then."""
 
-    def lifted(self, node: Any) -> None:
-        """``node`` waits for nothing any more: what it was to wait for, the system now checks when it recovers."""
+    def hastened(self, node: Any, lifted: Iterable[Any], after: Any, beside: Any) -> None:
+        """Of what ``node`` waits for, ``lifted`` counts no more, but ``after`` does. It stands for ``beside``, too.
+
+        That is, the system looks for ``beside`` when it recovers, and takes the node for absent if it is not there.
+        """
 
     def follows(self, node: Any, before: Any) -> None:
         """``node`` also waits for ``before``, on which it was built: a log record follows the one before it."""

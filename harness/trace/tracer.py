@@ -5,6 +5,7 @@ A spec's ``trace(system, tracer)`` is called once the system is open. From then 
     `submitted`     each write and reset, before the device can have it
     `promised`      each change that some later write will carry
     `follows`       the earlier write that a write was built on
+    `hastened`      a change that does not wait after all, and what it is worth nothing without
     `settled`       an object that stands for no write, for writes that wait for nothing
     `take_apart`    how to see what objects of a type stand for; other types are asked for ``parts()``
 
@@ -32,10 +33,12 @@ class _Growing:
 
     __slots__ = (
         "asked",
+        "beside",
         "built_on",
         "data",
         "dependency",
         "issued",
+        "lifted",
         "number",
         "origin",
         "passed",
@@ -57,6 +60,8 @@ class _Growing:
         self.subject = ""
         self.waits_for: list[Any] = []
         self.built_on: list[Any] = []
+        self.beside: list[Any] = []
+        self.lifted: dict[Any, None] = {}
         self.data: bytes | None = None
         self.issued: int | None = None
         self.passed: int | None = None
@@ -131,11 +136,15 @@ class LifeTracer:
         """The system asked for a change. A later write will carry it, and ``node`` is bound to that write then."""
         self._new(node, origin, None, after).subject = subject
 
-    def lifted(self, node: Any) -> None:
-        """``node`` waits for nothing any more: what it was to wait for, the system now checks when it recovers."""
+    def hastened(self, node: Any, lifted: Iterable[Any], after: Any, beside: Any) -> None:
+        """Of what ``node`` waits for, ``lifted`` counts no more, but ``after`` does. It stands for ``beside``, too."""
         growing = self._nodes.get(node)
         if growing is not None:
-            growing.waits_for.clear()
+            growing.lifted |= dict.fromkeys(lifted)
+            growing.waits_for.append(after)
+            growing.beside.append(beside)
+            self.look_at(after)
+            self.look_at(beside)
 
     def follows(self, node: Any, before: Any) -> None:
         """``node`` also waits for ``before``, on which it was built: a log record follows the one before it."""
@@ -156,7 +165,7 @@ class LifeTracer:
         It leaves out an added edge to something that waits for the node itself: neither could ever be issued.
         """
         growing = self._nodes[node]
-        befores, is_complete = self._stands_for(growing.waits_for)
+        befores, is_complete = self._waits_for(growing)
         waits_for = [self._numbered[number] for number in befores]
         found = [each for each in waits_for if not self._trial.removes(growing.origin, each.origin)]
         if self._trial.added:
@@ -174,7 +183,7 @@ class LifeTracer:
                 return True
             if each.number not in seen:
                 seen[each.number] = None
-                stack += [self._numbered[number] for number in self._stands_for(each.waits_for)[0]]
+                stack += [self._numbered[number] for number in self._waits_for(each)[0]]
         return False
 
     def _new(self, node: Any, origin: Origin, place: Place | None, after: Any) -> _Growing:
@@ -275,11 +284,15 @@ class LifeTracer:
             return tuple(take_apart(dependency))
         return tuple(dependency.parts()) if hasattr(dependency, "parts") else ()
 
-    def _stands_for(self, dependencies: Iterable[Any]) -> tuple[dict[int, None], bool]:
+    def _waits_for(self, growing: _Growing) -> tuple[dict[int, None], bool]:
+        """The numbers of the nodes that one waits for, and whether that is all."""
+        return self._stands_for(growing.waits_for, growing.lifted)
+
+    def _stands_for(self, dependencies: Iterable[Any], without: Iterable[Any] = ()) -> tuple[dict[int, None], bool]:
         """The numbers of the nodes that these stand for, and whether that is all: none may still show more."""
         found: dict[int, None] = {}
         is_complete = True
-        seen: dict[Any, None] = {}
+        seen: dict[Any, None] = dict.fromkeys(without)
         stack = list(dependencies)
         while stack:
             each = stack.pop()
@@ -289,6 +302,7 @@ class LifeTracer:
             growing = self._nodes.get(each)
             if growing is not None:
                 found[growing.number] = None
+                stack += growing.beside
             elif self._parts.get(each):
                 stack += reversed(self._parts[each])
             else:
@@ -309,7 +323,7 @@ class LifeTracer:
         built_on: list[Edge] = []
         unbound: list[int] = []
         for growing in self._nodes.values():
-            befores, is_complete = self._stands_for(growing.waits_for)
+            befores, is_complete = self._waits_for(growing)
             edges += [Edge(before, growing.number) for before in befores]
             built_on += [Edge(before, growing.number) for before in self._stands_for(growing.built_on)[0]]
             if not is_complete:
@@ -330,7 +344,8 @@ class LifeTracer:
         carrier = None
         if growing.place is None:
             carriers, _ = self._stands_for(self._parts.get(growing.dependency, ()))
-            carrier = next(iter(carriers), None)
+            beside, _ = self._stands_for(growing.beside)
+            carrier = next((number for number in carriers if number not in beside), None)
         return Node(
             growing.number,
             growing.step,

@@ -36,6 +36,7 @@ from shardstore.extents import DIGEST_SIZE_BYTES, Appended, AppendPromise, Place
 from shardstore.index.run_block import LOCATOR_SIZE_BYTES, decode_locator, encode_locator
 from shardstore.index.run_bounds import memtable_bound
 from shardstore.io_scheduler import IoScheduler
+from shardstore.observer import Observer
 from shardstore.twin_log import TwinLog
 from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator, StoreConfiguration
 
@@ -168,6 +169,9 @@ class MetadataLog:
         self._last = promise
         return promise
 
+    def tell(self, observer: Observer) -> None:
+        """Opening leaves no edits to be recorded."""
+
     def settled(self) -> Dependency:
         """The dependency that is persistent once every edit enqueued so far is."""
         return self._last  # edits are recorded in order
@@ -237,10 +241,13 @@ class MetadataLog:
             self._turn_due = True
             return
         self._note_uncovered(promises)
+        writes = [_appended(promise).data for promise in promises]
+        in_doubt = join(writes, self._waiter)
         if self._scheduler.observer is not None:
+            written = [write for write in writes if write.state is PERSISTENT_STATE]
+            after = Join(self._waiter, [*written]) if written else PERSISTENT
             for waiting in carried:
-                self._scheduler.observer.hastened(waiting.promise)
-        in_doubt = join([_appended(promise).data for promise in promises], self._waiter)
+                self._scheduler.observer.hastened(waiting.promise, promises, after, in_doubt)
         self._submit(carried, delta, PERSISTENT, in_doubt)
 
     def _ready(self) -> _Ready:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from test_dependency import new_write
 from worlds import FIRST, Stack, new_stack, page_of, reopened
 
@@ -28,7 +30,7 @@ class Listening:
         self.heard.append((label, extent))
         return self._instead.get(label, after)
 
-    def hastened(self, promise: Promise) -> None:
+    def hastened(self, promise: Promise, lifted: Sequence[Dependency], after: Dependency, in_doubt: Dependency) -> None:
         """Only edits are."""
 
     def followed(self, record: Write, before: Dependency) -> None:
