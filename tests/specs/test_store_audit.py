@@ -162,7 +162,7 @@ def test_the_edges_that_plants_remove_are_needed_on_the_clean_store(tmp_path: Pa
     kinds = _needs(figures)
     assert {name: kinds[kind]["need"] for name, kind in NEEDED.items()} == dict.fromkeys(NEEDED, "needed")
     assert all(kinds[kind]["example"]["property"] in {"persistence", "recovery"} for kind in NEEDED.values())
-    assert kinds[EDIT, RUN_PAGES]["need"] == "implied"
+    assert kinds["disk (metadata full record)", RUN_PAGES]["need"] == "implied"
     assert "needed: some crash state fails" in said
 
 
