@@ -148,7 +148,7 @@ class Extents:
             elif not record.soft_pages:
                 self._free.add(number)
 
-        return [self._superblock.change(*item, PERSISTENT, "soft pointer") for item in raised.items()]
+        return [self._superblock.change(*item, PERSISTENT, "soft pointer", may_wait=True) for item in raised.items()]
 
     def _raised(self, places: Iterable[Place]) -> dict[int, ExtentRecord]:
         """The extents whose soft pointers these places raise above the superblock's. Raises `CorruptionError`."""
@@ -227,7 +227,7 @@ class Extents:
         write = self._scheduler.submit_write(number, page, data, after & extent.ownership, "pages")  # EXT-1
         extent.next_page = extent.soft_pages = end
         record = new_tuple(ExtentRecord, (extent.epoch, end, extent.owner))
-        pointer = self._superblock.change(number, record, write, "soft pointer")  # EXT-2
+        pointer = self._superblock.change(number, record, write, "soft pointer", may_wait=True)  # EXT-2
         return new_tuple(Appended, (number, extent.epoch, page, end, len(data), write, pointer))
 
     def read(self, number: int, page: int, page_count: int) -> bytes:

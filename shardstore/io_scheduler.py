@@ -34,6 +34,9 @@ class RecordSource(Protocol):
     """Builds records only at the moment when they are submitted, so that each has all that is ready (LOG-3)."""
 
     def is_due(self) -> bool: ...
+    def may_wait(self) -> bool:
+        """Of a record that is due: whether nobody needs it now."""
+
     def submit_record(self) -> None: ...
     def tell(self, observer: Observer) -> None:
         """Tell the observer of the changes that opening has left to be recorded."""
@@ -197,14 +200,17 @@ class IoScheduler:
             return False
         ready = self._ready_extents() if self._queues else []
         due: list[RecordSource] = []
+        waiting: list[RecordSource] = []
         for source in self._sources:
             if source.is_due():
-                due.append(source)
+                (waiting if source.may_wait() else due).append(source)
         can_barrier = bool(self._issued) and not self._barrier_running
         # Requests come first, then records, then the barrier: with choice 0 all that is ready shares one barrier.
+        # Records that nobody needs yet come last.
         records_at = len(ready)
         barrier_at = records_at + len(due)
-        option_count = barrier_at + can_barrier
+        waiting_at = barrier_at + can_barrier
+        option_count = waiting_at + len(waiting)
         if not option_count:
             return False
         choice = self._choose(option_count) if option_count > 1 else 0
@@ -212,8 +218,10 @@ class IoScheduler:
             self._issue(ready[choice])
         elif choice < barrier_at:
             due[choice - records_at].submit_record()
-        else:
+        elif choice < waiting_at:
             self._barrier()
+        else:
+            waiting[choice - waiting_at].submit_record()
         return True
 
     def wait_for_barrier(self) -> None:

@@ -3,7 +3,8 @@
 Guarantees. A change is recorded only once its prerequisite is persistent. The changes of one extent are recorded in the
 order in which they were made. The promise of a change is persistent once the first record that carries it is.
 
-Many changes share one record. A record's size depends on how many extents have changed since the last, not on how many
+Many changes share one record. Soft pointers may wait for others, since records of the metadata name what is not covered
+yet. A record's size depends on how many extents have changed since the last, not on how many
 there are. A full record has them all, and the disk's `Membership`, which never changes; each record is sealed with the
 disk's secret. Crash safety is that of `TwinLog`.
 
@@ -36,6 +37,7 @@ MAGIC = b"SSB1"
 _GEOMETRY = struct.Struct("<IIIB")  # extents, pages an extent, bytes a page, zoned
 _MEMBERSHIP = struct.Struct("<HH")  # place of the disk in its node, number of disks; the id of each disk follows
 _ENTRY = struct.Struct("<IIIB")  # extent, epoch, soft pointer in pages, owner
+_WAITING_COUNT_MAX = 128  # changes that may wait, and are kept in memory until they are recorded
 
 
 class ExtentRecord(NamedTuple):
@@ -56,6 +58,7 @@ class _Change(NamedTuple):
     after: Dependency
     record: ExtentRecord
     promise: Promise
+    may_wait: bool
 
 
 class Superblock:
@@ -68,6 +71,8 @@ class Superblock:
         self._log = TwinLog(scheduler, SUPERBLOCK_EXTENTS, MAGIC, "superblock")
         self._recorded: dict[int, ExtentRecord] = {}  # as of the newest record; without pristine extents
         self._pending: dict[int, deque[_Change]] = {}  # by extent; never an empty queue
+        self._pending_count = 0
+        self._urgent_count = 0  # of these, which may not wait
         self._format_due = False
         self.membership = _NOT_KNOWN
 
@@ -131,12 +136,19 @@ class Superblock:
 
     # --- changes ------------------------------------------------------------------------------------
 
-    def change(self, extent: int, record: ExtentRecord, after: Dependency, label: str) -> Promise:
-        """Record this state of the extent once ``after`` is persistent. Gives the promise of that record."""
+    def change(
+        self, extent: int, record: ExtentRecord, after: Dependency, label: str, *, may_wait: bool = False
+    ) -> Promise:
+        """Record this state of the extent once ``after`` is persistent. Gives the promise of that record.
+
+        A change that may wait does not make a record due as long as there is anything else to do.
+        """
         promise = Promise(self._waiter)
         if self._scheduler.observer is not None:
             after = self._scheduler.observer.promised(promise, label, extent, after)
-        change = new_tuple(_Change, (after, record, promise))
+        change = new_tuple(_Change, (after, record, promise, may_wait))
+        self._pending_count += 1
+        self._urgent_count += not may_wait
         changes = self._pending.get(extent)
         if changes is None:
             self._pending[extent] = deque((change,))
@@ -169,6 +181,12 @@ class Superblock:
                 return state is PERSISTENT_STATE or bool(self._ready_extents())
         return False
 
+    def may_wait(self) -> bool:
+        """Whether nobody needs a record now: what it would carry are few changes that may all wait."""
+        if self._urgent_count or self._format_due or self._log.needs_repair:
+            return False
+        return self._pending_count < _WAITING_COUNT_MAX
+
     def submit_record(self) -> None:
         """Build a record of all changes that are ready and hand it to the IO scheduler."""
         changed: dict[int, ExtentRecord] = {}
@@ -198,6 +216,7 @@ class Superblock:
         record = PRISTINE
         while changes and changes[0].after.poll() is PERSISTENT_STATE:
             change = changes.popleft()
+            self._settle(change)
             record = change.record
             carried.append(change.promise)
         if not changes:
@@ -207,7 +226,12 @@ class Superblock:
     def _fail(self, extent: int) -> None:
         """Fail all changes of an extent, since the prerequisite of the first has failed and the others build on it."""
         for change in self._pending.pop(extent):
+            self._settle(change)
             change.promise.fail()
+
+    def _settle(self, change: _Change) -> None:
+        self._pending_count -= 1
+        self._urgent_count -= not change.may_wait
 
     def _check_steps(self, changed: dict[int, ExtentRecord]) -> None:
         """Raise `InvariantError` if a record would take an extent back, or give pages to one without an owner."""

@@ -88,8 +88,8 @@ class TwinLog:
         return self._outstanding.poll() is FAILED
 
     def turns_with(self, delta: bytes) -> bool:
-        """Whether the next record is a full one, this delta being all that is new."""
-        if self._turn_due or self.is_failed():
+        """Whether the next record is a full one, this delta being all that is new. Nothing is on its way."""
+        if self._turn_due or self._outstanding.state is FAILED:
             return True
         size_pages = -(-(RECORD_HEADER_SIZE_BYTES + len(delta)) // self._disk.page_size_bytes)
         return self._next_page + 2 * size_pages > self._disk.extent_size_pages

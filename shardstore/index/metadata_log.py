@@ -53,7 +53,7 @@ FIRST_KEY_OFFSET_BYTES = (
 )  # of the first added run, in a full record's payload
 IN_DOUBT_SIZE_MAX_BYTES = 64 * 1024  # of more, a digest costs about what waiting for the bytes does
 _NO_DIGEST = bytes(DIGEST_SIZE_BYTES)
-_PRUNE_AT_COUNT = 64
+_PRUNE_AT_COUNT = 256
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -188,13 +188,14 @@ class MetadataLog:
             return False
         if not self._log.is_ready() or not self._pool.can_take():
             return False
-        if self._log.is_failed() and not self.is_failed:
+        if not self.is_failed and self._log.is_failed():
             self._fail()
-        if self._waiting and self._waiting[0].after.poll() is FAILED:
+        state = self._waiting[0].after.poll() if self._waiting else PERSISTENT_STATE
+        if state is FAILED:
             self._fail()
-        if not self._is_turning():
+        elif not self._is_turning():
             return bool(self._waiting) and _in_doubt_bytes(self._waiting[0].after) is not None
-        if self._waiting and self._waiting[0].after.state is not PERSISTENT_STATE:
+        elif state is PENDING:
             return False
         return self._is_full_due() and self._is_covered()
 
@@ -210,6 +211,9 @@ class MetadataLog:
         if FAILED in states:
             self._fail()
         return not any(state is not PERSISTENT_STATE for state in states)
+
+    def may_wait(self) -> bool:
+        return False
 
     def submit_record(self) -> None:
         """Build a record of the edits that are ready and hand it to the IO scheduler.
@@ -256,7 +260,7 @@ class MetadataLog:
         promises: dict[AppendPromise, None] = {}
         size_bytes = 0
         for waiting in self._waiting:
-            more_bytes = _in_doubt_bytes(waiting.after)
+            more_bytes = None if waiting.after.poll() is FAILED else _in_doubt_bytes(waiting.after)
             if more_bytes is None or (carried and size_bytes + more_bytes > IN_DOUBT_SIZE_MAX_BYTES):
                 break
             size_bytes += more_bytes
@@ -319,20 +323,23 @@ def _appended(promise: AppendPromise) -> Appended:
 
 
 def _pending_appends(after: Dependency) -> list[AppendPromise]:
-    """The appends among the prerequisites of an edit that are not persistent, and covered."""
-    return [each for each in after.joined() if isinstance(each, AppendPromise) and each.poll() is PENDING]
+    """The appends among the prerequisites of an edit, polled just now, that are not both persistent and covered."""
+    return [each for each in after.joined() if isinstance(each, AppendPromise) and each.state is PENDING]
 
 
 def _in_doubt_bytes(after: Dependency) -> int | None:
-    """How many bytes of an edit's prerequisites are under way, None if it has to wait for any of them."""
+    """How many bytes of an edit's prerequisites, polled just now, are under way; None if it has to wait for any."""
     size_bytes = 0
-    for each in () if after.poll() is PERSISTENT_STATE else after.joined():
-        if each.poll() is PERSISTENT_STATE:
+    for each in after.joined():
+        if each.state is PERSISTENT_STATE:
             continue
         appended = each.appended if isinstance(each, AppendPromise) else None
-        if appended is None or each.state is FAILED or appended.data.after.poll() is not PERSISTENT_STATE:
+        if appended is None:
             return None
-        if appended.data.state is PENDING:
+        data = appended.data
+        if data.state is PENDING:
+            if data.after.poll() is not PERSISTENT_STATE:
+                return None
             size_bytes += appended.size_bytes
     return size_bytes if size_bytes <= IN_DOUBT_SIZE_MAX_BYTES else None
 
