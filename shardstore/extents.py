@@ -51,7 +51,9 @@ class AppendPromise(Promise):
     __slots__ = ("appended",)
 
     def __init__(self, waiter: Waiter) -> None:
-        super().__init__(waiter)
+        self._waiter = waiter
+        self.state = PENDING
+        self._target = None
         self.appended: Appended | None = None
 
 

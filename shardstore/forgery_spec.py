@@ -53,7 +53,8 @@ def _made_up_block() -> bytes:
 def _made_up_records() -> list[bytes]:
     """Metadata records that come next, or far in the future; they change nothing, or add a run that lies in a value."""
     block = Block(b"a", Locator(4, PAGE_SIZE_BYTES, len(_made_up_block()), _GUESS))
-    payloads = [metadata_log.encode([edit]) for edit in (Edit(), Edit(added=(RunRecord(99, 0, 2, 0, (block,)),)))]
+    edits = (Edit(), Edit(added=(RunRecord(99, 0, 2, 0, (block,)),)))
+    payloads = [metadata_log.encode_delta([], [edit]) for edit in edits]
     return [
         encode_record(metadata_log.MAGIC, _GUESS, generation, payload, is_full=False)
         for payload in payloads

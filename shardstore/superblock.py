@@ -216,7 +216,8 @@ class Superblock:
         record = PRISTINE
         while changes and changes[0].after.poll() is PERSISTENT_STATE:
             change = changes.popleft()
-            self._settle(change)
+            self._pending_count -= 1
+            self._urgent_count -= not change.may_wait
             record = change.record
             carried.append(change.promise)
         if not changes:
@@ -226,12 +227,9 @@ class Superblock:
     def _fail(self, extent: int) -> None:
         """Fail all changes of an extent, since the prerequisite of the first has failed and the others build on it."""
         for change in self._pending.pop(extent):
-            self._settle(change)
+            self._pending_count -= 1
+            self._urgent_count -= not change.may_wait
             change.promise.fail()
-
-    def _settle(self, change: _Change) -> None:
-        self._pending_count -= 1
-        self._urgent_count -= not change.may_wait
 
     def _check_steps(self, changed: dict[int, ExtentRecord]) -> None:
         """Raise `InvariantError` if a record would take an extent back, or give pages to one without an owner."""

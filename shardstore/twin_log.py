@@ -81,11 +81,13 @@ class TwinLog:
 
     def is_ready(self) -> bool:
         """Whether the next record may be built, because the one before is persistent or failed."""
-        return self._outstanding.poll() is not PENDING
+        before = self._outstanding
+        return before.state is not PENDING or before.poll() is not PENDING
 
     def is_failed(self) -> bool:
         """Whether the device refused the last record, or what that was in doubt of."""
-        return self._outstanding.poll() is FAILED
+        before = self._outstanding
+        return before.state is FAILED or (before.state is PENDING and before.poll() is FAILED)
 
     def turns_with(self, delta: bytes) -> bool:
         """Whether the next record is a full one, this delta being all that is new. Nothing is on its way."""
@@ -144,7 +146,7 @@ class TwinLog:
         self._next_generation += 1
         self._newest = write
         self._in_doubt = in_doubt
-        self._outstanding = write & in_doubt  # LOG-7
+        self._outstanding = write if in_doubt is PERSISTENT else write & in_doubt  # LOG-7
         self._outstanding_turned = turned
         return self._outstanding
 

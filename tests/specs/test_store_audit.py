@@ -85,7 +85,7 @@ LACKING = {
     ),
     "fig5-08": Lacking(
         "node",
-        "4 put; 8 sync; 23 crash",
+        "5 delete; 7 sync device.1=1; 10 crash",
         EDIT,
         POINTER,
     ),
