@@ -77,7 +77,7 @@ PLANTS = {
     "change-of-issued": ("one flushed", 1, "recovery"),  # shows where a record comes behind what is issued
     "edit-of-issued": ("one flushed", 1, "persistence"),
     "promise-before-data": ("one flushed", 1, "persistence"),
-    "doubt-believed": ("one flushed", 1, "persistence"),
+    "doubt-believed": ("one flushed", 1, "recovery"),
     "digest-not-asked": ("one flushed", 1, "persistence"),
 }
 ON_FILE = ("edit-of-issued", "digest-not-asked")  # a hard pointer would tell
