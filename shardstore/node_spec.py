@@ -27,7 +27,6 @@ from harness import (
     World,
     WriteBack,
     integers,
-    keys,
     keys_from,
     lists_of,
     sampled,
@@ -50,7 +49,7 @@ from shardstore.limits import value_size_max_bytes
 from shardstore.node import Node, format_stores, open_stores
 from shardstore.seam import Seam, ThreadSeam
 from shardstore.spec_trace import trace_store
-from shardstore.spec_world import COLLISIONS, STORE, configurations, shape, values
+from shardstore.spec_world import COLLISIONS, STORE, configurations, keys, shape, values
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import KEY_SIZE_MAX_BYTES, StoreConfiguration
 

@@ -37,6 +37,7 @@ class Lane:
 _CALLER, _SURROUNDINGS = Whose.CALLER, Whose.SURROUNDINGS
 
 _ROWS: Final = (
+    Lane("knob", _CALLER, "how a knob of the configuration is turned", "its default", is_pinned=True),
     Lane("steps", _CALLER, "how many device steps a write-back takes", "one"),
     Lane("device", _SURROUNDINGS, "what the system asks its seam: which write, barrier or record goes next", "first"),
     Lane("entropy", _SURROUNDINGS, "how an identifier ends", "plain", is_rare=True, is_pinned=True),
@@ -97,6 +98,7 @@ LENIENT: Final = lanes_where(lambda lane: lane.is_lenient)
 OF_SURROUNDINGS: Final = lanes_where(lambda lane: lane.whose is Whose.SURROUNDINGS)
 
 SURVIVOR: Final = "survivor"
+KNOB: Final = "knob"
 INTERRUPTS: Final = "inside.0"  # a crash step with this choice interrupts one more operation
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
-from harness.choices.lanes import RARE, SURVIVOR
+from harness.choices.lanes import KNOB, RARE, SURVIVOR
 from harness.choices.mix import SWARM_TABLE_COUNT, CrashSpan, Mix, place_crashes
 from harness.choices.tape import Tape, Turn
+
+T = TypeVar("T")
 
 RARE_CHANCE = 1 / 16  # that a choice of a rare lane is not 0
 # The same for identifiers, one of these for each scenario: bug 10 needs a collision together with much else.
@@ -21,6 +23,11 @@ COLLISION_CHANCES = (0.0, 1 / 16, 0.5, 1.0)
 # Chance that a crash leaves an issued write whole without a further draw, one of these for each scenario. With plain
 # draws alone, a crash after many writes would hardly ever keep any of them.
 SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
+# Chance that the first thing a system may do next is passed over if there is another, one of these for each scenario.
+# What waits longest comes first, so one write stays unissued while barrier after barrier passes others.
+STARVING_CHANCES = (0.0, 0.9)
+# Chance that a knob is not at its default, one of these for each scenario: some know all defaults, some nearly none.
+KNOB_CHANCES = (0.0, 0.15, 0.5, 0.9)
 EVENLY: Final = -1  # in a table of draws: every value is equally likely, as without a table
 
 _MASK = (1 << 64) - 1
@@ -82,19 +89,28 @@ class RandomPolicy:
         self._ordinary[SURVIVOR] = self._survivor
         self._special = self._ordinary  # for whoever picks without a run
 
-    def _set_style(self, collision_chance: float, draws: Mapping[str, Sequence[int]]) -> None:
-        """Draw these lanes in a way of this scenario."""
-        self._special = {**self._ordinary, "entropy": self._seldom(collision_chance)}
-        for lane, table in draws.items():
+    def _set_style(self, style: CrashStyle) -> None:
+        """Draw some lanes in a way of this scenario."""
+        self._last_unit_chance = style.last_unit_chance
+        self._special = {
+            **self._ordinary,
+            "entropy": self._seldom(self._one_of(COLLISION_CHANCES)),
+            KNOB: self._seldom(self._one_of(KNOB_CHANCES)),
+        }
+        starving_chance = self._one_of(STARVING_CHANCES)
+        if starving_chance:
+            self._special["device"] = self._starving(starving_chance)
+        for lane, table in style.draws.items():
             self._special[lane] = self._from_table(table)
+
+    def _one_of(self, options: Sequence[T]) -> T:
+        return options[int(self._random() * len(options))]
 
     def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
         random = self._random
-        self._survival_chance = SURVIVAL_CHANCES[int(random() * len(SURVIVAL_CHANCES))]
-        collision_chance = COLLISION_CHANCES[int(random() * len(COLLISION_CHANCES))]
-        style = CRASH_STYLES[int(random() * len(CRASH_STYLES))]
-        self._last_unit_chance = style.last_unit_chance
-        self._set_style(collision_chance, style.draws)
+        self._survival_chance = self._one_of(SURVIVAL_CHANCES)
+        style = self._one_of(CRASH_STYLES)
+        self._set_style(style)
         table = mix.swarm_table(int(random() * SWARM_TABLE_COUNT))
         size = len(table)
         steps_count = 1 + int(random() * (2 * mix.steps_mean - 1))
@@ -118,6 +134,16 @@ class RandomPolicy:
             # One draw decides both: below ``chance`` it is again even, so it also says which value.
             value = random()
             return 1 + int(value / chance * (count - 1)) if value < chance and count > 1 else 0
+
+        return draw
+
+    def _starving(self, chance: float) -> Callable[[int], int]:
+        random = self._random
+
+        def draw(count: int) -> int:
+            value = random()
+            # One draw decides both: below ``chance`` it is again even.
+            return 1 + int(value / chance * (count - 1)) if value < chance and count > 1 else int(random() * count)
 
         return draw
 

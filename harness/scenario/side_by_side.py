@@ -29,7 +29,7 @@ from harness.scenario.results import compare_error, compare_result
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violated, Violation, violation_of_model, violation_of_system
 from harness.spec.plan import BACKGROUND, OPERATION, WRITE_BACK, Action, Plan
-from harness.spec.spec import Dependency
+from harness.spec.spec import Configuration, Dependency
 from harness.world.power import PowerCut
 from harness.world.world import World
 
@@ -57,6 +57,7 @@ class SideBySide:
         "_dependency_types",
         "_errors",
         "_excuses",
+        "_places",
         "arguments",
         "counters",
         "drawer",
@@ -88,12 +89,29 @@ class SideBySide:
         self.drawer = ArgumentDrawer(tape)
         self.operation = OPENING  # of the step under way
         self.arguments: dict[str, Any] | None = None  # of the call under way
-        self.world = World(plan.configuration, tape)
+        self._places: Sequence[int] = ()  # of the knobs, each among its values
+        self.world = World(self._turn_knobs(), tape)
         self.position = self.world.position
         if history is not None:
             self.position.say = self._say
         self.model = spec.model()
         self.system: Any = None
+
+    def _turn_knobs(self) -> Configuration:
+        """The configuration of this scenario: the plan's, with each knob as the tape chooses."""
+        configuration, turned = self.plan.configuration, self.plan.turned
+        if not configuration.knobs:
+            return configuration
+        places = tuple([self.tape.choose_knob(knob.name, len(knob.values)) for knob in configuration.knobs])
+        self._places = places
+        if places not in turned:
+            turned[places] = configuration.turned(places)
+        return turned[places]
+
+    def knobs_turned(self) -> list[str]:
+        """The knobs that are not at their default, with their values."""
+        knobs = self.plan.configuration.knobs
+        return [f"{knob.name} = {knob.values[place]}" for knob, place in zip(knobs, self._places, strict=True) if place]
 
     # -- steps
 

@@ -83,12 +83,14 @@ class Plan:
     reboots: bool
     model_reopens: bool
     dependency_types: dict[type, bool]  # grows as results are seen: which types are dependencies
+    turned: dict[tuple[int, ...], Configuration]  # grows as knobs are turned: the configuration for their places
 
 
 def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
     """Make a plan. Raises `SpecError` if the spec cannot be run."""
     model = spec.model()  # only to see which methods it has
     _check_names(spec)
+    _check_knobs(spec, configuration)
     wanted = {
         argument.operation
         for operation in spec.operations
@@ -111,6 +113,7 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
         model_reopens=hasattr(model, "reopened"),
         reboots=any(action.kind == REBOOT for action in actions),
         dependency_types={type(None): False},
+        turned={},
     )
 
 
@@ -132,6 +135,17 @@ def _check_names(spec: Spec) -> None:
                 raise SpecError(f"spec {spec.name!r}: a crash flushes {flushed!r}, which is no operation")
     if any(isinstance(operation, Crash) for operation in spec.operations) and spec.durability is None:
         raise SpecError(f"spec {spec.name!r}: a Crash needs a durability, to know what may be lost")
+
+
+def _check_knobs(spec: Spec, configuration: Configuration) -> None:
+    names = [knob.name for knob in configuration.knobs]
+    if len(set(names)) < len(names) or not all(knob.values for knob in configuration.knobs):
+        raise SpecError(f"spec {spec.name!r}: two knobs have one name, or a knob has no values")
+    for name in names:
+        if not name.isidentifier():
+            raise SpecError(f"spec {spec.name!r}: a knob is named {name!r}, which is no identifier")
+    if names and configuration.turned([0] * len(names)) != configuration.without_knobs():
+        raise SpecError(f"spec {spec.name!r}: the first values of the knobs of {configuration.name!r} change something")
 
 
 def _compile_action(operation: Operation, model: Any, wanted: set[str]) -> Action:

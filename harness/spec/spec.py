@@ -57,6 +57,7 @@ Tier = Literal["fine", "coarse"]
 BOUNDED: Final = ", bounded"  # ends the name of a spec that `Spec.bounded` made
 DRAIN_STEPS_MAX: Final = 64  # device steps after the last operation of an exhausted program
 
+Turn = Callable[["Configuration", Mapping[str, Any]], "Configuration"]
 Writes = str | Callable[[Mapping[str, Any], Any], Iterable[Group]]
 
 
@@ -176,18 +177,50 @@ class Durability:
 
 
 @dataclass(frozen=True, slots=True)
+class Knob:
+    """A number at which a system's behaviour changes, such as a threshold, a size or a limit.
+
+        Knob("cache_pages", (4, 1, 1_000))
+
+    Each scenario of a configuration draws one of ``values``. The first is the default and the simplest; let the others
+    be small, large, and at an edge. What happens only past a threshold is reached in a few steps if that is small. The
+    idea is from FoundationDB's simulation (Zhou et al., SIGMOD 2021).
+    """
+
+    name: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """One named way to run a spec: its media, and ``parameters`` for whatever else ``system`` wants to know.
 
         Configuration("small", (MediumShape(8, 16, 128, ZONED),), parameters={"cache_pages": 4})
 
     The system finds both at ``world.configuration``, and the simulated media at ``world.media``.
+
+    Each scenario may turn some ``knobs``, and then runs under ``turn(configuration, values)``, with a value for each
+    knob. See `Knob`.
     """
 
     name: str
     media: tuple[MediumShape, ...]
     parameters: Any = None
     collisions: tuple[bytes, ...] = (b"\x00\x00", b"\xff\xff")  # endings that a choice may give to an identifier
+    knobs: tuple[Knob, ...] = ()
+    turn: Turn | None = None  # what the knobs do; None: each has the name of a field of the parameters, a dataclass
+
+    def without_knobs(self) -> Configuration:
+        """The same with every knob at its default."""
+        return replace(self, knobs=()) if self.knobs else self
+
+    def turned(self, places: Sequence[int]) -> Configuration:
+        """The configuration with each knob at this place among its values; it has no knobs any more."""
+        values = {knob.name: knob.values[place] for knob, place in zip(self.knobs, places, strict=True)}
+        plain = self.without_knobs()
+        if self.turn is not None:
+            return self.turn(plain, values)
+        return replace(plain, parameters=replace(self.parameters, **values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +313,7 @@ class Spec:
     on_file: OnFile | None = None  # for failures that only a real file shows
 
     def bounded(self) -> Spec:
-        """The same spec with the operations of its bounds only, for `harness exhaust` and the cases it saves."""
+        """The spec that `harness exhaust` runs: with the operations of its bounds only, and no knobs."""
         assert self.bounds is not None
         # A program ends in a clean shutdown or a crash, so these are added even if the bounds leave them out.
         reboots = [operation for operation in self.operations if isinstance(operation, Reboot)]
@@ -290,7 +323,9 @@ class Spec:
             WriteBack(steps_max=DRAIN_STEPS_MAX),
             Crash(flushes=self.bounds.flushes),
         ]
-        return replace(self, name=f"{self.name}{BOUNDED}", operations=operations, bounds=None)
+        configurations = [configuration.without_knobs() for configuration in self.configurations]
+        name = f"{self.name}{BOUNDED}"
+        return replace(self, name=name, operations=operations, configurations=configurations, bounds=None)
 
     def as_test(self, **options: Any) -> type[TestCase]:
         """Make tests for pytest or unittest; see `harness.testing.state_machine.as_test` for the options."""

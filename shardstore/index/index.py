@@ -58,7 +58,7 @@ class Index:
         self._waiter = waiter
         self._configuration = configuration
         self._upkeep = upkeep
-        self._memtable = Memtable(Promise(waiter))
+        self._memtable = Memtable(Promise(waiter), configuration.prune_at_count)
         self._frozen: Memtable | None = None  # being written as a run
         self._levels: list[list[Run]] = [[]]  # level 0 newest first; each other level at most one run
         self._runs: dict[int, Run] = {}  # live or held by a snapshot
@@ -188,7 +188,7 @@ class Index:
         if not self._memtable.entries:
             return False
         frozen = self._frozen = self._memtable
-        self._memtable = Memtable(Promise(self._waiter))
+        self._memtable = Memtable(Promise(self._waiter), self._configuration.prune_at_count)
         try:
             run, written = self._write_run(0, frozen.items())
         except StoreError:
