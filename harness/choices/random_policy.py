@@ -73,6 +73,13 @@ def random_tape(seed: int, *, recording: bool = False) -> Tape:
     return Tape(RandomPolicy(seed), recording=recording)
 
 
+def random_survivors(seed: int) -> Callable[[str, int], int]:
+    """Draws survivors like a crash of some random scenario: ``draw(name, count)``."""
+    policy = RandomPolicy(seed)
+    policy.draw_style()
+    return lambda name, count: policy.pick(SURVIVOR, count)
+
+
 class RandomPolicy:
     """See the module.
 
@@ -89,8 +96,10 @@ class RandomPolicy:
         self._ordinary[SURVIVOR] = self._survivor
         self._special = self._ordinary  # for whoever picks without a run
 
-    def _set_style(self, style: CrashStyle) -> None:
-        """Draw some lanes in a way of this scenario."""
+    def draw_style(self) -> CrashStyle:
+        """Draw the ways in which this scenario draws some lanes."""
+        self._survival_chance = self._one_of(SURVIVAL_CHANCES)
+        style = self._one_of(CRASH_STYLES)
         self._last_unit_chance = style.last_unit_chance
         self._special = {
             **self._ordinary,
@@ -102,15 +111,14 @@ class RandomPolicy:
             self._special["device"] = self._starving(starving_chance)
         for lane, table in style.draws.items():
             self._special[lane] = self._from_table(table)
+        return style
 
     def _one_of(self, options: Sequence[T]) -> T:
         return options[int(self._random() * len(options))]
 
     def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
         random = self._random
-        self._survival_chance = self._one_of(SURVIVAL_CHANCES)
-        style = self._one_of(CRASH_STYLES)
-        self._set_style(style)
+        style = self.draw_style()
         table = mix.swarm_table(int(random() * SWARM_TABLE_COUNT))
         size = len(table)
         steps_count = 1 + int(random() * (2 * mix.steps_mean - 1))

@@ -42,6 +42,7 @@ class Counters:
     operations_cut: int = 0  # interrupted by the failing power
     recoveries_cut: int = 0
     excused: int = 0  # operations that the system refused with an error which the spec excuses
+    asides: int = 0  # crash states that were judged beside a run that went on
     skipped: int = 0  # steps with nothing to act on
     crash_states: DistinctCount = field(default_factory=DistinctCount)  # contents of the media after crashes
     # Of the first crashes with few enough legal states: how many states there were, and how many were tried.

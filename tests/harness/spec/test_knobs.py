@@ -71,7 +71,7 @@ def test_a_knob_that_matters_stays_in_the_shrunk_program_and_others_do_not() -> 
 
 def test_the_history_names_the_knobs_that_are_turned() -> None:
     run = replay_program(plan_of(), Program((Step(0, "open", {"knob.pruned_from": 1}),)), strict=True)
-    assert [line for event in run.events for line in event.lines()][0] == "pruned_from = 2"
+    assert next(line for event in run.events for line in event.lines()) == "pruned_from = 2"
 
 
 def test_a_program_means_the_same_when_another_knob_comes() -> None:
