@@ -19,6 +19,8 @@ class NodeModel:
         self._require_in_service([key])
         self._shards[key] = value
 
+    put_durably = put
+
     def get(self, key: bytes) -> bytes:
         self._require_in_service([key])
         if key not in self._shards:

@@ -292,7 +292,7 @@ SPEC = Spec(
             adopts=True,
             partial=lambda system: system.reclaimed_so_far(),
         ),
-        Background("sync", weight=2),
+        Background("sync", weight=2, promises="everything"),
         WriteBack(weight=6),
         Reboot(),
         Crash(flushes=("flush",)),

@@ -114,7 +114,7 @@ SPEC = replace(
         Background("flush", weight=2),
         Background("compact", weight=2),
         Background("reclaim", choice=integers(0, 2)),
-        Background("sync"),
+        Background("sync", promises="everything"),
         WriteBack(weight=2),
         Reboot(weight=3),
         Crash(flushes=("flush", "flush_buffers")),

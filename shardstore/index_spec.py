@@ -186,7 +186,7 @@ OPERATIONS = (
     Operation("delete", key=keys, weight=3, writes="key"),
     Background("flush", weight=3),
     Background("compact"),
-    Background("sync", weight=2),
+    Background("sync", weight=2, promises="everything"),
     WriteBack(weight=4),
     Reboot(),
     Crash(flushes=("flush",)),

@@ -34,6 +34,7 @@ from harness import (
 from refmodel.node import NodeModel
 from refmodel.node_limits import LimitedNodeModel
 from shardstore import spec_bounds
+from shardstore.dependency import Dependency
 from shardstore.disk import Disk
 from shardstore.errors import (
     InUseError,
@@ -76,6 +77,11 @@ class CheckedNode(Node):
         """Open these disks of the node as if they were a node by themselves."""
         for store in open_stores([self._disks[disk] for disk in order], self._seam, self._configurations[0]):
             store.abandon()
+
+    def put_durably(self, key: bytes, value: bytes) -> Dependency:
+        dependency = self.put(key, value)
+        dependency.wait()
+        return dependency
 
     def list_keys(self) -> tuple[bytes, ...]:
         return self.list_pages(2)
@@ -170,6 +176,7 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
         operations=[
             Operation("get", key=keys, weight=4),
             Operation("put", key=keys, value=values, weight=8, writes="key"),
+            Operation("put_durably", key=keys, value=values, writes="key", promises="itself"),
             Operation("delete", key=keys, weight=3, writes="key"),
             Operation("list_keys"),
             Operation(
@@ -181,7 +188,7 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
             Background("flush", weight=2),
             Background("compact"),
             Background("reclaim", choice=integers(0, 2), weight=2),
-            Background("sync", weight=2),
+            Background("sync", weight=2, promises="everything"),
             WriteBack(weight=4),
             Reboot(),
             Crash(flushes=("flush", "flush_buffers")),
@@ -250,7 +257,7 @@ LIMITS = replace(
         Operation("bulk_create", items=odd_pairs, writes=lambda args, _: [[key for key, _ in args["items"]]]),
         Operation("bulk_remove", keys=lists_of(odd_keys, 9), writes=lambda args, _: [args["keys"]]),
         Background("flush", weight=2),
-        Background("sync"),
+        Background("sync", promises="everything"),
         WriteBack(weight=4),
         Reboot(),
         Crash(flushes=("flush",)),

@@ -137,7 +137,7 @@ SPEC = replace(
         Background("flush"),
         Background("compact"),
         Background("reclaim", choice=integers(0, 2)),
-        Background("sync", weight=3),
+        Background("sync", weight=3, promises="everything"),
         WriteBack(weight=2),
         Reboot(),
         Crash(flushes=("flush", "flush_buffers")),

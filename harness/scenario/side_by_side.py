@@ -23,8 +23,8 @@ from harness.scenario import history as events
 from harness.scenario.arguments import ArgumentDrawer, split_answer
 from harness.scenario.describe import describe
 from harness.scenario.history import Event
-from harness.scenario.judge import Judge, unfinished
-from harness.scenario.ledger import FAILED, Ledger, poll
+from harness.scenario.judge import Judge, broken_promise, unfinished
+from harness.scenario.ledger import FAILED, PENDING, Ledger, poll
 from harness.scenario.results import compare_error, compare_result
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violated, Violation, violation_of_model, violation_of_system
@@ -157,8 +157,21 @@ class SideBySide:
                 self.ledger.note_other(dependency, self.position.step, action.name)
         else:
             self._compare_write(action, arguments, result, dependency)
+        self._take_promise(action, dependency)
         if action.remembered:
             self.drawer.remember(action.name, self.position.step, result)
+
+    def _take_promise(self, action: Action, dependency: Dependency | None) -> None:
+        """Hold the system to what the call has promised, now and after a crash."""
+        if action.promises == "nothing":
+            return
+        if action.promises == "itself" and dependency is not None and poll(dependency) == PENDING:
+            self._take(broken_promise(action.name, self.position.step, action.name))
+        if action.promises == "everything":
+            pending = self.ledger.first_unfinished()
+            if pending is not None:
+                self._take(broken_promise(action.name, *pending))
+        self.ledger.hold_to_all()
 
     def _compare_write(
         self, action: Action, arguments: Mapping[str, Any], result: object, dependency: Dependency | None
@@ -194,6 +207,7 @@ class SideBySide:
             self.ledger.note_other(dependency, self.position.step, action.name)
         if action.model_sees:
             self._call_model(action.name, result, arguments)
+        self._take_promise(action, dependency)
         if action.remembered:
             self.drawer.remember(action.name, self.position.step, result)
 

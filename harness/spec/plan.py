@@ -21,6 +21,7 @@ from harness.spec.spec import (
     Key,
     Mode,
     Operation,
+    Promises,
     Reboot,
     Spec,
     Tier,
@@ -53,6 +54,7 @@ class Action:
     partial: Callable[[Any], Any] | None  # gives what an interrupted call has done, for the model to adopt
     remembered: bool  # its results are kept, since some `references` name it
     model_sees: bool  # a background operation that the model has too
+    promises: Promises
     steps_max: int = 0
     tier: Tier = "fine"
     flushes: tuple[str, ...] = ()
@@ -166,6 +168,7 @@ def _compile_action(operation: Operation, model: Any, wanted: set[str]) -> Actio
         adopts=operation.adopts,
         partial=operation.partial,
         remembered=operation.name in wanted,
+        promises=operation.promises,
         model_sees=isinstance(operation, Background) and hasattr(model, operation.name),
         steps_max=operation.steps_max if isinstance(operation, WriteBack) else 0,
         tier=operation.tier if isinstance(operation, Crash) else "fine",

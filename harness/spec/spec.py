@@ -53,6 +53,7 @@ class Dependency(Protocol):
 Argument = Generator | ResultsOf
 Key = Hashable
 Group = Sequence[Key]  # keys of which one operation changes all or none
+Promises = Literal["nothing", "itself", "everything"]
 Tier = Literal["fine", "coarse"]
 BOUNDED: Final = ", bounded"  # ends the name of a spec that `Spec.bounded` made
 DRAIN_STEPS_MAX: Final = 64  # device steps after the last operation of an exhausted program
@@ -78,12 +79,15 @@ class Operation:
     which raises `ViolationError` if the system may not return that. The model gets a typed error of the system in place
     of the result.
 
+    ``promises`` says what is persistent, or has failed, once the call has returned: "everything" that was written
+    before, or "itself", the change that the call has made. From then on a crash must leave it.
+
     ``partial`` is for a call that adopts and that a crash interrupts, so that it has no result. ``partial(system)``
     then gives what the call had done by then, and the model adopts this. For the result of any other interrupted call,
     ``writes`` is given None.
     """
 
-    __slots__ = ("adopts", "arguments", "name", "partial", "weight", "writes")
+    __slots__ = ("adopts", "arguments", "name", "partial", "promises", "weight", "writes")
 
     def __init__(
         self,
@@ -93,6 +97,7 @@ class Operation:
         writes: Writes | None = None,
         adopts: bool = False,
         partial: Callable[[Any], Any] | None = None,
+        promises: Promises = "nothing",
         **arguments: Argument,
     ) -> None:
         self.name = name
@@ -100,6 +105,7 @@ class Operation:
         self.writes = writes
         self.adopts = adopts
         self.partial = partial
+        self.promises = promises
         self.arguments: Mapping[str, Argument] = arguments
 
 
@@ -108,6 +114,7 @@ class Background(Operation):
 
         Background("flush", weight=3)
         Background("reclaim", choice=integers(0, 2))
+        Background("sync", promises="everything")
 
     A model that has a method of the same name is given what the system returned, as ``model.<name>(result,
     **arguments)``. That method raises `ViolationError` if the system may not have returned it.
