@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeVar
 
-from harness.choices.lanes import KNOB, RARE, SURVIVOR
+from harness.choices.lanes import INTERRUPT, KNOB, RARE, SCALED, SURVIVOR
 from harness.choices.mix import SWARM_TABLE_COUNT, CrashSpan, Mix, place_crashes
 from harness.choices.tape import Tape, Turn
 
@@ -28,6 +28,8 @@ SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
 STARVING_CHANCES = (0.0, 0.9)
 # Chance that a knob is not at its default, one of these for each scenario: some know all defaults, some nearly none.
 KNOB_CHANCES = (0.0, 0.15, 0.5, 0.9)
+INTERRUPT_CHANCE = 1 / 4  # that an exception arrives within an operation, and the power does not fail there
+SCALE_MIN = 8  # a scaled choice is drawn below this, or below a larger power of two
 EVENLY: Final = -1  # in a table of draws: every value is equally likely, as without a table
 
 _MASK = (1 << 64) - 1
@@ -86,6 +88,8 @@ class RandomPolicy:
         self._survival_chance = self._last_unit_chance = 0.0
         # The lanes that are not drawn evenly, and how. One dictionary, since `pick` is on the hot path and looks once.
         self._ordinary: dict[str, Callable[[int], int]] = dict.fromkeys(RARE, self._seldom(RARE_CHANCE))
+        self._ordinary[INTERRUPT] = self._seldom(INTERRUPT_CHANCE)
+        self._ordinary.update(dict.fromkeys(SCALED, self._scaled))
         self._ordinary[SURVIVOR] = self._survivor
         self._special = self._ordinary  # for whoever picks without a run
 
@@ -146,6 +150,11 @@ class RandomPolicy:
             return 1 + int(value / chance * (count - 1)) if value < chance and count > 1 else int(random() * count)
 
         return draw
+
+    def _scaled(self, count: int) -> int:
+        random = self._random
+        doublings_count = max(1, (count // SCALE_MIN).bit_length())
+        return int(random() * min(count, SCALE_MIN << int(random() * doublings_count)))
 
     def _survivor(self, count: int) -> int:
         random = self._random
