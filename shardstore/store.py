@@ -525,8 +525,14 @@ class _StoreUpkeep:
         self._store._drain()
 
     def breathe(self) -> None:
-        self._store.monitor.release()
-        self._store.monitor.acquire()
+        monitor = self._store.monitor
+        try:
+            monitor.release()
+            monitor.acquire()
+        except BaseException:  # an interrupt, before or after either: the caller goes on as one who holds the monitor
+            monitor.abandon()
+            monitor.acquire()
+            raise
 
     def wait_until(self, done: Callable[[], bool]) -> None:
         """Raises `OutOfServiceError` if the store is stopped before that."""
