@@ -269,7 +269,7 @@ LIMITS = replace(
         Crash(flushes=("flush",)),
     ],
     configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
-    errors=(NotFoundError, TooLargeError, TypeError, ValueError),
+    errors=(NotFoundError, OutOfServiceError, TooLargeError, TypeError, ValueError),
     on_file=None,
     bounds=None,
 )

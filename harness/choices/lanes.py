@@ -69,6 +69,7 @@ _ROWS: Final = (
         "how many calls or lines are passed before it arrives",
         "none",
         is_scaled=True,
+        is_pinned=True,
         is_of_crash=True,
     ),
     Lane("afterwards", _CALLER, "how many operations follow on it", "none", is_of_crash=True),

@@ -314,8 +314,8 @@ class SideBySide:
                 return False  # there is no result that the model could adopt
             result = action.partial(self.system)
         groups = action.groups_written(arguments, result)
-        ledger.expect_groups(model, groups)
         try:
+            ledger.expect_groups(model, groups)
             method = getattr(model, action.name)
             method(result, **arguments) if action.adopts else method(**arguments)
         except self._errors:

@@ -5,13 +5,15 @@
 
 Guarantees. Nothing is looked at but within the context, so all other calls cost nothing. At most one exception arrives.
 The trace function that was set before, a debugger's or that of a coverage tool, is set again afterwards. It does not
-see what happens within the context.
+see what happens within the context. No garbage is collected there, since its finalisers would run at any place. An
+exception that arrives in a finaliser is lost, as any would be, and has arrived all the same.
 
 Not promised: that the same number means the same place after the code, or the version of Python, has changed.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -52,7 +54,17 @@ ARRIVALS: Final = (ArrivedInterrupt, ArrivedMemoryError)
 class Interruption:
     """A context in which an exception arrives after ``count`` calls or lines; ``place`` says where it did, in words."""
 
-    __slots__ = ("_error", "_interrupts", "_is_counted", "_left_count", "_previous", "_trace", "place")
+    __slots__ = (
+        "_collects",
+        "_error",
+        "_hook",
+        "_interrupts",
+        "_is_counted",
+        "_left_count",
+        "_previous",
+        "_trace",
+        "place",
+    )
 
     def __init__(self, interrupts: Interrupts, where: Where, count: int, error: type[BaseException]) -> None:
         self._interrupts = interrupts
@@ -61,6 +73,8 @@ class Interruption:
         self._error = error
         self._is_counted: dict[str, bool] = {}
         self._previous: Any = None
+        self._hook = sys.unraisablehook
+        self._collects = False
         self.place = ""
 
     @property
@@ -73,11 +87,21 @@ class Interruption:
         return bool(self.place)
 
     def __enter__(self) -> None:
+        self._collects = gc.isenabled()
+        gc.disable()
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._lose
         self._previous = sys.gettrace()
         sys.settrace(self._trace)
 
     def __exit__(self, *_: object) -> None:
         sys.settrace(self._previous)
+        sys.unraisablehook = self._hook
+        if self._collects:
+            gc.enable()
+
+    def _lose(self, lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, ARRIVALS):
+            self._hook(lost)
 
     # --- lines --------------------------------------------------------------------------------------
 
