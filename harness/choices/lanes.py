@@ -29,7 +29,7 @@ class Lane:
     decides: str
     simplest: str
     is_rare: bool = False  # a random run mostly answers 0
-    is_scaled: bool = False  # a random run draws below a power of two, itself drawn: the range is far larger than usual
+    is_scaled: bool = False  # a random run draws from all of the range, or from a part near 0
     is_pinned: bool = False  # `harness bugs --confirm` tries only 0 and the value that the case has
     is_of_crash: bool = False  # drawn by a crash step for itself, not by an operation within it
     is_lenient: bool = False  # a strict replay goes on if nobody asks for it: a mended store may not

@@ -28,8 +28,9 @@ SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
 STARVING_CHANCES = (0.0, 0.9)
 # Chance that a knob is not at its default, one of these for each scenario: some know all defaults, some nearly none.
 KNOB_CHANCES = (0.0, 0.15, 0.5, 0.9)
-INTERRUPT_CHANCE = 1 / 4  # that an exception arrives within an operation, and the power does not fail there
-SCALE_MIN = 8  # a scaled choice is drawn below this, or below a larger power of two
+# Of twelve operations in whose middle something comes, an exception comes in three: at a call in one, at a line in two.
+INTERRUPT_DRAWS = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 2)
+SCALES = 5  # a scaled choice is drawn below its range, or below a half, a quarter, ... of it: so many ranges in all
 EVENLY: Final = -1  # in a table of draws: every value is equally likely, as without a table
 
 _MASK = (1 << 64) - 1
@@ -88,7 +89,7 @@ class RandomPolicy:
         self._survival_chance = self._last_unit_chance = 0.0
         # The lanes that are not drawn evenly, and how. One dictionary, since `pick` is on the hot path and looks once.
         self._ordinary: dict[str, Callable[[int], int]] = dict.fromkeys(RARE, self._seldom(RARE_CHANCE))
-        self._ordinary[INTERRUPT] = self._seldom(INTERRUPT_CHANCE)
+        self._ordinary[INTERRUPT] = self._from_table(INTERRUPT_DRAWS)
         self._ordinary.update(dict.fromkeys(SCALED, self._scaled))
         self._ordinary[SURVIVOR] = self._survivor
         self._special = self._ordinary  # for whoever picks without a run
@@ -153,8 +154,7 @@ class RandomPolicy:
 
     def _scaled(self, count: int) -> int:
         random = self._random
-        doublings_count = max(1, (count // SCALE_MIN).bit_length())
-        return int(random() * min(count, SCALE_MIN << int(random() * doublings_count)))
+        return int(random() * max(1, count >> int(random() * SCALES)))
 
     def _survivor(self, count: int) -> int:
         random = self._random

@@ -33,8 +33,8 @@ from harness.spec.plan import OPERATION, REBOOT, Action
 from harness.spec.spec import Interrupts, Key
 from harness.world.interruption import ARRIVALS, Interruption, Where
 
-CALLS_MAX: Final = 512
-LINES_MAX: Final = 8192
+CALLS_MAX: Final = 256
+LINES_MAX: Final = 2048
 AFTERWARDS_MAX: Final = 3
 
 

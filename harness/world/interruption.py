@@ -1,7 +1,8 @@
 """Exceptions from outside: one arrives at a chosen place of the code that a call of the system runs.
 
     at a call    just before, or just after, a call that the system makes of its seam or of a device
-    at a line    before a line of the system's own code
+    at a line    before a line of the system's own code. Of a loop only the first rounds count: a line counts up to
+                 `ROUNDS_MAX` times where it follows on the same line
 
 Guarantees. Nothing is looked at but within the context, so all other calls cost nothing. At most one exception arrives.
 The trace function that was set before, a debugger's or that of a coverage tool, is set again afterwards. It does not
@@ -20,14 +21,16 @@ from enum import IntEnum
 from fnmatch import fnmatch
 from os.path import realpath
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 from harness.spec.spec import Interrupts
 from harness.world import medium, sequential_seam
 
 TraceFunction = Callable[[FrameType, str, Any], Any]
+_Line = tuple[CodeType, int]
 
+ROUNDS_MAX: Final = 3
 SPEC_FILES: Final = "*_spec.py"
 _OUTSIDE: Final = frozenset({medium.__file__, sequential_seam.__file__})
 
@@ -61,7 +64,9 @@ class Interruption:
         "_interrupts",
         "_is_counted",
         "_left_count",
+        "_line_before",
         "_previous",
+        "_rounds",
         "_trace",
         "place",
     )
@@ -72,6 +77,8 @@ class Interruption:
         self._left_count = count
         self._error = error
         self._is_counted: dict[str, bool] = {}
+        self._line_before: _Line | None = None
+        self._rounds: dict[tuple[_Line | None, _Line], int] = {}
         self._previous: Any = None
         self._hook = sys.unraisablehook
         self._collects = False
@@ -118,7 +125,12 @@ class Interruption:
 
     def _line(self, frame: FrameType, event: str, argument: object) -> TraceFunction:
         if event == "line":
-            self._pass(frame, "at")
+            line = frame.f_code, frame.f_lineno
+            pair = self._line_before, line
+            self._line_before = line
+            self._rounds[pair] = rounds_count = self._rounds.get(pair, 0) + 1
+            if rounds_count <= ROUNDS_MAX:
+                self._pass(frame, "at")
         return self._line
 
     # --- calls of the seam and of devices -----------------------------------------------------------
