@@ -30,7 +30,8 @@ STARVING_CHANCES = (0.0, 0.9)
 KNOB_CHANCES = (0.0, 0.15, 0.5, 0.9)
 # Of twelve operations in whose middle something comes, an exception comes in three: at a call in one, at a line in two.
 INTERRUPT_DRAWS = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 2)
-SCALES = 5  # a scaled choice is drawn below its range, or below a half, a quarter, ... of it: so many ranges in all
+# A scaled choice is drawn below its range, halved so many times: calls of a store have few places, or very many.
+SCALE_HALVINGS = (0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 6, 8)
 EVENLY: Final = -1  # in a table of draws: every value is equally likely, as without a table
 
 _MASK = (1 << 64) - 1
@@ -154,7 +155,7 @@ class RandomPolicy:
 
     def _scaled(self, count: int) -> int:
         random = self._random
-        return int(random() * max(1, count >> int(random() * SCALES)))
+        return int(random() * max(1, count >> SCALE_HALVINGS[int(random() * len(SCALE_HALVINGS))]))
 
     def _survivor(self, count: int) -> int:
         random = self._random
