@@ -266,11 +266,12 @@ class IoScheduler:
         self._monitor.release()
         try:
             self.disk.barrier()
+            state = PERSISTENT_STATE
         except OSError:
-            return FAILED
+            state = FAILED
         finally:
             self._monitor.acquire()
-        return PERSISTENT_STATE
+        return state
 
     def _end_barrier(self, covered: list[_Request], state: State) -> None:
         self._barrier_running = False
