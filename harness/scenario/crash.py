@@ -17,7 +17,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from harness.choices.lanes import INTERRUPT
 from harness.scenario import history as events
 from harness.scenario.interrupt import interrupt
 from harness.scenario.ledger import PENDING
@@ -86,7 +85,7 @@ class CrashStep:
     def _perform(self, inner: Action) -> None:
         plan = self._scenario.plan
         is_spared = plan.spec.interrupts is None or inner.name in plan.spared
-        where = Where.NOWHERE if is_spared else Where(self._choose(INTERRUPT, len(Where)))
+        where = Where.NOWHERE if is_spared else Where(self._choose("interrupt", len(Where)))
         if where is Where.NOWHERE:
             self._cut(inner)
         else:
