@@ -40,13 +40,14 @@ _STRIKES = tuple(Strike)
 class CrashStep:
     """One crash of one scenario."""
 
-    __slots__ = ("_action", "_choose", "_is_fine", "_polled_at_cut", "_scenario")
+    __slots__ = ("_action", "_choose", "_is_all_persistent", "_is_fine", "_polled_at_cut", "_scenario")
 
     def __init__(self, scenario: SideBySide, action: Action) -> None:
         self._scenario = scenario
         self._action = action
         self._choose = scenario.tape.choose
         self._is_fine = action.tier == "fine"
+        self._is_all_persistent = False  # by a clean shutdown, so that the crash may take nothing
         self._polled_at_cut: list[str] = []
 
     def perform(self) -> None:
@@ -61,6 +62,9 @@ class CrashStep:
         died = self._dies()
         any_loss = self._stop(died)
         self._recover()
+        if self._is_all_persistent:  # and not sooner, for whoever watches the life that has ended
+            scenario.ledger.clear()
+            states = []
         any_persistent, any_lost = scenario.judge_outcomes(action.name, states)
         scenario.counters.crashes_lossy += int(any_persistent and (any_lost or any_loss))
         scenario.compare_contents(action.name, "persistence")
@@ -89,7 +93,7 @@ class CrashStep:
         if where is Where.NOWHERE:
             self._cut(inner)
         else:
-            interrupt(self._scenario, inner, where)
+            self._is_all_persistent = interrupt(self._scenario, inner, where)
 
     def _cut(self, inner: Action) -> None:
         """Perform one more operation; the power fails in its middle, or after it if it has too few events."""

@@ -107,10 +107,11 @@ class _Broken:
         return call
 
 
-def interrupt(scenario: SideBySide, inner: Action, where: Where) -> None:
+def interrupt(scenario: SideBySide, inner: Action, where: Where) -> bool:
     """Perform an operation in whose middle an exception arrives, and see what it has left of the system.
 
-    If the operation has too few calls or lines, it is performed as usual. Raises `Violated`.
+    If the operation has too few calls or lines, it is performed as usual. Gives whether the system was then shut down
+    and claims success, so that the crash may take nothing. Raises `Violated`.
     """
     interrupts = scenario.plan.spec.interrupts
     assert interrupts is not None
@@ -120,9 +121,10 @@ def interrupt(scenario: SideBySide, inner: Action, where: Where) -> None:
     interruption = Interruption(interrupts, where, count, error)
     is_cut_short = _perform_struck(scenario, inner, interruption, interrupts)
     if not interruption.has_arrived:
-        return
-    _Aftermath(scenario, interrupts, inner).perform(is_cut_short)
+        return False
+    is_all_persistent = _Aftermath(scenario, interrupts, inner).perform(is_cut_short)
     scenario.is_interrupted = False
+    return is_all_persistent
 
 
 def _perform_struck(scenario: SideBySide, inner: Action, interruption: Interruption, interrupts: Interrupts) -> bool:
@@ -156,7 +158,8 @@ class _Aftermath:
         self._choose = scenario.tape.choose
         self._refused_keys: set[Key] = set()
 
-    def perform(self, is_cut_short: bool) -> None:
+    def perform(self, is_cut_short: bool) -> bool:
+        """Whether it ends in a shutdown that claims success."""
         scenario, inner = self._scenario, self._inner
         is_shut_down = inner.kind == REBOOT and is_cut_short
         if not is_shut_down:
@@ -168,8 +171,7 @@ class _Aftermath:
                 self._go_on()
             if count:
                 scenario.compare_contents(inner.name, "interrupt")
-        if scenario.plan.reboots and self._choose("closed", 2):
-            self._shut_down(again=is_shut_down)
+        return scenario.plan.reboots and bool(self._choose("closed", 2)) and self._shut_down(again=is_shut_down)
 
     def _settle(self, action: Action) -> None:
         """Read the keys of a call that has no answer: each group is there or not. The model takes over what is."""
@@ -225,8 +227,8 @@ class _Aftermath:
             answered = f"{action.name} changes {describe(sorted(again, key=repr))}, which was refused before"
             self._scenario.fail(Violation("interrupt", "accepted again", answered, "what was refused stays refused"))
 
-    def _shut_down(self, *, again: bool) -> None:
-        """Shut the system down. If it claims success, the crash may take nothing."""
+    def _shut_down(self, *, again: bool) -> bool:
+        """Shut the system down. Whether it claims success, and no write has failed."""
         scenario = self._scenario
         spec, ledger = scenario.plan.spec, scenario.ledger
         refusals = (*self._interrupts.broken, *spec.excuses, *(spec.errors if again else ()))
@@ -237,10 +239,9 @@ class _Aftermath:
             violation = unfinished(ledger)
         except refusals as error:
             scenario.note(events.Raised, describe(error), False)
-            return
+            return False
         except BaseException as error:
             scenario.fail_on(error, "shutdown")
         scenario.note(events.Returned, None, "")
         scenario.fail(violation)
-        if FAILED not in states:
-            ledger.clear()
+        return FAILED not in states
