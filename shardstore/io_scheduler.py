@@ -252,7 +252,17 @@ class IoScheduler:
     def _barrier(self) -> None:
         covered, self._issued = self._issued, []  # IO-3: writes that are issued from here on wait for the next barrier
         self._barrier_running = True
-        state = PENDING  # if waiting for the device is interrupted, nobody knows
+        try:
+            state = self._await_device()
+        except BaseException:  # an interrupt: nobody knows, nor whether the monitor is held
+            self._monitor.abandon()
+            self._monitor.acquire()
+            self._end_barrier(covered, PENDING)
+            raise
+        self._end_barrier(covered, state)
+
+    def _await_device(self) -> State:
+        """Have the device pass a barrier, with the monitor let go meanwhile."""
         self._monitor.release()
         try:
             self.disk.barrier()
@@ -261,7 +271,7 @@ class IoScheduler:
             state = FAILED
         finally:
             self._monitor.acquire()
-            self._end_barrier(covered, state)
+        return state
 
     def _end_barrier(self, covered: list[_Request], state: State) -> None:
         self._barrier_running = False

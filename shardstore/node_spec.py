@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from crc32c import crc32c
@@ -18,6 +19,7 @@ from harness import (
     Crash,
     Durability,
     Generator,
+    Interrupts,
     OnFile,
     Operation,
     Reboot,
@@ -37,6 +39,7 @@ from shardstore import spec_bounds
 from shardstore.dependency import Dependency
 from shardstore.disk import Disk
 from shardstore.errors import (
+    InterruptedStoreError,
     InUseError,
     NoSpaceError,
     NotFoundError,
@@ -53,6 +56,8 @@ from shardstore.spec_trace import trace_store
 from shardstore.spec_world import COLLISIONS, STORE, configurations, keys, shape, values
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import KEY_SIZE_MAX_BYTES, StoreConfiguration
+
+FOLDER = Path(__file__).parent
 
 
 class CheckedNode(Node):
@@ -158,7 +163,13 @@ def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
 any_keys: Generator = lists_of(keys, 4, size_min=1)
 
 
-def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], extra: Sequence[Operation]) -> Spec:
+def _spec(
+    name: str,
+    disk_count: int,
+    configurations: Sequence[Configuration],
+    extra: Sequence[Operation] = (),
+    sparing: tuple[str, ...] = (),
+) -> Spec:
     def disk_of(key: bytes) -> int:
         return crc32c(key) % disk_count
 
@@ -199,10 +210,11 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
         errors=(NotFoundError, OutOfServiceError, InUseError, WrongDisksError),
         excuses=(NoSpaceError,),
         trace=CheckedNode.trace,
+        interrupts=Interrupts(FOLDER, (InterruptedStoreError,), sparing, leaving_out=("spec_*.py",)),
     )
 
 
-SPEC = replace(_spec("node", 1, configurations(), ()), on_file=ON_FILE, bounds=spec_bounds.NODE)
+SPEC = replace(_spec("node", 1, configurations()), on_file=ON_FILE, bounds=spec_bounds.NODE)
 
 TWO_DISKS = _spec(
     "two disks",
@@ -213,6 +225,7 @@ TWO_DISKS = _spec(
         Operation("return_disk", disk=integers(0, 1), weight=2),
         Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
     ),
+    sparing=("remove_disk", "return_disk", "open_arranged"),  # a disk that leaves broken comes back as after a crash
 )
 
 # Sizes at a limit, one below and one above it, and empty; then what is as good as bytes, and what is not (ARG-1).
@@ -263,7 +276,7 @@ LIMITS = replace(
         Crash(flushes=("flush",)),
     ],
     configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
-    errors=(NotFoundError, TooLargeError, TypeError, ValueError),
+    errors=(NotFoundError, OutOfServiceError, TooLargeError, TypeError, ValueError),
     on_file=None,
     bounds=None,
 )

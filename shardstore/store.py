@@ -327,6 +327,11 @@ class Store:
             return result
 
     @_lets_go_if_cut_short
+    def _let_go(self, snapshot: Snapshot) -> None:
+        with self.monitor:
+            snapshot.close()
+
+    @_lets_go_if_cut_short
     def _read(self, read: Callable[[], T]) -> T:
         with self.monitor:
             self._check_open()
@@ -476,6 +481,7 @@ class Store:
         """The node that the disk belongs to; a store by itself is a node of one disk."""
         return self.superblock.membership
 
+    @_lets_go_if_cut_short
     def abandon(self) -> None:
         """Close without writing anything: as if it had crashed, but for what the disk may still take."""
         with self.monitor:
@@ -525,8 +531,14 @@ class _StoreUpkeep:
         self._store._drain()
 
     def breathe(self) -> None:
-        self._store.monitor.release()
-        self._store.monitor.acquire()
+        monitor = self._store.monitor
+        try:
+            monitor.release()
+            monitor.acquire()
+        except BaseException:  # an interrupt, before or after either: the caller goes on as one who holds the monitor
+            monitor.abandon()
+            monitor.acquire()
+            raise
 
     def wait_until(self, done: Callable[[], bool]) -> None:
         """Raises `OutOfServiceError` if the store is stopped before that."""
@@ -553,8 +565,7 @@ class StoreSnapshot:
         return self._store._read(lambda: self._snapshot.keys_after(start, limit_count))
 
     def close(self) -> None:
-        with self._store.monitor:
-            self._snapshot.close()
+        self._store._let_go(self._snapshot)
 
 
 def format_store(

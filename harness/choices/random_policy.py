@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeVar
 
-from harness.choices.lanes import KNOB, RARE, SURVIVOR
+from harness.choices.lanes import INTERRUPT, KNOB, RARE, SCALED, SURVIVOR
 from harness.choices.mix import SWARM_TABLE_COUNT, CrashSpan, Mix, place_crashes
 from harness.choices.tape import Tape, Turn
 
@@ -28,6 +28,10 @@ SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
 STARVING_CHANCES = (0.0, 0.9)
 # Chance that a knob is not at its default, one of these for each scenario: some know all defaults, some nearly none.
 KNOB_CHANCES = (0.0, 0.15, 0.5, 0.9)
+# Of twelve operations in whose middle something comes, an exception comes in three: at a call in one, at a line in two.
+INTERRUPT_DRAWS = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 2)
+# A scaled choice is drawn below its range, halved so many times: calls of a store have few places, or very many.
+SCALE_HALVINGS = (0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 6, 8)
 EVENLY: Final = -1  # in a table of draws: every value is equally likely, as without a table
 
 _MASK = (1 << 64) - 1
@@ -93,6 +97,8 @@ class RandomPolicy:
         self._survival_chance = self._last_unit_chance = 0.0
         # The lanes that are not drawn evenly, and how. One dictionary, since `pick` is on the hot path and looks once.
         self._ordinary: dict[str, Callable[[int], int]] = dict.fromkeys(RARE, self._seldom(RARE_CHANCE))
+        self._ordinary[INTERRUPT] = self._from_table(INTERRUPT_DRAWS)
+        self._ordinary.update(dict.fromkeys(SCALED, self._scaled))
         self._ordinary[SURVIVOR] = self._survivor
         self._special = self._ordinary  # for whoever picks without a run
 
@@ -154,6 +160,10 @@ class RandomPolicy:
             return 1 + int(value / chance * (count - 1)) if value < chance and count > 1 else int(random() * count)
 
         return draw
+
+    def _scaled(self, count: int) -> int:
+        random = self._random
+        return int(random() * max(1, count >> SCALE_HALVINGS[int(random() * len(SCALE_HALVINGS))]))
 
     def _survivor(self, count: int) -> int:
         random = self._random

@@ -24,7 +24,7 @@ from harness.scenario.arguments import ArgumentDrawer, split_answer
 from harness.scenario.describe import describe
 from harness.scenario.history import Event
 from harness.scenario.judge import Judge, broken_promise, unfinished
-from harness.scenario.ledger import FAILED, PENDING, Ledger, poll
+from harness.scenario.ledger import FAILED, PENDING, Ledger, Reading, poll
 from harness.scenario.results import compare_error, compare_result
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violated, Violation, violation_of_model, violation_of_system
@@ -62,6 +62,7 @@ class SideBySide:
         "counters",
         "drawer",
         "history",
+        "is_interrupted",
         "judge",
         "ledger",
         "model",
@@ -88,6 +89,7 @@ class SideBySide:
         self.ledger = Ledger(plan.read)
         self.drawer = ArgumentDrawer(tape)
         self.operation = OPENING  # of the step under way
+        self.is_interrupted = False  # an exception from outside has arrived, and the crash after it has not come yet
         self.arguments: dict[str, Any] | None = None  # of the call under way
         self._places: Sequence[int] = ()  # of the knobs, each among its values
         self.world = World(self._turn_knobs(), tape)
@@ -312,20 +314,53 @@ class SideBySide:
         except BaseException as error:
             self.fail_on_model(error, operation)
 
+    def note_unfinished(self, action: Action) -> bool:
+        """Enter the changes of a call without an answer as never persistent: its keys may read either way.
+
+        The model makes them. False if there are none.
+        """
+        arguments, ledger, model = self.arguments, self.ledger, self.model
+        if arguments is None or action.kind != OPERATION:
+            return False
+        result = None
+        if action.adopts:
+            if action.partial is None:
+                return False  # there is no result that the model could adopt
+            result = action.partial(self.system)
+        groups = action.groups_written(arguments, result)
+        try:
+            ledger.expect_groups(model, groups)
+            method = getattr(model, action.name)
+            method(result, **arguments) if action.adopts else method(**arguments)
+        except self._errors:
+            return False  # refused, so it would have changed nothing
+        except BaseException as error:
+            self.fail_on_model(error, action.name)
+        for group in groups:
+            ledger.note_group(model, group, None, self.position.step, action.name)
+        return True
+
     # -- judging
 
     def judge_outcomes(self, operation: str, states: Sequence[str]) -> tuple[bool, bool]:
         """Judge and settle the keys. Gives whether anything was persistent, and whether anything was lost."""
-        judgement = self.judge.outcomes(self.ledger, states, self.judge.read_of(self.system), self.model, operation)
+        reading = self._judge(self.ledger, operation, states, events.Recovered)
+        self.ledger.clear()
+        return reading.any_persistent, reading.any_lost
+
+    def judge_live(self, ledger: Ledger, operation: str) -> None:
+        """Judge and settle the keys of this ledger of calls without an answer, in the system as it is."""
+        self._judge(ledger, operation, [PENDING] * len(ledger.writes), events.ReadLive)
+
+    def _judge(self, ledger: Ledger, operation: str, states: Sequence[str], event: type[events.Recovered]) -> Reading:
+        judgement = self.judge.outcomes(ledger, states, self.judge.read_of(self.system), self.model, operation)
         reading = judgement.reading
         if reading is not None and self.history is not None:
             for key, outcome in reading.observed.items():
-                self.note(events.Recovered, key, outcome, reading.allowed[key])
-        if judgement.violation is None:
-            self.ledger.clear()
+                self.note(event, key, outcome, reading.allowed[key])
         self._take(judgement.violation)
         assert reading is not None
-        return reading.any_persistent, reading.any_lost
+        return reading
 
     def compare_contents(self, operation: str, property_name: str) -> None:
         if self.plan.spec.contents is not None:
@@ -371,9 +406,14 @@ class SideBySide:
         self._take(violation)
         raise AssertionError("a violation ends the scenario")
 
-    def _take(self, violation: Violation | None) -> None:
+    def fail(self, violation: Violation | None) -> None:
         """Raise `Violated` if there is one."""
+        self._take(violation)
+
+    def _take(self, violation: Violation | None) -> None:
         if violation is not None:
             found = violation.at(self.position.step, self.operation)
+            if self.is_interrupted:
+                found = found.after_interrupt()
             self.note(events.Broke, found)
             raise Violated(found)

@@ -9,6 +9,8 @@
                choices zero. One choice elsewhere may be lowered. Numbered choices get the number before, since fewer
                writes come before them
     turned     one step is left out, and one knob of the configuration has any other value
+    fewer      one operation less follows on an exception that arrived in a crash step. Numbered choices get the number
+               before, and one choice may be lowered
     swapped    one step is left out, and one other is of another kind, with all its choices zero
 
 All but `swapped` are tried as they are, so they must fail alike with every other choice as it was. The caller draws the
@@ -20,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from harness.choices.lanes import INTERRUPTS, KNOB, OF_CRASH, OF_SURROUNDINGS, SURVIVOR, lane_of
+from harness.choices.lanes import FOLLOWS, INTERRUPTS, KNOB, OF_CRASH, OF_SURROUNDINGS, SURVIVOR, lane_of
 from harness.choices.program import OPENING, RESERVED_NAMES, Program, Step
 from harness.shrink.passes import lowered_and_shifted
 from harness.spec.plan import CRASH, Plan
@@ -133,6 +135,13 @@ def _with_knob(program: Program, name: str, place: int) -> Program:
         return program
     steps = [step for step in program.steps if step.identity != opening.identity]
     return Program((opening, *steps)).with_choice(opening.identity, name, place)
+
+
+def fewer(program: Program, plan: Plan) -> Iterator[Program]:
+    for crash in program.steps:
+        count = crash.choices.get(FOLLOWS, 0)
+        if count:
+            yield from lowered_and_shifted(program.with_choice(crash.identity, FOLLOWS, count - 1))
 
 
 def swapped(program: Program, plan: Plan) -> Iterator[Program]:

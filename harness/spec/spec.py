@@ -273,6 +273,27 @@ class Bounds:
     flushes: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupts:
+    """Exceptions from outside, a keyboard interrupt or want of memory, which may end a call of the system anywhere.
+
+        Interrupts(Path(__file__).parent, broken=(InterruptedStoreError,))
+
+    One arrives now and then in the operation that a fine `Crash` interrupts, in place of the power's failing. After it
+    the call is whole or absent, and reads go on. By an error of ``broken``, and in no other case, the system may refuse
+    changes, background work and a clean shutdown; what it has refused once it must go on refusing.
+
+    Lines are counted in the file or folder ``within``. Files named ``*_spec.py``, and those that match one of
+    ``leaving_out``, do not count. An operation without ``writes`` counts as one that changes nothing. The operations
+    named by ``sparing`` are neither interrupted nor performed afterwards.
+    """
+
+    within: Path
+    broken: tuple[type[Exception], ...] = ()
+    sparing: tuple[str, ...] = ()
+    leaving_out: tuple[str, ...] = ()
+
+
 class ViolationError(Exception):
     """Raised by an invariant or a model that sees the system do what it must not.
 
@@ -318,6 +339,7 @@ class Spec:
     bounds: Bounds | None = None
     trace: Callable[[Any, Tracer], None] | None = None  # (opened system, tracer): tells the tracer of every write
     on_file: OnFile | None = None  # for failures that only a real file shows
+    interrupts: Interrupts | None = None  # for exceptions from outside
 
     def bounded(self) -> Spec:
         """The spec that `harness exhaust` runs: with the operations of its bounds only, and no knobs."""
@@ -332,7 +354,8 @@ class Spec:
         ]
         configurations = [configuration.without_knobs() for configuration in self.configurations]
         name = f"{self.name}{BOUNDED}"
-        return replace(self, name=name, operations=operations, configurations=configurations, bounds=None)
+        plain = replace(self, configurations=configurations, bounds=None, interrupts=None)
+        return replace(plain, name=name, operations=operations)
 
     def as_test(self, **options: Any) -> type[TestCase]:
         """Make tests for pytest or unittest; see `harness.testing.state_machine.as_test` for the options."""
