@@ -53,7 +53,7 @@ from shardstore.limits import value_size_max_bytes
 from shardstore.node import Node, format_stores, open_stores
 from shardstore.seam import Seam, ThreadSeam
 from shardstore.spec_trace import trace_store
-from shardstore.spec_world import COLLISIONS, STORE, configurations, keys, shape, values
+from shardstore.spec_world import COLLISIONS, KNOBS, STORE, configurations, keys, shape, turn_knobs, values
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import KEY_SIZE_MAX_BYTES, StoreConfiguration
 
@@ -219,7 +219,7 @@ SPEC = replace(_spec("node", 1, configurations()), on_file=ON_FILE, bounds=spec_
 TWO_DISKS = _spec(
     "two disks",
     2,
-    (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS),),
+    (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS, KNOBS, turn_knobs),),
     (
         Operation("remove_disk", disk=integers(0, 1), weight=2),
         Operation("return_disk", disk=integers(0, 1), weight=2),

@@ -20,13 +20,12 @@ What breaks before the crash comes breaks *interrupt*; only hangs, misused locks
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 from harness.scenario import history as events
 from harness.scenario.describe import describe
 from harness.scenario.judge import unfinished
-from harness.scenario.ledger import FAILED, Ledger
+from harness.scenario.ledger import FAILED
 from harness.scenario.side_by_side import SideBySide
 from harness.scenario.violation import Violation
 from harness.spec.plan import OPERATION, REBOOT, Action
@@ -164,7 +163,7 @@ class _Aftermath:
         is_shut_down = inner.kind == REBOOT and is_cut_short
         if not is_shut_down:
             if is_cut_short:
-                self._settle(inner)
+                scenario.settle_live(inner)
             scenario.compare_contents(inner.name, "interrupt")
             count = self._choose("afterwards", 1 + AFTERWARDS_MAX)
             for _ in range(count):
@@ -172,21 +171,6 @@ class _Aftermath:
             if count:
                 scenario.compare_contents(inner.name, "interrupt")
         return scenario.plan.reboots and bool(self._choose("closed", 2)) and self._shut_down(again=is_shut_down)
-
-    def _settle(self, action: Action) -> None:
-        """Read the keys of a call that has no answer: each group is there or not. The model takes over what is."""
-        scenario = self._scenario
-        arguments = scenario.arguments
-        if arguments is None or action.kind != OPERATION:
-            return
-        groups = action.groups_written(arguments, None)
-        live = Ledger(scenario.plan.read)
-        with suppress(*scenario.plan.spec.errors):  # of keys that are none: then the model refuses the call, too
-            live.expect_groups(scenario.model, groups)
-        if groups and scenario.note_unfinished(action):
-            for group in groups:
-                live.note_group(scenario.model, group, None, scenario.position.step, action.name)
-            scenario.judge_live(live, action.name)
 
     def _go_on(self) -> None:
         """Perform one more operation, which the system may refuse unless it only reads."""
@@ -216,7 +200,7 @@ class _Aftermath:
         if len(groups) == 1:
             self._refused_keys.update(groups[0])
         else:  # the groups before the one that was refused may be there
-            self._settle(action)
+            self._scenario.settle_live(action)
 
     def _check_not_refused(self, action: Action) -> None:
         arguments = self._scenario.arguments

@@ -15,6 +15,7 @@ A history is given each event; a `Watcher` is told of each life of the system.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, Protocol
 
 from harness.choices.program import OPENING
@@ -145,6 +146,8 @@ class SideBySide:
             answer = self._call(action.name, arguments)
         except self._excuses as excuse:
             self._excuse(excuse)
+            if action.groups_of is not None and len(action.groups_written(arguments, None)) > 1:
+                self.settle_live(action)  # only the first groups may be there
             return
         except self._errors as error:
             self._note_error(error, is_excused=False)
@@ -348,7 +351,21 @@ class SideBySide:
         self.ledger.clear()
         return reading.any_persistent, reading.any_lost
 
-    def judge_live(self, ledger: Ledger, operation: str) -> None:
+    def settle_live(self, action: Action) -> None:
+        """Read the keys of a call that has no answer: each group is there or not. The model takes over what is."""
+        arguments = self.arguments
+        if arguments is None or action.kind != OPERATION:
+            return
+        groups = action.groups_written(arguments, None)
+        live = Ledger(self.plan.read)
+        with suppress(*self._errors):  # of keys that are none: then the model refuses the call, too
+            live.expect_groups(self.model, groups)
+        if groups and self.note_unfinished(action):
+            for group in groups:
+                live.note_group(self.model, group, None, self.position.step, action.name)
+            self._judge_live(live, action.name)
+
+    def _judge_live(self, ledger: Ledger, operation: str) -> None:
         """Judge and settle the keys of this ledger of calls without an answer, in the system as it is."""
         self._judge(ledger, operation, [PENDING] * len(ledger.writes), events.ReadLive)
 
