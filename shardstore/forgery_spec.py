@@ -99,7 +99,7 @@ class ForgingModel(NodeModel):
 
 
 SPEC = replace(
-    node_spec.SPEC,
+    node_spec.one_disk(),
     name="forgery",
     system=lambda world: open_system(world, ForgingNode),
     model=ForgingModel,
@@ -120,6 +120,4 @@ SPEC = replace(
         Crash(flushes=("flush", "flush_buffers")),
     ],
     configurations=(Configuration("file", (SHAPE,), FORGERY, COLLISIONS),),
-    on_file=None,
-    bounds=None,
 )

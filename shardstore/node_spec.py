@@ -50,7 +50,7 @@ from shardstore.errors import (
 )
 from shardstore.file_disk import FileDisk
 from shardstore.limits import value_size_max_bytes
-from shardstore.node import Node, format_stores, open_stores
+from shardstore.node import Listing, Node, format_stores, open_stores
 from shardstore.seam import Seam, ThreadSeam
 from shardstore.spec_trace import trace_store
 from shardstore.spec_world import COLLISIONS, KNOBS, STORE, configurations, keys, shape, turn_knobs, values
@@ -61,9 +61,12 @@ FOLDER = Path(__file__).parent
 
 
 class CheckedNode(Node):
-    """A node whose listings are read to their end. Its trace also follows disks that come back later."""
+    """A node with listings in numbered slots. Its trace also follows disks that come back later."""
 
-    _tracer: Tracer | None = None
+    def __init__(self, disks: Sequence[Disk], stores: Sequence[Store], seam: Seam) -> None:
+        super().__init__(disks, stores, seam)
+        self._listings: dict[int, Listing] = {}
+        self._tracer: Tracer | None = None
 
     def trace(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -85,8 +88,24 @@ class CheckedNode(Node):
 
     def put_durably(self, key: bytes, value: bytes) -> Dependency:
         dependency = self.put(key, value)
+        if self._tracer is not None:
+            self._tracer.look_at(dependency)  # while it still shows what it waits for
         dependency.wait()
         return dependency
+
+    def open_listing(self, slot: int, page_size_keys: int) -> None:
+        """Begin a listing, which is read page by page in later steps. What was in the slot before is closed."""
+        self.close_listing(slot)
+        self._listings[slot] = self.list(page_size_keys)
+
+    def next_page(self, slot: int) -> tuple[bytes, ...] | None:
+        listing = self._listings.get(slot)
+        return None if listing is None else tuple(next(listing, ()))
+
+    def close_listing(self, slot: int) -> None:
+        listing = self._listings.pop(slot, None)
+        if listing is not None:
+            listing.close()
 
     def list_keys(self) -> tuple[bytes, ...]:
         return self.list_pages(2)
@@ -214,7 +233,23 @@ def _spec(
     )
 
 
-SPEC = replace(_spec("node", 1, configurations()), on_file=ON_FILE, bounds=spec_bounds.NODE)
+def one_disk() -> Spec:
+    """The spec of a node of one disk, to be given other operations."""
+    return _spec("node", 1, configurations())
+
+
+# A listing of all disks ends where one of them leaves, so these are of a single disk.
+_LISTINGS = (
+    Operation("open_listing", slot=integers(0, 1), page_size_keys=integers(1, 3)),
+    Operation("next_page", slot=integers(0, 1), weight=3),
+    Operation("close_listing", slot=integers(0, 1)),
+)
+
+SPEC = replace(
+    _spec("node", 1, configurations(), _LISTINGS, sparing=("open_listing", "close_listing")),
+    on_file=ON_FILE,
+    bounds=spec_bounds.NODE,
+)
 
 TWO_DISKS = _spec(
     "two disks",
@@ -259,7 +294,7 @@ def odd_pairs(choose: Choose, name: str) -> tuple[tuple[Any, Any], ...]:
 
 
 LIMITS = replace(
-    SPEC,
+    one_disk(),
     name="limits",
     model=lambda: LimitedNodeModel(STORE, VALUE_SIZE_MAX_BYTES),
     operations=[
@@ -277,6 +312,4 @@ LIMITS = replace(
     ],
     configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
     errors=(NotFoundError, OutOfServiceError, TooLargeError, TypeError, ValueError),
-    on_file=None,
-    bounds=None,
 )

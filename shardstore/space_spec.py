@@ -152,7 +152,7 @@ def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
 
 
 SPEC = replace(
-    node_spec.SPEC,
+    node_spec.one_disk(),
     name="full disk",
     system=lambda world: open_system(world, BrimNode),
     model=NodeModel,
@@ -182,6 +182,4 @@ SPEC = replace(
         Configuration("by values", (shape(ZONED),), BRIM, COLLISIONS),
         Configuration("by metadata", (shape(FILE),), SMALL_BLOCKS, COLLISIONS),
     ),
-    on_file=None,
-    bounds=None,
 )

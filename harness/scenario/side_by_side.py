@@ -30,7 +30,7 @@ from harness.scenario.results import compare_error, compare_result
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violated, Violation, violation_of_model, violation_of_system
 from harness.spec.plan import BACKGROUND, OPERATION, WRITE_BACK, Action, Plan
-from harness.spec.spec import Configuration, Dependency
+from harness.spec.spec import Configuration, Dependency, Key
 from harness.world.power import PowerCut
 from harness.world.world import World
 
@@ -146,8 +146,7 @@ class SideBySide:
             answer = self._call(action.name, arguments)
         except self._excuses as excuse:
             self._excuse(excuse)
-            if action.groups_of is not None and len(action.groups_written(arguments, None)) > 1:
-                self.settle_live(action)  # only the first groups may be there
+            self._settle_refused(action, arguments)
             return
         except self._errors as error:
             self._note_error(error, is_excused=False)
@@ -177,6 +176,21 @@ class SideBySide:
             if pending is not None:
                 self._take(broken_promise(action.name, *pending))
         self.ledger.hold_to_all()
+
+    def _settle_refused(self, action: Action, arguments: Mapping[str, Any]) -> None:
+        """Of a call that changes several groups and was refused, the model takes over those that are there."""
+        can_be_read = self.plan.read is not None and action.groups_of is not None
+        groups = action.groups_written(arguments, None) if can_be_read else []
+        if len(groups) > 1 and not all(self._reads_alike(key, action.name) for group in groups for key in group):
+            self.settle_live(action)
+
+    def _reads_alike(self, key: Key, operation: str) -> bool:
+        assert self.plan.read is not None
+        expected = self.plan.read(self.model, key)
+        try:
+            return bool(self.plan.read(self.system, key) == expected)
+        except BaseException as error:
+            self.fail_on(error, operation)
 
     def _compare_write(
         self, action: Action, arguments: Mapping[str, Any], result: object, dependency: Dependency | None

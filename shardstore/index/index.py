@@ -33,7 +33,7 @@ from shardstore.index.metadata_log import (
     RunRecord,
     run_size_bytes,
 )
-from shardstore.index.outlook import Figures, Outlook, outlook
+from shardstore.index.outlook import Figures, Outlook, Outlooks
 from shardstore.index.run import Chunks, Run, RunReader, in_blocks, newest
 from shardstore.index.run_block import LOCATOR_SIZE_BYTES, ONE_LOCATOR_ENTRY_SIZE_BYTES, Entry, Item
 from shardstore.index.run_bounds import RunLimits, run_bound
@@ -68,6 +68,7 @@ class Index:
         self._limits = RunLimits(
             configuration.memtable_entries_max, configuration.key_size_max_bytes, configuration.run_block_size_bytes
         )
+        self._outlooks = Outlooks()
         self._outlook: Outlook | None = None  # not worked out since the levels or the memtable's sizes changed
         self._entry_size_max_bytes = 0  # as of that outlook
         self._next_compaction: Choice | None = None
@@ -253,10 +254,10 @@ class Index:
         """
         known = self._outlook
         if known is None:
-            known = self._outlook = outlook(self._figures())
+            known = self._outlook = self._outlooks.of(self._figures())
         if not surplus_size_bytes and not is_flush_ahead and entry_size_bytes <= self._entry_size_max_bytes:
             return known
-        return outlook(self._figures(entry_size_bytes, surplus_size_bytes, is_flush_ahead=is_flush_ahead))
+        return self._outlooks.of(self._figures(entry_size_bytes, surplus_size_bytes, is_flush_ahead=is_flush_ahead))
 
     def _figures(
         self, entry_size_bytes: int = 0, surplus_size_bytes: int = 0, *, is_flush_ahead: bool = False

@@ -35,7 +35,7 @@ GOAL_RATIO, FLOOR_RATIO = 15, 7
 MIX_SAMPLE_COUNT = 200
 
 MIX: Spec = replace(
-    node_spec.SPEC,
+    node_spec.one_disk(),
     name="reference mix",
     operations=(
         Operation("put", key=keys, value=values, weight=14, writes="key"),
