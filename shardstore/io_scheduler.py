@@ -168,6 +168,11 @@ class IoScheduler:
         """Whether some request is not settled yet."""
         return bool(self._queues or self._issued or self._barrier_running)
 
+    def writes_count(self) -> int:
+        """The number of writes that are not settled yet; each has a buffer."""
+        queued = sum([request.data is not None for queue in self._queues.values() for request in queue])
+        return queued + sum([request.data is not None for request in self._issued])
+
     def on_its_way(self) -> tuple[object, ...]:
         """All requests that are not persistent yet, for checks.
 

@@ -26,6 +26,7 @@ from harness import (
     SimulatedMedium,
     Spec,
     Tracer,
+    ViolationError,
     World,
     WriteBack,
     integers,
@@ -102,6 +103,9 @@ class CheckedNode(Node):
         listing = self._listings.get(slot)
         return None if listing is None else tuple(next(listing, ()))
 
+    def open_listings_count(self) -> int:
+        return len(self._listings)
+
     def close_listing(self, slot: int) -> None:
         listing = self._listings.pop(slot, None)
         if listing is not None:
@@ -166,6 +170,16 @@ def settle(model: NodeModel, key: bytes, outcome: bytes | None) -> None:
     model.settle(key, outcome)
 
 
+def holds_nothing(node: CheckedNode, _: object) -> None:
+    """Between calls a store holds nothing back, but the runs of open listings (REST-1)."""
+    for store in node.in_service():
+        held = store.holdings()
+        if node.open_listings_count():
+            held = held._replace(superseded_runs_count=0)
+        if any(held):
+            raise ViolationError("REST-1", held, "nothing that no call and no listing needs")
+
+
 def some_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
     """One to four keys: any, or neighbours in the alphabet, which all differ and so take several blocks (BULK-1)."""
     if not choose(name + ".neighbours", 3):
@@ -228,6 +242,7 @@ def _spec(
         durability=Durability(read=read, settle=settle),
         errors=(NotFoundError, OutOfServiceError, InUseError, WrongDisksError),
         excuses=(NoSpaceError,),
+        invariants=[holds_nothing],
         trace=CheckedNode.trace,
         interrupts=Interrupts(FOLDER, (InterruptedStoreError,), sparing, leaving_out=("spec_*.py",)),
     )

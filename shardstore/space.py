@@ -154,6 +154,10 @@ class Space:
         else:
             self._troubles.pop("restoration", None)
 
+    def reserved_count(self) -> int:
+        """For how many requests room is held."""
+        return len(self._held)
+
     def troubles(self) -> tuple[Trouble, ...]:
         """What upkeep has failed at, and has not done since."""
         return tuple(self._troubles.values())

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from shardstore import chunk_frame
 from shardstore.arguments import as_bytes, as_changes, as_count, as_pair
@@ -482,6 +482,17 @@ class Store:
         return self.superblock.membership
 
     @_lets_go_if_cut_short
+    def holdings(self) -> Holdings:
+        """What the store holds beside its keys, for checks: between calls all of it belongs to something."""
+        return self._read(
+            lambda: Holdings(
+                self.chunks.pinned_count(),
+                self.space.reserved_count(),
+                self.index.superseded_runs_count(),
+                self._pool.taken_count() - self.chunks.buffered_count() - self.scheduler.writes_count(),
+            )
+        )
+
     def abandon(self) -> None:
         """Close without writing anything: as if it had crashed, but for what the disk may still take."""
         with self.monitor:
@@ -510,6 +521,15 @@ class Store:
         # For those who wait. A second interrupt may come here, or the world may be dead; the first counts.
         with suppress(BaseException), self.monitor:
             self.monitor.notify_all()
+
+
+class Holdings(NamedTuple):
+    """What a store holds: while no call is under way and no listing is open, each of these is 0 (REST-1)."""
+
+    pinned_extents_count: int
+    reservations_count: int
+    superseded_runs_count: int  # that only listings read
+    lost_buffers_count: int  # taken by neither chunks nor writes on their way
 
 
 class _StoreUpkeep:

@@ -505,6 +505,10 @@ class Index:
             return None, 0
         return run, number
 
+    def superseded_runs_count(self) -> int:
+        """The number of runs that are not live any more, but held by snapshots."""
+        return len(self._runs) - sum(map(len, self._levels))
+
     # --- snapshots ----------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
