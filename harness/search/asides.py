@@ -30,6 +30,7 @@ from harness.choices.random_policy import random_survivors
 from harness.choices.replay_policy import replay_tape
 from harness.scenario.crash import CUT_EVENTS_MAX, CUT_FAR_MAX
 from harness.scenario.judge import model_after_crash
+from harness.scenario.ledger import PERSISTENT
 from harness.scenario.scenario import Scenario
 from harness.scenario.violation import Violation, violation_of_system
 from harness.spec.models import NotCopiableError, is_unchanging
@@ -59,7 +60,7 @@ class Asides:
     What it draws depends on ``seed`` alone, and not on what the scenario draws.
     """
 
-    __slots__ = ("_events_count", "_is_off", "_last", "_random", "_scenario", "_step", "_survive", "found")
+    __slots__ = ("_events_count", "_is_off", "_judged", "_random", "_scenario", "_step", "_survive", "found")
 
     _scenario: Scenario
 
@@ -70,7 +71,7 @@ class Asides:
         self._is_off = False
         self._step = -1  # whose events are counted
         self._events_count = 0
-        self._last: object = None  # image and states of the aside before
+        self._judged: dict[Image, int] = {}  # of this life: how many writes were persistent when it was judged
 
     # --- a watcher of the scenario ------------------------------------------------------------------
 
@@ -83,6 +84,7 @@ class Asides:
         """The media of the next life are others, and are not observed yet."""
 
     def life_begins(self) -> None:
+        self._judged = {}
         for medium in self._scenario.world.media:
             medium.observe(self)
 
@@ -122,9 +124,11 @@ class Asides:
         scenario = self._scenario
         image, survivors = self._image()
         states = scenario.ledger.poll()
-        if (image, states) == self._last:
+        # Recovery on the same image gives the same, and only what was persistent since could forbid it.
+        persistent_count = states.count(PERSISTENT)
+        if self._judged.get(image) == persistent_count:
             return
-        self._last = (image, states)
+        self._judged[image] = persistent_count
         try:
             violation = self._judge(image, states)
         except NotCopiableError:

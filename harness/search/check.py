@@ -39,6 +39,7 @@ class Sample:
     first_scenario: int = 0
     scenarios: int | None = None
     seconds: float | None = None
+    has_asides: bool = True  # to judge states beside the runs, in crash mode
 
     def tape(self, scenario: int, *, recording: bool = False) -> Tape:
         return random_tape(scenario_seed(self.seed, scenario), recording=recording)
@@ -133,7 +134,7 @@ def _run_until_violation(
     started = now = perf_counter()
     next_report = started + PROGRESS_INTERVAL_SECONDS
     scenario, seconds = sample.first_scenario, sample.seconds
-    has_asides = fine_crash(plan) is not None
+    has_asides = sample.has_asides and fine_crash(plan) is not None
     end = None if sample.scenarios is None else scenario + sample.scenarios
     while (end is None or scenario < end) and (seconds is None or now - started < seconds):
         if begin is not None:
