@@ -1,6 +1,6 @@
 # make check   set up, then run every spec in every mode for about half a minute
 # make test    set up, then lint, types and the whole test suite
-# make nightly set up, then what takes hours: a million crashes, all short programs, crash images and kills, planted bugs
+# make nightly set up, then what takes hours: a million crashes, all short programs, crash images and kills, interrupts, planted bugs
 # make bench   measure; prints ratios of things measured in one run, this store and others among them
 
 PYTHON ?= python3
@@ -26,6 +26,7 @@ nightly: .venv/ready
 	$(BIN)/python -m harness torture shardstore/node_spec.py --images 10000 --kills 1000 || failed=1; \
 	$(BIN)/python -m harness bugs tests/planted --seeds 20 --confirm 120 || failed=1; \
 	$(BIN)/python -m harness exhaust shardstore/node_spec.py --operations 3 || failed=1; \
+	$(BIN)/python -m pytest -q -m nightly --numprocesses auto --maxprocesses 8 || failed=1; \
 	exit $$failed
 
 bench: .venv/rivals

@@ -14,10 +14,13 @@ class NodeModel:
         self._disk_of = disk_of
         self._shards: dict[bytes, bytes] = {}
         self._out: set[int] = set()
+        self._pages: dict[int, list[tuple[bytes, ...]]] = {}  # by slot, what is left to read of an open listing
 
     def put(self, key: bytes, value: bytes) -> None:
         self._require_in_service([key])
         self._shards[key] = value
+
+    put_durably = put
 
     def get(self, key: bytes) -> bytes:
         self._require_in_service([key])
@@ -41,6 +44,20 @@ class NodeModel:
     def list_keys(self) -> tuple[bytes, ...]:
         return tuple(sorted(key for key in self._shards if self._disk_of(key) not in self._out))
 
+    def open_listing(self, slot: int, page_size_keys: int) -> None:
+        keys = self.list_keys()
+        self._pages[slot] = [keys[at : at + page_size_keys] for at in range(0, len(keys), page_size_keys)]
+
+    def next_page(self, slot: int) -> tuple[bytes, ...] | None:
+        """The keys as they were when the listing was opened, page by page; then empty pages."""
+        pages = self._pages.get(slot)
+        if pages is None:
+            return None
+        return pages.pop(0) if pages else ()
+
+    def close_listing(self, slot: int) -> None:
+        self._pages.pop(slot, None)
+
     def remove_disk(self, disk: int) -> None:
         if disk in self._out:
             raise OutOfServiceError(str(disk))
@@ -59,8 +76,9 @@ class NodeModel:
         return {key: self._shards[key] for key in self.list_keys()}
 
     def reopened(self) -> None:
-        """The node was opened again: every disk is in service."""
+        """The node was opened again: every disk is in service, and no listing is open."""
         self._out.clear()
+        self._pages.clear()
 
     def settle(self, key: bytes, value: bytes | None) -> None:
         """Make the key read as a crash has left it."""

@@ -47,6 +47,9 @@ class BufferPool:
             raise InvariantError("POOL-1", "no buffer was kept for the superblock")
         self.free_count -= 1
 
+    def taken_count(self) -> int:
+        return self.buffer_count - self.free_count
+
     def can_take(self) -> bool:
         """Whether there is a buffer besides the one kept for the superblock."""
         return self.free_count > 1

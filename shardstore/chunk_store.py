@@ -385,6 +385,14 @@ class ChunkStore:
         """Whether the extent has a chunk in flight (GC-1)."""
         return extent in self._pins
 
+    def pinned_count(self) -> int:
+        """The number of extents with chunks that nobody refers to yet."""
+        return len(self._pins)
+
+    def buffered_count(self) -> int:
+        """The number of write buffers that are being filled."""
+        return sum([stream.promise is not None for stream in self._streams.values()])
+
     def is_open(self, extent: int) -> bool:
         """Whether new chunks may still go to the extent."""
         return any(stream.extent == extent for stream in self._streams.values())

@@ -19,8 +19,15 @@ from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependen
 from shardstore.errors import DiskError, NoSpaceError, NotFoundError, StaleLocatorError
 from shardstore.reclamation import Reclamation
 from shardstore.spec_trace import trace_stack
-from shardstore.spec_world import SECRET, STORE, ExtentsStack, configurations, values, violations
-from shardstore.units import Kind, Locator
+from shardstore.spec_world import (
+    CHUNK_KNOBS,
+    SECRET,
+    ExtentsStack,
+    chunk_payloads,
+    configurations,
+    violations,
+)
+from shardstore.units import Kind, Locator, StoreConfiguration
 
 
 class Reference(NamedTuple):
@@ -118,8 +125,9 @@ class ReferenceTable:
 
 class CheckedChunkStore(ExtentsStack):
     def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self._chunks = ChunkStore(self.cache, self.extents, self.pool, self.scheduler.step, world.seam, self, STORE)
+        store: StoreConfiguration = world.configuration.parameters
+        super().__init__(world, store)
+        self._chunks = ChunkStore(self.cache, self.extents, self.pool, self.scheduler.step, world.seam, self, store)
         self._table: ReferenceTable = world.kept.setdefault("table", ReferenceTable())
         self._referred: tuple[Locator, ...] = ()
         self._reclamation = Reclamation(self._chunks, self.extents, self._table, self)
@@ -273,7 +281,7 @@ SPEC = Spec(
     model=CheckedModel,
     operations=[
         Operation("get", key=keys, weight=4),
-        Operation("put", key=keys, value=values, weight=8, writes="key", adopts=True),
+        Operation("put", key=keys, value=chunk_payloads, weight=8, writes="key", adopts=True),
         Operation("forget", key=keys, writes="key"),
         Background("flush", weight=3),
         Operation(
@@ -284,12 +292,12 @@ SPEC = Spec(
             adopts=True,
             partial=lambda system: system.reclaimed_so_far(),
         ),
-        Background("sync", weight=2),
+        Background("sync", weight=2, promises="everything"),
         WriteBack(weight=6),
         Reboot(),
         Crash(flushes=("flush",)),
     ],
-    configurations=configurations(),
+    configurations=configurations(CHUNK_KNOBS),
     contents=contents,
     durability=Durability(read=read, settle=lambda model, key, outcome: model.settle(key, outcome)),
     errors=(NotFoundError,),

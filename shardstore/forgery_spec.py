@@ -100,7 +100,7 @@ class ForgingModel(NodeModel):
 
 
 SPEC = replace(
-    node_spec.SPEC,
+    node_spec.one_disk(),
     name="forgery",
     system=lambda world: open_system(world, ForgingNode),
     model=ForgingModel,
@@ -115,12 +115,10 @@ SPEC = replace(
         Background("flush", weight=2),
         Background("compact", weight=2),
         Background("reclaim", choice=integers(0, 2)),
-        Background("sync"),
+        Background("sync", promises="everything"),
         WriteBack(weight=2),
         Reboot(weight=3),
         Crash(flushes=("flush", "flush_buffers")),
     ],
     configurations=(Configuration("file", (SHAPE,), FORGERY, COLLISIONS),),
-    on_file=None,
-    bounds=None,
 )

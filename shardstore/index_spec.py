@@ -158,7 +158,7 @@ class IndexOnFake(SmallStack):
 
 def open_system(world: World) -> CheckedIndex:
     opening = open_store if "formatted" in world.kept else format_store
-    store = opening(world.media[0], world.seam, STORE)
+    store = opening(world.media[0], world.seam, world.configuration.parameters)
     world.kept["formatted"] = True
     return CheckedStoreIndex(store)
 
@@ -186,7 +186,7 @@ OPERATIONS = (
     Operation("delete", key=keys, weight=3, writes="key"),
     Background("flush", weight=3),
     Background("compact"),
-    Background("sync", weight=2),
+    Background("sync", weight=2, promises="everything"),
     WriteBack(weight=4),
     Reboot(),
     Crash(flushes=("flush",)),

@@ -179,6 +179,11 @@ class IoScheduler:
         """Whether some request is not settled yet."""
         return bool(self._queues or self._issued or self._barrier_running)
 
+    def writes_count(self) -> int:
+        """The number of writes that are not settled yet; each has a buffer."""
+        queued = sum([request.data is not None for queue in self._queues.values() for request in queue])
+        return queued + sum([request.data is not None for request in self._issued])
+
     def on_its_way(self) -> tuple[object, ...]:
         """All requests that are not persistent yet, for checks.
 
@@ -268,7 +273,17 @@ class IoScheduler:
     def _barrier(self) -> None:
         covered, self._issued = self._issued, []  # IO-3: writes that are issued from here on wait for the next barrier
         self._barrier_running = True
-        state = PENDING  # if waiting for the device is interrupted, nobody knows
+        try:
+            state = self._await_device()
+        except BaseException:  # an interrupt: nobody knows, nor whether the monitor is held
+            self._monitor.abandon()
+            self._monitor.acquire()
+            self._end_barrier(covered, PENDING)
+            raise
+        self._end_barrier(covered, state)
+
+    def _await_device(self) -> State:
+        """Have the device pass a barrier, with the monitor let go meanwhile."""
         self._monitor.release()
         try:
             self.disk.barrier()
@@ -277,7 +292,7 @@ class IoScheduler:
             state = FAILED
         finally:
             self._monitor.acquire()
-            self._end_barrier(covered, state)
+        return state
 
     def _end_barrier(self, covered: list[_Request], state: State) -> None:
         self._barrier_running = False

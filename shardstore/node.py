@@ -14,10 +14,10 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from heapq import merge
 from itertools import combinations
-from typing import Self
+from typing import Concatenate, ParamSpec, Self
 
 from crc32c import crc32c
 
@@ -31,6 +31,22 @@ from shardstore.space import Trouble
 from shardstore.store import Store, StoreSnapshot, format_store, open_store
 from shardstore.units import Change, Delete, Membership, Put, StoreConfiguration
 
+P = ParamSpec("P")
+
+
+def _lets_go_if_cut_short(method: Callable[Concatenate[Node, P], None]) -> Callable[Concatenate[Node, P], None]:
+    """Leave the node's monitor to others, whatever ends this method (INT-1)."""
+
+    @wraps(method)
+    def call(node: Node, /, *arguments: P.args, **named: P.kwargs) -> None:
+        try:
+            method(node, *arguments, **named)
+        except BaseException:
+            node._monitor.abandon()
+            raise
+
+    return call
+
 
 class Node:
     """Open one with `format_node` or `open_node`."""
@@ -43,7 +59,7 @@ class Node:
         self._seam = seam
         self._monitor = seam.monitor("node")
         self._leaving: set[int] = set()  # disks that are being shut down
-        self._bulk_counts = [0] * len(disks)  # bulk requests that are under way, by disk
+        self._bulk_requests: dict[object, Collection[int]] = {}  # those under way, each with its disks
 
     # --- request plane ------------------------------------------------------------------------------
 
@@ -94,6 +110,7 @@ class Node:
         """Forget several shards. Of each disk's share, all or none are forgotten. Raises what `bulk_create` does."""
         return self._apply([Delete(as_bytes(key, "a shard id")) for key in keys])
 
+    @_lets_go_if_cut_short
     def remove_disk(self, disk: int) -> None:
         """Take a disk out of service: shut it down cleanly and refuse its shards.
 
@@ -105,7 +122,7 @@ class Node:
             store = self._store(disk)
             self._leaving.add(disk)  # from here on its shards are refused (NODE-3)
             try:
-                self._monitor.wait_until(lambda: not self._bulk_counts[disk], _others_only)
+                self._monitor.wait_until(lambda: not self._has_bulk_request(disk), _others_only)
             except BaseException:
                 self._leaving.discard(disk)
                 raise
@@ -117,6 +134,7 @@ class Node:
                 if not store.is_open():  # a shutdown that found no room leaves the store open
                     self._stores[disk] = None
 
+    @_lets_go_if_cut_short
     def return_disk(self, disk: int) -> None:
         """Put a disk back into service; one that is in service stays so.
 
@@ -207,27 +225,34 @@ class Node:
         shares: dict[int, builtins.list[Change]] = {}
         for change in batch:
             shares.setdefault(self.disk_of(change.key), []).append(change)
-        stores = self._begin_bulk(shares)
+        request = object()
         try:
-            for disk, share in shares.items():
-                stores[disk].check(share)
-            return AcrossStores([stores[disk].apply(shares[disk]) for disk in sorted(shares)])
-        finally:
-            self._end_bulk(shares)
+            try:
+                stores = self._begin_bulk(request, shares)
+                for disk, share in shares.items():
+                    stores[disk].check(share)
+                return AcrossStores([stores[disk].apply(shares[disk]) for disk in sorted(shares)])
+            finally:
+                self._end_bulk(request)
+        except BaseException:
+            self._end_bulk(request)  # once more, for an interrupt may have cut the first time short
+            raise
 
-    def _begin_bulk(self, disks: Collection[int]) -> dict[int, Store]:
+    def _begin_bulk(self, request: object, disks: Collection[int]) -> dict[int, Store]:
         """The stores of these disks, which stay in service until `_end_bulk` (NODE-3)."""
         with self._monitor:
             stores = {disk: self._store(disk) for disk in disks}
-            for disk in disks:
-                self._bulk_counts[disk] += 1
+            self._bulk_requests[request] = tuple(disks)
             return stores
 
-    def _end_bulk(self, disks: Collection[int]) -> None:
+    def _end_bulk(self, request: object) -> None:
+        self._monitor.abandon()  # an interrupt may have come once it was taken
         with self._monitor:
-            for disk in disks:
-                self._bulk_counts[disk] -= 1
+            self._bulk_requests.pop(request, None)
             self._monitor.notify_all()
+
+    def _has_bulk_request(self, disk: int) -> bool:
+        return any(disk in disks for disks in self._bulk_requests.values())
 
 
 def _others_only() -> bool:

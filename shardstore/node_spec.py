@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from crc32c import crc32c
@@ -18,16 +19,17 @@ from harness import (
     Crash,
     Durability,
     Generator,
+    Interrupts,
     OnFile,
     Operation,
     Reboot,
     SimulatedMedium,
     Spec,
     Tracer,
+    ViolationError,
     World,
     WriteBack,
     integers,
-    keys,
     keys_from,
     lists_of,
     sampled,
@@ -35,8 +37,10 @@ from harness import (
 from refmodel.node import NodeModel
 from refmodel.node_limits import LimitedNodeModel
 from shardstore import spec_bounds
+from shardstore.dependency import Dependency
 from shardstore.disk import Disk
 from shardstore.errors import (
+    InterruptedStoreError,
     InUseError,
     NoSpaceError,
     NotFoundError,
@@ -47,18 +51,23 @@ from shardstore.errors import (
 )
 from shardstore.file_disk import FileDisk
 from shardstore.limits import value_size_max_bytes
-from shardstore.node import Node, format_stores, open_stores
+from shardstore.node import Listing, Node, format_stores, open_stores
 from shardstore.seam import Seam, ThreadSeam
 from shardstore.spec_trace import trace_store
-from shardstore.spec_world import COLLISIONS, STORE, configurations, shape, values
+from shardstore.spec_world import COLLISIONS, KNOBS, STORE, configurations, keys, shape, turn_knobs, values
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import KEY_SIZE_MAX_BYTES, StoreConfiguration
 
+FOLDER = Path(__file__).parent
+
 
 class CheckedNode(Node):
-    """A node whose listings are read to their end. Its trace also follows disks that come back later."""
+    """A node with listings in numbered slots. Its trace also follows disks that come back later."""
 
-    _tracer: Tracer | None = None
+    def __init__(self, disks: Sequence[Disk], stores: Sequence[Store], seam: Seam) -> None:
+        super().__init__(disks, stores, seam)
+        self._listings: dict[int, Listing] = {}
+        self._tracer: Tracer | None = None
 
     def trace(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -77,6 +86,30 @@ class CheckedNode(Node):
         """Open these disks of the node as if they were a node by themselves."""
         for store in open_stores([self._disks[disk] for disk in order], self._seam, self._configurations[0]):
             store.abandon()
+
+    def put_durably(self, key: bytes, value: bytes) -> Dependency:
+        dependency = self.put(key, value)
+        if self._tracer is not None:
+            self._tracer.look_at(dependency)  # while it still shows what it waits for
+        dependency.wait()
+        return dependency
+
+    def open_listing(self, slot: int, page_size_keys: int) -> None:
+        """Begin a listing, which is read page by page in later steps. What was in the slot before is closed."""
+        self.close_listing(slot)
+        self._listings[slot] = self.list(page_size_keys)
+
+    def next_page(self, slot: int) -> tuple[bytes, ...] | None:
+        listing = self._listings.get(slot)
+        return None if listing is None else tuple(next(listing, ()))
+
+    def open_listings_count(self) -> int:
+        return len(self._listings)
+
+    def close_listing(self, slot: int) -> None:
+        listing = self._listings.pop(slot, None)
+        if listing is not None:
+            listing.close()
 
     def list_keys(self) -> tuple[bytes, ...]:
         return self.list_pages(2)
@@ -137,6 +170,16 @@ def settle(model: NodeModel, key: bytes, outcome: bytes | None) -> None:
     model.settle(key, outcome)
 
 
+def holds_nothing(node: CheckedNode, _: object) -> None:
+    """Between calls a store holds nothing back, but the runs of open listings (REST-1)."""
+    for store in node.in_service():
+        held = store.holdings()
+        if node.open_listings_count():
+            held = held._replace(superseded_runs_count=0)
+        if any(held):
+            raise ViolationError("REST-1", held, "nothing that no call and no listing needs")
+
+
 def some_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
     """One to four keys: any, or neighbours in the alphabet, which all differ and so take several blocks (BULK-1)."""
     if not choose(name + ".neighbours", 3):
@@ -153,7 +196,13 @@ def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
 any_keys: Generator = lists_of(keys, 4, size_min=1)
 
 
-def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], extra: Sequence[Operation]) -> Spec:
+def _spec(
+    name: str,
+    disk_count: int,
+    configurations: Sequence[Configuration],
+    extra: Sequence[Operation] = (),
+    sparing: tuple[str, ...] = (),
+) -> Spec:
     def disk_of(key: bytes) -> int:
         return crc32c(key) % disk_count
 
@@ -171,6 +220,7 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
         operations=[
             Operation("get", key=keys, weight=4),
             Operation("put", key=keys, value=values, weight=8, writes="key"),
+            Operation("put_durably", key=keys, value=values, writes="key", promises="itself"),
             Operation("delete", key=keys, weight=3, writes="key"),
             Operation("list_keys"),
             Operation(
@@ -182,7 +232,7 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
             Background("flush", weight=2),
             Background("compact"),
             Background("reclaim", choice=integers(0, 2), weight=2),
-            Background("sync", weight=2),
+            Background("sync", weight=2, promises="everything"),
             WriteBack(weight=4),
             Reboot(),
             Crash(flushes=("flush", "flush_buffers")),
@@ -192,21 +242,40 @@ def _spec(name: str, disk_count: int, configurations: Sequence[Configuration], e
         durability=Durability(read=read, settle=settle),
         errors=(NotFoundError, OutOfServiceError, InUseError, WrongDisksError),
         excuses=(NoSpaceError,),
+        invariants=[holds_nothing],
         trace=CheckedNode.trace,
+        interrupts=Interrupts(FOLDER, (InterruptedStoreError,), sparing, leaving_out=("spec_*.py",)),
     )
 
 
-SPEC = replace(_spec("node", 1, configurations(), ()), on_file=ON_FILE, bounds=spec_bounds.NODE)
+def one_disk() -> Spec:
+    """The spec of a node of one disk, to be given other operations."""
+    return _spec("node", 1, configurations())
+
+
+# A listing of all disks ends where one of them leaves, so these are of a single disk.
+_LISTINGS = (
+    Operation("open_listing", slot=integers(0, 1), page_size_keys=integers(1, 3)),
+    Operation("next_page", slot=integers(0, 1), weight=3),
+    Operation("close_listing", slot=integers(0, 1)),
+)
+
+SPEC = replace(
+    _spec("node", 1, configurations(), _LISTINGS, sparing=("open_listing", "close_listing")),
+    on_file=ON_FILE,
+    bounds=spec_bounds.NODE,
+)
 
 TWO_DISKS = _spec(
     "two disks",
     2,
-    (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS),),
+    (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS, KNOBS, turn_knobs),),
     (
         Operation("remove_disk", disk=integers(0, 1), weight=2),
         Operation("return_disk", disk=integers(0, 1), weight=2),
         Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
     ),
+    sparing=("remove_disk", "return_disk", "open_arranged"),  # a disk that leaves broken comes back as after a crash
 )
 
 # Sizes at a limit, one below and one above it, and empty; then what is as good as bytes, and what is not (ARG-1).
@@ -240,7 +309,7 @@ def odd_pairs(choose: Choose, name: str) -> tuple[tuple[Any, Any], ...]:
 
 
 LIMITS = replace(
-    SPEC,
+    one_disk(),
     name="limits",
     model=lambda: LimitedNodeModel(STORE, VALUE_SIZE_MAX_BYTES),
     operations=[
@@ -251,13 +320,11 @@ LIMITS = replace(
         Operation("bulk_create", items=odd_pairs, writes=lambda args, _: [[key for key, _ in args["items"]]]),
         Operation("bulk_remove", keys=lists_of(odd_keys, 9), writes=lambda args, _: [args["keys"]]),
         Background("flush", weight=2),
-        Background("sync"),
+        Background("sync", promises="everything"),
         WriteBack(weight=4),
         Reboot(),
         Crash(flushes=("flush",)),
     ],
     configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
-    errors=(NotFoundError, TooLargeError, TypeError, ValueError),
-    on_file=None,
-    bounds=None,
+    errors=(NotFoundError, OutOfServiceError, TooLargeError, TypeError, ValueError),
 )

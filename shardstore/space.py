@@ -25,7 +25,7 @@ from shardstore.chunk_store import ChunkStore
 from shardstore.errors import NoSpaceError, StoreError
 from shardstore.extents import Extents
 from shardstore.index.index import Index
-from shardstore.index.outlook import Outlook, extents_counts
+from shardstore.index.outlook import Outlook
 from shardstore.reclamation import Reclamation
 from shardstore.units import Kind, RunBound, StoreConfiguration
 from shardstore.upkeep import Upkeep
@@ -154,6 +154,10 @@ class Space:
         else:
             self._troubles.pop("restoration", None)
 
+    def reserved_count(self) -> int:
+        """For how many requests room is held."""
+        return len(self._held)
+
     def troubles(self) -> tuple[Trouble, ...]:
         """What upkeep has failed at, and has not done since."""
         return tuple(self._troubles.values())
@@ -199,7 +203,8 @@ class Space:
 
     def _extents_counts(self, outlook: Outlook) -> tuple[int, int]:
         """How many extents the next flush and a merge of everything take at most."""
-        return extents_counts(outlook, self._extents.extent_size_bytes, self._extents.page_size_bytes)
+        sizes = self._extents.extent_size_bytes, self._extents.page_size_bytes
+        return outlook.flush.extents_count(*sizes), outlook.merge.extents_count(*sizes)
 
     def _wait_for_restoration(self) -> bool:
         """Wait until no other thread restores the reserve. False if none does."""

@@ -29,6 +29,8 @@ from shardstore.dependency import Dependency
 from shardstore.errors import NoSpaceError
 from shardstore.node_spec import CheckedNode, open_system
 from shardstore.spec_world import COLLISIONS, PAGE_SIZE_BYTES, STORE, shape
+from shardstore.store import Store
+from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, RunBound
 
 KEYS = tuple(bytes((first, second)) for first in b"abcdefgh" for second in b"abcdefgh")
 BRIM = replace(STORE, key_size_max_bytes=2)
@@ -79,6 +81,35 @@ class BrimNode(CheckedNode):
         with always_works("a shutdown"):
             super().shutdown()
 
+    def tidy(self) -> None:
+        """Merge and reclaim whatever can be. Then what lives says how many extents may be in use (SPACE-4)."""
+        (store,) = self.in_service()
+        for _ in range(2):  # once more, since what the first round has moved may have left an extent half empty
+            while store.compact():
+                pass
+            for _ in store.extents.in_use():
+                store.reclaim()
+            store.sync()
+            while store.write_back(100):
+                pass
+        self._check_in_use(store)
+
+    def _check_in_use(self, store: Store) -> None:
+        extents = store.extents
+        usable = range(RESERVED_EXTENTS_COUNT, extents.extent_count)
+        used_count = len(usable) - extents.free_count() - extents.resetting_count()
+        live = dict(self.contents())
+        sizes = [size for key, value in live.items() for size in _frame_sizes(key, value)]
+        bound = RunBound(sum(sizes), len(sizes), max(sizes, default=0))
+        allowed_count = sum(
+            each.extents_count(extents.extent_size_bytes, extents.page_size_bytes)
+            for each in (bound, store.index.outlook().merge)
+        )
+        allowed_count += len(Kind)  # that are being filled
+        if used_count > allowed_count:
+            answered = f"{used_count} extents are in use for {len(live)} keys of {sum(sizes)} bytes"
+            raise ViolationError("SPACE-4", answered, f"at most {allowed_count}")
+
     @contextmanager
     def _lawfully(self, items: Sequence[tuple[bytes, bytes]]) -> Iterator[None]:
         """A put may be refused, but not if hardly anything is on the disk (SPACE-2)."""
@@ -94,12 +125,16 @@ class BrimNode(CheckedNode):
 
 
 def _size_on_disk_bytes(key: bytes, value: bytes) -> int:
-    """The size of a value's frames if each is padded to whole pages."""
+    return sum(_frame_sizes(key, value))
+
+
+def _frame_sizes(key: bytes, value: bytes) -> list[int]:
+    """The sizes of a value's frames if each is padded to whole pages."""
     pieces = [
         value[at : at + BRIM.chunk_payload_max_bytes] for at in range(0, len(value), BRIM.chunk_payload_max_bytes)
     ]
     sizes = [chunk_frame.frame_size_bytes(key, len(piece)) for piece in pieces or [b""]]
-    return sum(-(-size // PAGE_SIZE_BYTES) * PAGE_SIZE_BYTES for size in sizes)
+    return [-(-size // PAGE_SIZE_BYTES) * PAGE_SIZE_BYTES for size in sizes]
 
 
 keys = sampled(KEYS)
@@ -117,7 +152,7 @@ def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
 
 
 SPEC = replace(
-    node_spec.SPEC,
+    node_spec.one_disk(),
     name="full disk",
     system=lambda world: open_system(world, BrimNode),
     model=NodeModel,
@@ -137,7 +172,8 @@ SPEC = replace(
         Background("flush"),
         Background("compact"),
         Background("reclaim", choice=integers(0, 2)),
-        Background("sync", weight=3),
+        Background("sync", weight=3, promises="everything"),
+        Background("tidy"),
         WriteBack(weight=2),
         Reboot(),
         Crash(flushes=("flush", "flush_buffers")),
@@ -146,6 +182,4 @@ SPEC = replace(
         Configuration("by values", (shape(ZONED),), BRIM, COLLISIONS),
         Configuration("by metadata", (shape(FILE),), SMALL_BLOCKS, COLLISIONS),
     ),
-    on_file=None,
-    bounds=None,
 )

@@ -43,7 +43,7 @@ NODE = Bounds(
         Background("flush"),
         Background("compact"),
         Background("reclaim", choice=sampled([0])),
-        Background("sync"),
+        Background("sync", promises="everything"),
     ],
     starts={
         "empty": "",

@@ -6,18 +6,36 @@ after half a dozen records. A memtable has room for 6 keys, the cache for 4 page
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from typing import Any
 
-from harness import FILE, ZONED, Configuration, DeviceModel, Generator, MediumShape, ViolationError, World, payloads
+from harness import (
+    FILE,
+    KEY_ALPHABET,
+    ZONED,
+    Configuration,
+    DeviceModel,
+    Generator,
+    Knob,
+    MediumShape,
+    SimulatedMedium,
+    ViolationError,
+    World,
+    keys_from,
+    payloads,
+)
 from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
 from shardstore.dependency import PENDING, Dependency, State
 from shardstore.disk import Disk
-from shardstore.errors import CorruptionError, InvariantError
+from shardstore.errors import ConfigurationError, CorruptionError, InvariantError
 from shardstore.extents import Extents
 from shardstore.io_scheduler import IoScheduler
+from shardstore.limits import value_size_max_bytes
 from shardstore.seam import Seam
 from shardstore.superblock import Superblock
 from shardstore.units import SECRET_SIZE_BYTES, Membership, RunBound, StoreConfiguration
@@ -40,9 +58,38 @@ STORE = StoreConfiguration(
     level0_runs_max=2,
     level1_entries_max=2,
     level_growth=2,
+    prune_at_count=8,
     reserve_extents_count=3,
     reclaim_free_extents_min=4,
 )
+
+# The default of each first, then small, large and at an edge. `turn_knobs` makes room for what does not fit.
+KNOBS = (
+    Knob("memtable_entries_max", (6, 4, 5, 13)),  # a bulk request has up to four keys
+    Knob("prune_at_count", (8, 1, 2)),
+    Knob("chunk_payload_max_bytes", (300, 100, 33, 1000)),
+    Knob("write_buffer_size_bytes", (512, 1, 200, 4096)),
+    Knob("buffer_count", (6, 5, 8)),
+    Knob("cache_size_pages", (4, 1, 2, 1000)),
+    Knob("scan_slab_size_pages", (3, 1, 2, 64)),
+    Knob("block_cache_count", (1, 2, 64)),
+    Knob("run_block_size_bytes", (120, 1, 60, 400)),
+    Knob("level0_runs_max", (2, 1, 4)),
+    Knob("level1_entries_max", (2, 1, 5, 12)),
+    Knob("level_growth", (2, 3, 5)),
+    Knob("reserve_extents_count", (3, 2, 5)),
+    Knob("reclaim_free_extents_min", (4, 0, 1, 9)),
+    Knob("page_size_bytes", (PAGE_SIZE_BYTES, 64, 256)),
+    Knob("extent_size_pages", (EXTENT_SIZE_PAGES, 8, 11, 32)),
+    Knob("extent_count", (EXTENT_COUNT, 1, 30)),  # 1: no more than it needs
+)
+CHUNK_KNOBS = tuple(
+    knob
+    for knob in KNOBS
+    if knob.name in ("write_buffer_size_bytes", "cache_size_pages", "scan_slab_size_pages", "page_size_bytes")
+)
+_OF_MEDIA = frozenset(("page_size_bytes", "extent_size_pages", "extent_count"))
+_VALUE_SIZE_MAX_BYTES = 2_100  # of the values below
 
 SECRET = b"s" * SECRET_SIZE_BYTES  # of disks that hold a part of a store
 
@@ -50,12 +97,24 @@ SECRET = b"s" * SECRET_SIZE_BYTES  # of disks that hold a part of a store
 # crash may take them, and the magic of the next frame may stand in their place: see bug 10.
 COLLISIONS = (chunk_frame.MAGIC,)
 
-values: Generator = payloads(
-    PAGE_SIZE_BYTES,
-    pages_max=3,
-    overhead_bytes=chunk_frame.OVERHEAD_SIZE_BYTES + 1,
-    fragments=(chunk_frame.MAGIC,),
-)
+
+def _payloads(*sizes_bytes: int) -> Generator:
+    return payloads(
+        PAGE_SIZE_BYTES,
+        pages_max=3,
+        overhead_bytes=chunk_frame.OVERHEAD_SIZE_BYTES + 1,
+        fragments=(chunk_frame.MAGIC,),
+        sizes_bytes=sizes_bytes,
+    )
+
+
+chunk_payloads: Generator = _payloads(447, 448, 449, 511, 512, 513)  # around a write buffer
+# Around multiples of the sizes that a chunk may have, see `KNOBS`, and more than an extent takes.
+values: Generator = _payloads(99, 100, 101, 200, 299, 300, 301, 599, 600, 601, 900, 1000, 2000, _VALUE_SIZE_MAX_BYTES)
+
+# As often as `KEY_ALPHABET` alone, one of these: so many that an index gets three levels and runs of several blocks.
+_FURTHER_KEYS = (*(b"k%d" % number for number in range(8)), b"l" * 16, b"l" * 15 + b"m")
+keys: Generator = keys_from((*KEY_ALPHABET, *_FURTHER_KEYS), (17, 11, 7, 3, 1, 1, 1, 1))
 
 
 def shape(
@@ -70,11 +129,39 @@ def shape(
     )
 
 
-def configurations(store: StoreConfiguration = STORE) -> tuple[Configuration, Configuration]:
+def turn_knobs(configuration: Configuration, values: Mapping[str, Any]) -> Configuration:
+    """The configuration with these values of `KNOBS`, or of some; extents grow, and become more, until they fit."""
+    store = replace(configuration.parameters, **{name: values[name] for name in values.keys() - _OF_MEDIA})
+    for growth in count():
+        media = tuple(_turned(shape, values, growth) for shape in configuration.media)
+        try:
+            if all(_value_size_max(shape, len(media), store) >= _VALUE_SIZE_MAX_BYTES for shape in media):
+                return replace(configuration, media=media, parameters=store)
+        except ConfigurationError:
+            pass
+    raise AssertionError("extents grow until they fit")
+
+
+def _turned(shape: MediumShape, values: Mapping[str, Any], growth: int) -> MediumShape:
+    page_size_bytes = values.get("page_size_bytes", shape.page_size_bytes)
+    return replace(
+        shape,
+        page_size_bytes=page_size_bytes,
+        sector_size_bytes=min(SECTOR_SIZE_BYTES, page_size_bytes),
+        extent_size_pages=values.get("extent_size_pages", shape.extent_size_pages) << growth // 8,
+        extent_count=values.get("extent_count", shape.extent_count) + growth,
+    )
+
+
+def _value_size_max(shape: MediumShape, disk_count: int, store: StoreConfiguration) -> int:
+    return value_size_max_bytes(SimulatedMedium(shape), store, disk_count)
+
+
+def configurations(knobs: tuple[Knob, ...] = KNOBS) -> tuple[Configuration, Configuration]:
     """Two configurations of one disk: zoned, and as a file."""
     return (
-        Configuration("zoned", (shape(ZONED),), store, COLLISIONS),
-        Configuration("file", (shape(FILE),), store, COLLISIONS),
+        Configuration("zoned", (shape(ZONED),), STORE, COLLISIONS, knobs, turn_knobs),
+        Configuration("file", (shape(FILE),), STORE, COLLISIONS, knobs, turn_knobs),
     )
 
 
@@ -157,9 +244,9 @@ class SuperblockStack(SmallStack):
 class ExtentsStack(SuperblockStack):
     """A stack with extents and cache too."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, store: StoreConfiguration = STORE) -> None:
         super().__init__(world)
-        self.cache = BufferCache(self.extents, STORE.cache_size_pages)
+        self.cache = BufferCache(self.extents, store.cache_size_pages)
 
     def _format(self) -> None:
         super()._format()

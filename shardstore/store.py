@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from shardstore import chunk_frame
 from shardstore.arguments import as_bytes, as_changes, as_count, as_pair
@@ -332,6 +332,11 @@ class Store:
             return result
 
     @_lets_go_if_cut_short
+    def _let_go(self, snapshot: Snapshot) -> None:
+        with self.monitor:
+            snapshot.close()
+
+    @_lets_go_if_cut_short
     def _read(self, read: Callable[[], T]) -> T:
         with self.monitor:
             self._check_open()
@@ -481,6 +486,18 @@ class Store:
         """The node that the disk belongs to; a store by itself is a node of one disk."""
         return self.superblock.membership
 
+    @_lets_go_if_cut_short
+    def holdings(self) -> Holdings:
+        """What the store holds beside its keys, for checks: between calls all of it belongs to something."""
+        return self._read(
+            lambda: Holdings(
+                self.chunks.pinned_count(),
+                self.space.reserved_count(),
+                self.index.superseded_runs_count(),
+                self._pool.taken_count() - self.chunks.buffered_count() - self.scheduler.writes_count(),
+            )
+        )
+
     def abandon(self) -> None:
         """Close without writing anything: as if it had crashed, but for what the disk may still take."""
         with self.monitor:
@@ -511,6 +528,15 @@ class Store:
             self.monitor.notify_all()
 
 
+class Holdings(NamedTuple):
+    """What a store holds: while no call is under way and no listing is open, each of these is 0 (REST-1)."""
+
+    pinned_extents_count: int
+    reservations_count: int
+    superseded_runs_count: int  # that only listings read
+    lost_buffers_count: int  # taken by neither chunks nor writes on their way
+
+
 class _StoreUpkeep:
     """Serves a store's lower layers as their `Upkeep`."""
 
@@ -530,8 +556,14 @@ class _StoreUpkeep:
         self._store._drain()
 
     def breathe(self) -> None:
-        self._store.monitor.release()
-        self._store.monitor.acquire()
+        monitor = self._store.monitor
+        try:
+            monitor.release()
+            monitor.acquire()
+        except BaseException:  # an interrupt, before or after either: the caller goes on as one who holds the monitor
+            monitor.abandon()
+            monitor.acquire()
+            raise
 
     def wait_until(self, done: Callable[[], bool]) -> None:
         """Raises `OutOfServiceError` if the store is stopped before that."""
@@ -558,8 +590,7 @@ class StoreSnapshot:
         return self._store._read(lambda: self._snapshot.keys_after(start, limit_count))
 
     def close(self) -> None:
-        with self._store.monitor:
-            self._snapshot.close()
+        self._store._let_go(self._snapshot)
 
 
 def format_store(

@@ -107,6 +107,7 @@ class StoreConfiguration:
     scan_slab_size_pages: int = 64  # read at once where an extent is walked frame by frame
     block_cache_count: int = 64  # run blocks kept ready to be searched
     memtable_entries_max: int = 4096
+    prune_at_count: int = 64  # of the dependencies that a memtable keeps; then it forgets those that are settled
     run_block_size_bytes: int = 16 * 1024
     level0_runs_max: int = 4
     level1_entries_max: int = 4096 * 40  # each level below may hold `level_growth` times as many
@@ -126,6 +127,7 @@ class StoreConfiguration:
             ("scan_slab_size_pages", 1),
             ("block_cache_count", 1),
             ("memtable_entries_max", 1),
+            ("prune_at_count", 1),
             ("run_block_size_bytes", 1),
             ("level0_runs_max", 1),
             ("level1_entries_max", 1),

@@ -29,6 +29,7 @@ class Lane:
     decides: str
     simplest: str
     is_rare: bool = False  # a random run mostly answers 0
+    is_scaled: bool = False  # a random run draws from all of the range, or from a part near 0
     is_pinned: bool = False  # `harness bugs --confirm` tries only 0 and the value that the case has
     is_of_crash: bool = False  # drawn by a crash step for itself, not by an operation within it
     is_lenient: bool = False  # a strict replay goes on if nobody asks for it: a mended store may not
@@ -37,6 +38,7 @@ class Lane:
 _CALLER, _SURROUNDINGS = Whose.CALLER, Whose.SURROUNDINGS
 
 _ROWS: Final = (
+    Lane("knob", _CALLER, "how a knob of the configuration is turned", "its default", is_pinned=True),
     Lane("steps", _CALLER, "how many device steps a write-back takes", "one"),
     Lane("device", _SURROUNDINGS, "what the system asks its seam: which write, barrier or record goes next", "first"),
     Lane("entropy", _SURROUNDINGS, "how an identifier ends", "plain", is_rare=True, is_pinned=True),
@@ -52,6 +54,27 @@ _ROWS: Final = (
         is_of_crash=True,
     ),
     Lane("far", _SURROUNDINGS, "how many times 16 more", "none", is_rare=True, is_pinned=True, is_of_crash=True),
+    Lane(
+        "interrupt",
+        _SURROUNDINGS,
+        "whether an exception arrives in place of a power failure, and what is counted until then",
+        "power fails",
+        is_pinned=True,
+        is_of_crash=True,
+    ),
+    Lane("thrown", _SURROUNDINGS, "which exception arrives", "keyboard interrupt", is_pinned=True, is_of_crash=True),
+    Lane(
+        "arrival",
+        _SURROUNDINGS,
+        "how many calls or lines are passed before it arrives",
+        "none",
+        is_scaled=True,
+        is_pinned=True,
+        is_of_crash=True,
+    ),
+    Lane("afterwards", _CALLER, "how many operations follow on it", "none", is_of_crash=True),
+    Lane("next", _CALLER, "which operation follows", "the spec's first", is_of_crash=True),
+    Lane("closed", _CALLER, "whether the system is then shut down", "it is not", is_pinned=True, is_of_crash=True),
     Lane("death", _SURROUNDINGS, "whether only the process dies", "power fails", is_pinned=True, is_of_crash=True),
     Lane("survivor", _SURROUNDINGS, "what a crash takes of one write", "nothing", is_of_crash=True, is_lenient=True),
     Lane(
@@ -91,13 +114,17 @@ def lanes_where(is_so: Callable[[Lane], bool]) -> frozenset[str]:
 
 
 RARE: Final = lanes_where(lambda lane: lane.is_rare)
+SCALED: Final = lanes_where(lambda lane: lane.is_scaled)
 PINNED: Final = lanes_where(lambda lane: lane.is_pinned)
 OF_CRASH: Final = lanes_where(lambda lane: lane.is_of_crash)
 LENIENT: Final = lanes_where(lambda lane: lane.is_lenient)
 OF_SURROUNDINGS: Final = lanes_where(lambda lane: lane.whose is Whose.SURROUNDINGS)
 
 SURVIVOR: Final = "survivor"
+KNOB: Final = "knob"
+INTERRUPT: Final = "interrupt"
 INTERRUPTS: Final = "inside.0"  # a crash step with this choice interrupts one more operation
+FOLLOWS: Final = "afterwards.0"  # and a crash step with this one performs so many more after it
 
 
 def lane_of(choice: str) -> str:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from harness.choices.lanes import INTERRUPTS
+from harness.choices.lanes import FOLLOWS, INTERRUPTS
 
 OPENING: Final = "open"  # operation of step 0
 ENDING: Final = "end"  # operation of the last step: clean shutdown and reopening
@@ -71,8 +71,12 @@ class Program:
 
 
 def operation_count(program: Program) -> int:
-    """The number of operations, counting one that a crash interrupts; the opening and the end do not count."""
-    return sum(1 + bool(step.choices.get(INTERRUPTS)) for step in program.steps if step.operation not in RESERVED_NAMES)
+    """The number of operations, counting those within a crash; the opening and the end do not count."""
+    return sum(
+        1 + bool(step.choices.get(INTERRUPTS)) + step.choices.get(FOLLOWS, 0)
+        for step in program.steps
+        if step.operation not in RESERVED_NAMES
+    )
 
 
 def cost(program: Program) -> tuple[int, int, int]:

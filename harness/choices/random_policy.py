@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
-from harness.choices.lanes import RARE, SURVIVOR
+from harness.choices.lanes import INTERRUPT, KNOB, RARE, SCALED, SURVIVOR
 from harness.choices.mix import SWARM_TABLE_COUNT, CrashSpan, Mix, place_crashes
 from harness.choices.tape import Tape, Turn
+
+T = TypeVar("T")
 
 RARE_CHANCE = 1 / 16  # that a choice of a rare lane is not 0
 # The same for identifiers, one of these for each scenario: bug 10 needs a collision together with much else.
@@ -21,6 +23,15 @@ COLLISION_CHANCES = (0.0, 1 / 16, 0.5, 1.0)
 # Chance that a crash leaves an issued write whole without a further draw, one of these for each scenario. With plain
 # draws alone, a crash after many writes would hardly ever keep any of them.
 SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
+# Chance that the first thing a system may do next is passed over if there is another, one of these for each scenario.
+# What waits longest comes first, so one write stays unissued while barrier after barrier passes others.
+STARVING_CHANCES = (0.0, 0.9)
+# Chance that a knob is not at its default, one of these for each scenario: some know all defaults, some nearly none.
+KNOB_CHANCES = (0.0, 0.15, 0.5, 0.9)
+# Of twelve operations in whose middle something comes, an exception comes in three: at a call in one, at a line in two.
+INTERRUPT_DRAWS = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 2)
+# A scaled choice is drawn below its range, halved so many times: calls of a store have few places, or very many.
+SCALE_HALVINGS = (0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 6, 8)
 EVENLY: Final = -1  # in a table of draws: every value is equally likely, as without a table
 
 _MASK = (1 << 64) - 1
@@ -66,6 +77,13 @@ def random_tape(seed: int, *, recording: bool = False) -> Tape:
     return Tape(RandomPolicy(seed), recording=recording)
 
 
+def random_survivors(seed: int) -> Callable[[str, int], int]:
+    """Draws survivors like a crash of some random scenario: ``draw(name, count)``."""
+    policy = RandomPolicy(seed)
+    policy.draw_style()
+    return lambda name, count: policy.pick(SURVIVOR, count)
+
+
 class RandomPolicy:
     """See the module.
 
@@ -79,22 +97,34 @@ class RandomPolicy:
         self._survival_chance = self._last_unit_chance = 0.0
         # The lanes that are not drawn evenly, and how. One dictionary, since `pick` is on the hot path and looks once.
         self._ordinary: dict[str, Callable[[int], int]] = dict.fromkeys(RARE, self._seldom(RARE_CHANCE))
+        self._ordinary[INTERRUPT] = self._from_table(INTERRUPT_DRAWS)
+        self._ordinary.update(dict.fromkeys(SCALED, self._scaled))
         self._ordinary[SURVIVOR] = self._survivor
         self._special = self._ordinary  # for whoever picks without a run
 
-    def _set_style(self, collision_chance: float, draws: Mapping[str, Sequence[int]]) -> None:
-        """Draw these lanes in a way of this scenario."""
-        self._special = {**self._ordinary, "entropy": self._seldom(collision_chance)}
-        for lane, table in draws.items():
+    def draw_style(self) -> CrashStyle:
+        """Draw the ways in which this scenario draws some lanes."""
+        self._survival_chance = self._one_of(SURVIVAL_CHANCES)
+        style = self._one_of(CRASH_STYLES)
+        self._last_unit_chance = style.last_unit_chance
+        self._special = {
+            **self._ordinary,
+            "entropy": self._seldom(self._one_of(COLLISION_CHANCES)),
+            KNOB: self._seldom(self._one_of(KNOB_CHANCES)),
+        }
+        starving_chance = self._one_of(STARVING_CHANCES)
+        if starving_chance:
+            self._special["device"] = self._starving(starving_chance)
+        for lane, table in style.draws.items():
             self._special[lane] = self._from_table(table)
+        return style
+
+    def _one_of(self, options: Sequence[T]) -> T:
+        return options[int(self._random() * len(options))]
 
     def begin(self, tape: Tape, mix: Mix) -> Iterator[Turn]:
         random = self._random
-        self._survival_chance = SURVIVAL_CHANCES[int(random() * len(SURVIVAL_CHANCES))]
-        collision_chance = COLLISION_CHANCES[int(random() * len(COLLISION_CHANCES))]
-        style = CRASH_STYLES[int(random() * len(CRASH_STYLES))]
-        self._last_unit_chance = style.last_unit_chance
-        self._set_style(collision_chance, style.draws)
+        style = self.draw_style()
         table = mix.swarm_table(int(random() * SWARM_TABLE_COUNT))
         size = len(table)
         steps_count = 1 + int(random() * (2 * mix.steps_mean - 1))
@@ -120,6 +150,20 @@ class RandomPolicy:
             return 1 + int(value / chance * (count - 1)) if value < chance and count > 1 else 0
 
         return draw
+
+    def _starving(self, chance: float) -> Callable[[int], int]:
+        random = self._random
+
+        def draw(count: int) -> int:
+            value = random()
+            # One draw decides both: below ``chance`` it is again even.
+            return 1 + int(value / chance * (count - 1)) if value < chance and count > 1 else int(random() * count)
+
+        return draw
+
+    def _scaled(self, count: int) -> int:
+        random = self._random
+        return int(random() * max(1, count >> SCALE_HALVINGS[int(random() * len(SCALE_HALVINGS))]))
 
     def _survivor(self, count: int) -> int:
         random = self._random

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from harness.choices.lanes import SURVIVOR, lane_of
+from harness.choices.lanes import KNOB, SURVIVOR, lane_of
 from harness.choices.mix import Mix
 from harness.choices.program import ENDING, OPENING, RESERVED_NAMES, Program, Step
 from harness.choices.script import Script
@@ -109,6 +109,10 @@ class Tape:
     def choose_at(self, name: str, count: int) -> int:
         """An integer below ``count``, kept under exactly this name. Only for survivors, each asked for once a step."""
         return self._decide(lane_of(name), name, count) if self._is_naming else self._policy.pick(SURVIVOR, count)
+
+    def choose_knob(self, knob: str, count: int) -> int:
+        """An integer below ``count``, kept under the knob's name, so that it stays when other knobs come and go."""
+        return self._decide(KNOB, f"{KNOB}.{knob}", count) if self._is_naming else self._policy.pick(KNOB, count)
 
     def choose_step(self, lane: str, identities: Sequence[int]) -> int:
         """One of these identities of earlier steps, or 0 if there are none.

@@ -13,13 +13,15 @@ from harness.audit.edges import Kind
 from harness.audit.mend import Mend, Tried, find_mend
 from harness.audit.needless import Audit, Budget, EdgeCount, Need, audit_plan
 from harness.audit.schedules import Limits
+from harness.choices.lanes import KNOB
+from harness.choices.program import OPENING, Program
 from harness.cli.exit_status import EXIT_OK, EXIT_UNKNOWN, Unusable
 from harness.cli.report import make_console
 from harness.corpus.case_file import SUFFIX, Case, CaseFileError, read_case
 from harness.corpus.replay import ReplayAnswer, replay
 from harness.spec.loader import LoadedSpec, find_configuration, find_spec_files, load_spec, load_specs
 from harness.spec.plan import Plan, SpecError, compile_plan
-from harness.spec.spec import Mode, Spec
+from harness.spec.spec import Configuration, Mode, Spec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +63,7 @@ def audit_case(name: str, seconds: float, json_path: Path | None) -> int:
     if replayed.answer is not ReplayAnswer.STILL_FAILS or replayed.step is None:
         mend = Mend(reason=f"the case does not fail: {replayed.answer}")
     else:
-        plan = compile_plan(spec, find_configuration(spec, case.configuration), case.mode)
+        plan = compile_plan(spec, _as_turned(find_configuration(spec, case.configuration), case.program), case.mode)
         refuse_unlike(plan.configuration.media)
         mend = find_mend(plan, case.program, replayed.step, Limits(SCHEDULES_MAX, seconds))
     _print_mend(console, name, mend)
@@ -75,6 +77,13 @@ def _read(name: str) -> Case:
         return read_case(Path(name))
     except CaseFileError as error:
         raise Unusable(f"{name}: {error}") from error
+
+
+def _as_turned(configuration: Configuration, program: Program) -> Configuration:
+    """The configuration with its knobs as the program turns them."""
+    turns = {name: value for step in program.steps if step.operation == OPENING for name, value in step.choices.items()}
+    places = [min(turns.get(f"{KNOB}.{knob.name}", 0), len(knob.values) - 1) for knob in configuration.knobs]
+    return configuration.turned(places) if places else configuration
 
 
 def _print_mend(console: Console, name: str, mend: Mend) -> None:
@@ -172,7 +181,7 @@ def _plans(spec: Spec, configuration: str | None) -> list[Plan]:
         return []
     wanted = [each for each in spec.configurations if configuration in (None, each.name)]
     try:
-        return [compile_plan(spec, each, Mode.CRASH) for each in wanted]
+        return [compile_plan(spec, each.without_knobs(), Mode.CRASH) for each in wanted]
     except SpecError as error:
         raise Unusable(str(error)) from error
 

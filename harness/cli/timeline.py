@@ -17,7 +17,7 @@ from typing import Final
 from xml.etree import ElementTree as Xml
 
 from harness.choices.program import ENDING
-from harness.scenario.history import Began, Broke, Called, Event, Lost, PowerFailed, Recovered
+from harness.scenario.history import Began, Broke, Called, Event, Interrupted, Lost, PowerFailed, Recovered
 from harness.scenario.verdict import Run
 from harness.scenario.violation import Violation
 
@@ -85,7 +85,7 @@ def _cards(events: Sequence[Event]) -> list[Card]:
 
 
 def _card(step: int, events: Sequence[Event]) -> Card:
-    is_crash = any(isinstance(event, Lost | PowerFailed) for event in events)
+    is_crash = any(isinstance(event, Lost | PowerFailed | Interrupted) for event in events)
     began = [event.operation for event in events if isinstance(event, Began | Called)]
     title = began[-1] if began and is_crash else began[0] if began else ""
     title = "shutdown, reopened" if title == ENDING else title

@@ -2,6 +2,7 @@
 
     flush each component, or not                                                   "flush"
       -> one more operation, in whose middle the power fails, or none              "inside", "during", "strike", "cut"
+         or an exception from outside arrives: `interrupt.py` has what follows     "interrupt"
       -> poll all dependencies: writes that are persistent now must survive
       -> the device stops and loses what its model allows, or the process dies     "death", "survivor"
       -> a new system recovers on what is left; the next crash may cut that short  "recovery"
@@ -17,10 +18,12 @@ from contextlib import suppress
 from typing import Final
 
 from harness.scenario import history as events
+from harness.scenario.interrupt import interrupt
 from harness.scenario.ledger import PENDING
 from harness.scenario.side_by_side import SideBySide
 from harness.scenario.verdict import SHARE_CRASHES_MAX, SHARE_STATES_MAX
-from harness.spec.plan import OPERATION, Action
+from harness.spec.plan import Action
+from harness.world.interruption import Where
 from harness.world.power import PowerCut, Strike
 
 # How many events into an operation, or a recovery, the power may fail.
@@ -37,13 +40,14 @@ _STRIKES = tuple(Strike)
 class CrashStep:
     """One crash of one scenario."""
 
-    __slots__ = ("_action", "_choose", "_is_fine", "_polled_at_cut", "_scenario")
+    __slots__ = ("_action", "_choose", "_is_all_persistent", "_is_fine", "_polled_at_cut", "_scenario")
 
     def __init__(self, scenario: SideBySide, action: Action) -> None:
         self._scenario = scenario
         self._action = action
         self._choose = scenario.tape.choose
         self._is_fine = action.tier == "fine"
+        self._is_all_persistent = False  # by a clean shutdown, so that the crash may take nothing
         self._polled_at_cut: list[str] = []
 
     def perform(self) -> None:
@@ -53,11 +57,14 @@ class CrashStep:
                 scenario.background(scenario.plan.action_of[name])
         inner = self._choose_inner() if self._is_fine else None
         if inner is not None:
-            self._interrupt(inner)
+            self._perform(inner)
         states = self._poll()
         died = self._dies()
         any_loss = self._stop(died)
         self._recover()
+        if self._is_all_persistent:  # and not sooner, for whoever watches the life that has ended
+            scenario.ledger.clear()
+            states = []
         any_persistent, any_lost = scenario.judge_outcomes(action.name, states)
         scenario.counters.crashes_lossy += int(any_persistent and (any_lost or any_loss))
         scenario.compare_contents(action.name, "persistence")
@@ -79,49 +86,35 @@ class CrashStep:
         candidates = kinds[inside - 1]
         return candidates[choose("during", len(candidates))]
 
-    def _interrupt(self, inner: Action) -> None:
+    def _perform(self, inner: Action) -> None:
+        plan = self._scenario.plan
+        is_spared = plan.spec.interrupts is None or inner.name in plan.spared
+        where = Where.NOWHERE if is_spared else Where(self._choose("interrupt", len(Where)))
+        if where is Where.NOWHERE:
+            self._cut(inner)
+        else:
+            self._is_all_persistent = interrupt(self._scenario, inner, where)
+
+    def _cut(self, inner: Action) -> None:
         """Perform one more operation; the power fails in its middle, or after it if it has too few events."""
         scenario, choose = self._scenario, self._choose
         strike = _STRIKES[choose("strike", len(_STRIKES))]
         count = choose("cut", CUT_EVENTS_MAX if strike is Strike.EVENT else CUT_BARRIERS_MAX)
         count += CUT_EVENTS_MAX * choose("far", CUT_FAR_MAX)
-        scenario.arguments = None  # so that `_note_unfinished` can tell whether the call had begun
+        scenario.arguments = None  # so that `note_unfinished` can tell whether the call had begun
         scenario.world.fail_power_after(strike, count if strike is Strike.EVENT else count + 1, self._poll_at_cut)
         try:
             scenario.act(inner)
         except PowerCut:
             scenario.counters.operations_cut += 1
             scenario.note(events.PowerFailed, inner.name, strike, count)
-            self._note_unfinished(inner)
+            scenario.note_unfinished(inner)
         scenario.world.keep_power()
 
     def _poll_at_cut(self) -> None:
         """Poll the ledger at the moment at which the power fails, before the system handles the error."""
         with self._scenario.world.seam.held_monitors_aside():
             self._polled_at_cut = self._scenario.ledger.poll()
-
-    def _note_unfinished(self, action: Action) -> None:
-        """Enter the changes of the interrupted operation as never persistent: its keys may read either way."""
-        scenario = self._scenario
-        arguments, ledger, model = scenario.arguments, scenario.ledger, scenario.model
-        if arguments is None or action.kind != OPERATION:
-            return
-        result = None
-        if action.adopts:
-            if action.partial is None:
-                return  # there is no result that the model could adopt
-            result = action.partial(scenario.system)
-        groups = action.groups_written(arguments, result)
-        ledger.expect_groups(model, groups)
-        try:
-            method = getattr(model, action.name)
-            method(result, **arguments) if action.adopts else method(**arguments)
-        except scenario.plan.spec.errors:
-            return  # refused, so it would have changed nothing
-        except BaseException as error:
-            scenario.fail_on_model(error, action.name)
-        for group in groups:
-            ledger.note_group(model, group, None, scenario.position.step, action.name)
 
     def _poll(self) -> list[str]:
         """The state of each write of the ledger when the power failed."""

@@ -19,6 +19,8 @@ WIDTH_MAX = 100
 MEANINGS = {
     "conformance": "system and model give equal results and contents",
     "persistence": "after a crash each key reads as its last persistent operation left it, or a later one",
+    "promise": "what a call has promised is persistent, or has failed, once it has returned",
+    "interrupt": "after an exception from outside a call is whole or absent, reads go on, and no shutdown lies",
     "forward progress": "after clean shutdown every dependency is persistent, unless it failed",
     "recovery": "what a crash or a shutdown leaves can be opened again",
     "invariant": "what the spec says must hold after every step",

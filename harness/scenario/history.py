@@ -106,6 +106,18 @@ class PowerFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupted(Event):
+    """An exception from outside arrived in the middle of an operation; ``place`` says where, in words."""
+
+    within: str
+    error: str
+    place: str
+
+    def lines(self) -> Iterable[str]:
+        yield f"-> {self.error} arrives within {self.within}, {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryCut(Event):
     """Recovery was cut short by the next crash."""
 
@@ -160,6 +172,14 @@ class Recovered(Event):
     def lines(self) -> Iterable[str]:
         options = ", ".join(dict.fromkeys(describe(option) for option in self.allowed))
         yield f"recovered {describe(self.key)}: {describe(self.outcome)} (allowed: {options})"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLive(Recovered):
+    """The same of a key of an interrupted call, read before any crash."""
+
+    def lines(self) -> Iterable[str]:
+        yield from (line.replace("recovered", "reads", 1) for line in Recovered.lines(self))
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,11 @@ def unfinished(ledger: Ledger) -> Violation | None:
     return Violation("forward progress", "shutdown", answered, "persistent, or failed")
 
 
+def broken_promise(operation: str, step: int, writer: str) -> Violation:
+    """The violation of a call that has returned although what it promises is still pending."""
+    return Violation("promise", operation, f"{writer} of step {step} still pending", "persistent, or failed")
+
+
 def _of_system(error: BaseException, operation: str, property_name: str) -> Violation:
     violation = violation_of_system(error, operation, property_name)
     if violation is None:

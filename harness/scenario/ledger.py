@@ -44,6 +44,19 @@ class Write(NamedTuple):
     group: int  # the same for all keys of one group; 0: the key is in none
 
 
+class _Held:
+    """Stands for a dependency that was persistent when a call promised it."""
+
+    def is_persistent(self) -> bool:
+        return True
+
+    def is_failed(self) -> bool:
+        return False
+
+
+_HELD: Final = _Held()
+
+
 class LedgerWatcher(Protocol):
     """Is told of each entry. A watched ledger forgets no entry before it is settled, since a watcher wants them all."""
 
@@ -183,6 +196,14 @@ class Ledger:
             if poll(dependency) == PENDING:
                 return step, operation
         return None
+
+    def hold_to_all(self) -> None:
+        """Take all that is persistent now for persistent from here on, whatever its dependency says later."""
+        if self.watcher is not None:
+            return  # a watcher wants the dependencies themselves
+        for at, write in enumerate(self._writes):
+            if poll(write.dependency) == PERSISTENT:
+                self._writes[at] = write._replace(dependency=_HELD)
 
     def judge(self, read: Callable[[Key], Any], states: Sequence[str]) -> Reading:
         """Read and judge every key written since the last settling.

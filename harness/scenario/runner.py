@@ -6,22 +6,33 @@ history, but makes the same choices as a recorded run from the same seed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from harness.choices.program import Program
 from harness.choices.random_policy import random_tape
 from harness.choices.replay_policy import replay_tape
 from harness.choices.tape import Tape
 from harness.scenario.history import Event
 from harness.scenario.scenario import Scenario
+from harness.scenario.side_by_side import Watcher
 from harness.scenario.verdict import Counters, Run
 from harness.scenario.violation import Violated, Violation
 from harness.scenario.watchdog import Watchdog
 from harness.spec.plan import Plan
 
 
-def run_plan(plan: Plan, tape: Tape, counters: Counters, history: list[Event] | None = None) -> Violation | None:
+def run_plan(
+    plan: Plan,
+    tape: Tape,
+    counters: Counters,
+    history: list[Event] | None = None,
+    watch: Callable[[Scenario], Watcher] | None = None,
+) -> Violation | None:
     """Run one scenario and add what it did to ``counters``. The caller must see to a `Watchdog`, if it wants one."""
     tape.begin(plan.mix)
     scenario = Scenario(plan, tape, counters, history)
+    if watch is not None:
+        scenario.watcher = watch(scenario)
     try:
         scenario.perform_all()
         scenario.finish()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from harness.choices.program import ENDING, OPENING
 from harness.choices.tape import Tape
+from harness.scenario import history as events
 from harness.scenario.crash import CrashStep
 from harness.scenario.history import Event
 from harness.scenario.side_by_side import SideBySide
@@ -42,6 +43,9 @@ class Scenario(SideBySide):
     def open(self) -> None:
         """Step 0: the system opens on empty media."""
         self.counters.scenarios += 1
+        if self.history is not None:
+            for line in self.knobs_turned():
+                self.note(events.Said, line)
         self.open_system(OPENING)
 
     def resume(self, state: Recovered) -> None:

@@ -15,6 +15,7 @@ A history is given each event; a `Watcher` is told of each life of the system.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, Protocol
 
 from harness.choices.program import OPENING
@@ -23,13 +24,13 @@ from harness.scenario import history as events
 from harness.scenario.arguments import ArgumentDrawer, split_answer
 from harness.scenario.describe import describe
 from harness.scenario.history import Event
-from harness.scenario.judge import Judge, unfinished
-from harness.scenario.ledger import FAILED, Ledger, poll
+from harness.scenario.judge import Judge, broken_promise, unfinished
+from harness.scenario.ledger import FAILED, PENDING, Ledger, Reading, poll
 from harness.scenario.results import compare_error, compare_result
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violated, Violation, violation_of_model, violation_of_system
 from harness.spec.plan import BACKGROUND, OPERATION, WRITE_BACK, Action, Plan
-from harness.spec.spec import Dependency
+from harness.spec.spec import Configuration, Dependency, Key
 from harness.world.power import PowerCut
 from harness.world.world import World
 
@@ -57,10 +58,12 @@ class SideBySide:
         "_dependency_types",
         "_errors",
         "_excuses",
+        "_places",
         "arguments",
         "counters",
         "drawer",
         "history",
+        "is_interrupted",
         "judge",
         "ledger",
         "model",
@@ -87,13 +90,31 @@ class SideBySide:
         self.ledger = Ledger(plan.read)
         self.drawer = ArgumentDrawer(tape)
         self.operation = OPENING  # of the step under way
+        self.is_interrupted = False  # an exception from outside has arrived, and the crash after it has not come yet
         self.arguments: dict[str, Any] | None = None  # of the call under way
-        self.world = World(plan.configuration, tape)
+        self._places: Sequence[int] = ()  # of the knobs, each among its values
+        self.world = World(self._turn_knobs(), tape)
         self.position = self.world.position
         if history is not None:
             self.position.say = self._say
         self.model = spec.model()
         self.system: Any = None
+
+    def _turn_knobs(self) -> Configuration:
+        """The configuration of this scenario: the plan's, with each knob as the tape chooses."""
+        configuration, turned = self.plan.configuration, self.plan.turned
+        if not configuration.knobs:
+            return configuration
+        places = tuple([self.tape.choose_knob(knob.name, len(knob.values)) for knob in configuration.knobs])
+        self._places = places
+        if places not in turned:
+            turned[places] = configuration.turned(places)
+        return turned[places]
+
+    def knobs_turned(self) -> list[str]:
+        """The knobs that are not at their default, with their values."""
+        knobs = self.plan.configuration.knobs
+        return [f"{knob.name} = {knob.values[place]}" for knob, place in zip(knobs, self._places, strict=True) if place]
 
     # -- steps
 
@@ -125,6 +146,7 @@ class SideBySide:
             answer = self._call(action.name, arguments)
         except self._excuses as excuse:
             self._excuse(excuse)
+            self._settle_refused(action, arguments)
             return
         except self._errors as error:
             self._note_error(error, is_excused=False)
@@ -139,8 +161,36 @@ class SideBySide:
                 self.ledger.note_other(dependency, self.position.step, action.name)
         else:
             self._compare_write(action, arguments, result, dependency)
+        self._take_promise(action, dependency)
         if action.remembered:
             self.drawer.remember(action.name, self.position.step, result)
+
+    def _take_promise(self, action: Action, dependency: Dependency | None) -> None:
+        """Hold the system to what the call has promised, now and after a crash."""
+        if action.promises == "nothing":
+            return
+        if action.promises == "itself" and dependency is not None and poll(dependency) == PENDING:
+            self._take(broken_promise(action.name, self.position.step, action.name))
+        if action.promises == "everything":
+            pending = self.ledger.first_unfinished()
+            if pending is not None:
+                self._take(broken_promise(action.name, *pending))
+        self.ledger.hold_to_all()
+
+    def _settle_refused(self, action: Action, arguments: Mapping[str, Any]) -> None:
+        """Of a call that changes several groups and was refused, the model takes over those that are there."""
+        can_be_read = self.plan.read is not None and action.groups_of is not None
+        groups = action.groups_written(arguments, None) if can_be_read else []
+        if len(groups) > 1 and not all(self._reads_alike(key, action.name) for group in groups for key in group):
+            self.settle_live(action)
+
+    def _reads_alike(self, key: Key, operation: str) -> bool:
+        assert self.plan.read is not None
+        expected = self.plan.read(self.model, key)
+        try:
+            return bool(self.plan.read(self.system, key) == expected)
+        except BaseException as error:
+            self.fail_on(error, operation)
 
     def _compare_write(
         self, action: Action, arguments: Mapping[str, Any], result: object, dependency: Dependency | None
@@ -176,6 +226,7 @@ class SideBySide:
             self.ledger.note_other(dependency, self.position.step, action.name)
         if action.model_sees:
             self._call_model(action.name, result, arguments)
+        self._take_promise(action, dependency)
         if action.remembered:
             self.drawer.remember(action.name, self.position.step, result)
 
@@ -280,20 +331,67 @@ class SideBySide:
         except BaseException as error:
             self.fail_on_model(error, operation)
 
+    def note_unfinished(self, action: Action) -> bool:
+        """Enter the changes of a call without an answer as never persistent: its keys may read either way.
+
+        The model makes them. False if there are none.
+        """
+        arguments, ledger, model = self.arguments, self.ledger, self.model
+        if arguments is None or action.kind != OPERATION:
+            return False
+        result = None
+        if action.adopts:
+            if action.partial is None:
+                return False  # there is no result that the model could adopt
+            result = action.partial(self.system)
+        groups = action.groups_written(arguments, result)
+        try:
+            ledger.expect_groups(model, groups)
+            method = getattr(model, action.name)
+            method(result, **arguments) if action.adopts else method(**arguments)
+        except self._errors:
+            return False  # refused, so it would have changed nothing
+        except BaseException as error:
+            self.fail_on_model(error, action.name)
+        for group in groups:
+            ledger.note_group(model, group, None, self.position.step, action.name)
+        return True
+
     # -- judging
 
     def judge_outcomes(self, operation: str, states: Sequence[str]) -> tuple[bool, bool]:
         """Judge and settle the keys. Gives whether anything was persistent, and whether anything was lost."""
-        judgement = self.judge.outcomes(self.ledger, states, self.judge.read_of(self.system), self.model, operation)
+        reading = self._judge(self.ledger, operation, states, events.Recovered)
+        self.ledger.clear()
+        return reading.any_persistent, reading.any_lost
+
+    def settle_live(self, action: Action) -> None:
+        """Read the keys of a call that has no answer: each group is there or not. The model takes over what is."""
+        arguments = self.arguments
+        if arguments is None or action.kind != OPERATION:
+            return
+        groups = action.groups_written(arguments, None)
+        live = Ledger(self.plan.read)
+        with suppress(*self._errors):  # of keys that are none: then the model refuses the call, too
+            live.expect_groups(self.model, groups)
+        if groups and self.note_unfinished(action):
+            for group in groups:
+                live.note_group(self.model, group, None, self.position.step, action.name)
+            self._judge_live(live, action.name)
+
+    def _judge_live(self, ledger: Ledger, operation: str) -> None:
+        """Judge and settle the keys of this ledger of calls without an answer, in the system as it is."""
+        self._judge(ledger, operation, [PENDING] * len(ledger.writes), events.ReadLive)
+
+    def _judge(self, ledger: Ledger, operation: str, states: Sequence[str], event: type[events.Recovered]) -> Reading:
+        judgement = self.judge.outcomes(ledger, states, self.judge.read_of(self.system), self.model, operation)
         reading = judgement.reading
         if reading is not None and self.history is not None:
             for key, outcome in reading.observed.items():
-                self.note(events.Recovered, key, outcome, reading.allowed[key])
-        if judgement.violation is None:
-            self.ledger.clear()
+                self.note(event, key, outcome, reading.allowed[key])
         self._take(judgement.violation)
         assert reading is not None
-        return reading.any_persistent, reading.any_lost
+        return reading
 
     def compare_contents(self, operation: str, property_name: str) -> None:
         if self.plan.spec.contents is not None:
@@ -339,9 +437,14 @@ class SideBySide:
         self._take(violation)
         raise AssertionError("a violation ends the scenario")
 
-    def _take(self, violation: Violation | None) -> None:
+    def fail(self, violation: Violation | None) -> None:
         """Raise `Violated` if there is one."""
+        self._take(violation)
+
+    def _take(self, violation: Violation | None) -> None:
         if violation is not None:
             found = violation.at(self.position.step, self.operation)
+            if self.is_interrupted:
+                found = found.after_interrupt()
             self.note(events.Broke, found)
             raise Violated(found)

@@ -40,8 +40,10 @@ class Counters:
     crashes: int = 0
     crashes_lossy: int = 0  # at which something was persistent, and something else was lost: only these test anything
     operations_cut: int = 0  # interrupted by the failing power
+    interrupts: int = 0  # exceptions from outside that arrived in an operation
     recoveries_cut: int = 0
     excused: int = 0  # operations that the system refused with an error which the spec excuses
+    asides: int = 0  # crash states that were judged beside a run that went on
     skipped: int = 0  # steps with nothing to act on
     crash_states: DistinctCount = field(default_factory=DistinctCount)  # contents of the media after crashes
     # Of the first crashes with few enough legal states: how many states there were, and how many were tried.

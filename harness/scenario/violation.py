@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass, replace
+from typing import Final
 
 from harness.scenario.describe import describe
 from harness.spec.device import DeviceMisuseError
 from harness.spec.spec import ViolationError
+from harness.world.interruption import ARRIVALS
 from harness.world.power import DeadMedium, NoProgress
 from harness.world.sequential_seam import Deadlock, LockMisuse
 
@@ -39,6 +41,13 @@ class Violation:
     def at(self, step: int, operation: str) -> Violation:
         """The same violation, with the step at which it showed."""
         return replace(self, step=step, operation=operation)
+
+    def after_interrupt(self) -> Violation:
+        """The same where an exception from outside has arrived: an answer that is wrong breaks *interrupt*."""
+        return replace(self, property="interrupt") if self.property in _OF_ANSWERS else self
+
+
+_OF_ANSWERS: Final = frozenset({"conformance", "persistence", "forward progress", "unexpected error"})
 
 
 class Violated(BaseException):
@@ -68,7 +77,7 @@ def violation_of_system(
         return Violation("device", error.kind, str(error), "only what the device model takes")
     if isinstance(error, DeadMedium):
         return Violation("device", "use after a crash", str(error), "no further use of what has crashed")
-    if _is_passed_on(error):
+    if _is_passed_on(error) and not isinstance(error, ARRIVALS):  # one that arrived may only leave the call it struck
         return None
     return Violation(property_name, _place_of(error), describe(error), "no such error")
 

@@ -16,10 +16,11 @@ from time import perf_counter
 
 from harness.choices.random_policy import random_tape, scenario_seed
 from harness.choices.tape import Tape
-from harness.scenario.runner import run_plan, run_recorded
+from harness.scenario.runner import replay_program, run_plan, run_recorded
 from harness.scenario.verdict import Answer, Counters, Run, Verdict
 from harness.scenario.violation import Violation
 from harness.scenario.watchdog import Watchdog
+from harness.search.asides import Asides, Place, crashed_at, fine_crash
 from harness.spec.plan import Plan, SpecError, compile_plan
 from harness.spec.spec import Configuration, Mode, Spec
 
@@ -38,6 +39,7 @@ class Sample:
     first_scenario: int = 0
     scenarios: int | None = None
     seconds: float | None = None
+    has_asides: bool = True  # to judge states beside the runs, in crash mode
 
     def tape(self, scenario: int, *, recording: bool = False) -> Tape:
         return random_tape(scenario_seed(self.seed, scenario), recording=recording)
@@ -91,9 +93,13 @@ def check_sample(
         reason = "the spec has no Crash operation"
         return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=sample.seed)
     with Watchdog(counters.progress, spec.step_seconds_max):
-        scenario, violation = _run_until_violation(plan, counters, sample, progress, begin)
+        scenario, violation, place = _run_until_violation(plan, counters, sample, progress, begin)
     # The runs above record nothing, which makes them fast; the failing one is run again and recorded.
     run = None if violation is None else run_recorded(plan, sample.tape(scenario, recording=True))
+    if place is not None:
+        run = run_recorded(plan, sample.tape(scenario, recording=True))
+        run = replay_program(plan, crashed_at(plan, run.program, place), strict=False)
+        violation = run.violation
     answer, reason = _conclude(counters, mode, violation, run)
     return Verdict(
         spec=spec.name,
@@ -105,7 +111,7 @@ def check_sample(
         reason=reason,
         run=run,
         seed=sample.seed,
-        scenario=None if violation is None else scenario,
+        scenario=None if run is None else scenario,
     )
 
 
@@ -123,24 +129,28 @@ def _run_until_violation(
     sample: Sample,
     progress: Callable[[Counters, float], None] | None,
     begin: Callable[[int], None] | None,
-) -> tuple[int, Violation | None]:
-    """The scenario that failed and its violation; or the next scenario and None."""
+) -> tuple[int, Violation | None, Place | None]:
+    """The scenario that failed, with its violation or the place of a failing aside; or the next scenario and None."""
     started = now = perf_counter()
     next_report = started + PROGRESS_INTERVAL_SECONDS
     scenario, seconds = sample.first_scenario, sample.seconds
+    has_asides = sample.has_asides and fine_crash(plan) is not None
     end = None if sample.scenarios is None else scenario + sample.scenarios
     while (end is None or scenario < end) and (seconds is None or now - started < seconds):
         if begin is not None:
             begin(scenario)
-        violation = run_plan(plan, sample.tape(scenario), counters)
+        asides = Asides(scenario_seed(sample.seed, scenario)) if has_asides else None
+        violation = run_plan(plan, sample.tape(scenario), counters, watch=None if asides is None else asides.watch)
         if violation is not None:
-            return scenario, violation
+            return scenario, violation, None
+        if asides is not None and asides.found is not None:
+            return scenario, None, asides.found
         scenario += 1
         now = perf_counter()
         if progress is not None and now >= next_report:
             progress(counters, now - started)
             next_report = now + PROGRESS_INTERVAL_SECONDS
-    return scenario, None
+    return scenario, None, None
 
 
 def _conclude(counters: Counters, mode: Mode, violation: Violation | None, run: Run | None) -> tuple[Answer, str]:

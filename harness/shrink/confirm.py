@@ -3,7 +3,10 @@
     tried    every program over the case's operations, with the arguments that they have there, and every choice of the
              surroundings: order of device steps, barriers, flushes, when the power fails and what survives
     pinned   to 0 and the values that the case has: identifiers, crashes in recovery, process deaths, second crashes,
-             the kind of event after which power fails, and whether that is more than sixteen events into an operation
+             the kind of event after which power fails, and whether that is more than sixteen events into an operation;
+             whether an exception arrives and which, how many lines or calls later, and a shutdown after it
+
+An operation that follows on an exception is tried with the arguments of the one that it interrupts.
 
 Each program runs from empty media, one run a combination. After a crash, a run is left if an earlier one was in the
 same state with as many operations to go. The state is what the media hold, what the world keeps, and the model. The
@@ -19,7 +22,7 @@ import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.choices.lanes import INTERRUPTS, OF_SURROUNDINGS, PINNED, lane_of
+from harness.choices.lanes import FOLLOWS, INTERRUPTS, OF_CRASH, OF_SURROUNDINGS, PINNED, lane_of
 from harness.choices.mix import Mix
 from harness.choices.program import RESERVED_NAMES, Program, operation_count
 from harness.choices.tape import Tape, Turn
@@ -30,8 +33,6 @@ from harness.scenario.violation import Violated, Violation
 from harness.scenario.watchdog import Watchdog
 from harness.spec.models import NotCopiableError, state_of
 from harness.spec.plan import CRASH, Plan
-
-_CRASH_CHOICES = frozenset({"during", "inside"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,10 @@ class _ConfirmingPolicy:
             return self._inside(count)
         if lane == "during":
             return self._during()
+        if lane == "afterwards":
+            return self._afterwards(count)
+        if lane == "next":
+            return self._next()
         if lane in PINNED:
             allowed = [value for value in self._pinned[lane] if value < count]
             return allowed[self._trail.pick(len(allowed))]
@@ -124,6 +129,21 @@ class _ConfirmingPolicy:
         if not inner:
             return 0
         call = inner[self._trail.pick(len(inner))]
+        self._enter(call.arguments)
+        return names.index(call.operation)
+
+    def _afterwards(self, count: int) -> int:
+        follow_count = self._trail.pick(min(count, 1 + self.left_count))
+        self.left_count -= follow_count
+        return follow_count
+
+    def _next(self) -> int:
+        """One of the case's calls that may follow on an exception."""
+        names = [action.name for action in self._plan.following]
+        following = [call for call in self._calls if call.operation in names]
+        if not following:
+            return 0
+        call = following[self._trail.pick(len(following))]
         self._enter(call.arguments)
         return names.index(call.operation)
 
@@ -211,7 +231,7 @@ def _calls_of(plan: Plan, program: Program) -> list[_Call]:
         if step.operation in RESERVED_NAMES:
             continue
         arguments = {
-            name: value for name, value in step.choices.items() if lane_of(name) not in OF_SURROUNDINGS | _CRASH_CHOICES
+            name: value for name, value in step.choices.items() if lane_of(name) not in OF_SURROUNDINGS | OF_CRASH
         }
         found = [_Call(step.operation, arguments)]
         if step.choices.get(INTERRUPTS):
@@ -221,9 +241,12 @@ def _calls_of(plan: Plan, program: Program) -> list[_Call]:
 
 
 def _interrupted(plan: Plan, choices: Mapping[str, int], arguments: Mapping[str, int]) -> list[_Call]:
+    following = [plan.following[choices.get(f"next.{number}", 0)] for number in range(choices.get(FOLLOWS, 0))]
     if plan.write_back is not None and choices[INTERRUPTS] == 1:
-        return [_Call(plan.write_back.name, arguments)]
-    return [_Call(plan.interruptible[choices.get("during.0", 0)].name, arguments)]
+        inner = plan.write_back
+    else:
+        inner = plan.interruptible[choices.get("during.0", 0)]
+    return [_Call(action.name, arguments) for action in (inner, *following)]
 
 
 def _pinned_in(program: Program) -> dict[str, list[int]]:

@@ -8,6 +8,9 @@
     joined     two steps with at most one between them become one of any kind in the place of the first, with all its
                choices zero. One choice elsewhere may be lowered. Numbered choices get the number before, since fewer
                writes come before them
+    turned     one step is left out, and one knob of the configuration has any other value
+    fewer      one operation less follows on an exception that arrived in a crash step. Numbered choices get the number
+               before, and one choice may be lowered
     swapped    one step is left out, and one other is of another kind, with all its choices zero
 
 All but `swapped` are tried as they are, so they must fail alike with every other choice as it was. The caller draws the
@@ -19,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from harness.choices.lanes import INTERRUPTS, OF_CRASH, OF_SURROUNDINGS, SURVIVOR, lane_of
-from harness.choices.program import RESERVED_NAMES, Program, Step
+from harness.choices.lanes import FOLLOWS, INTERRUPTS, KNOB, OF_CRASH, OF_SURROUNDINGS, SURVIVOR, lane_of
+from harness.choices.program import OPENING, RESERVED_NAMES, Program, Step
 from harness.shrink.passes import lowered_and_shifted
 from harness.spec.plan import CRASH, Plan
 from harness.world.power import Strike
@@ -113,6 +116,32 @@ def joined(program: Program, plan: Plan) -> Iterator[Program]:
             for kind in _kinds(plan):
                 steps = (Step(step.identity, kind) if step is first else step for step in shorter.steps)
                 yield from lowered_and_shifted(Program(tuple(steps)))
+
+
+def turned(program: Program, plan: Plan) -> Iterator[Program]:
+    for knob in plan.configuration.knobs:
+        for place in range(len(knob.values)):
+            other = _with_knob(program, f"{KNOB}.{knob.name}", place)
+            if other is not program:
+                for gone in reversed(_ordinary(program, plan)):
+                    yield other.without([gone.identity])
+
+
+def _with_knob(program: Program, name: str, place: int) -> Program:
+    opening = Step(0, OPENING)
+    if program.steps and program.steps[0].identity == opening.identity:
+        opening = program.steps[0]
+    if opening.choices.get(name, 0) == place:
+        return program
+    steps = [step for step in program.steps if step.identity != opening.identity]
+    return Program((opening, *steps)).with_choice(opening.identity, name, place)
+
+
+def fewer(program: Program, plan: Plan) -> Iterator[Program]:
+    for crash in program.steps:
+        count = crash.choices.get(FOLLOWS, 0)
+        if count:
+            yield from lowered_and_shifted(program.with_choice(crash.identity, FOLLOWS, count - 1))
 
 
 def swapped(program: Program, plan: Plan) -> Iterator[Program]:

@@ -32,7 +32,7 @@ from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violation
 from harness.scenario.watchdog import Watchdog
 from harness.shrink.passes import CANDIDATES_MAX, PassCounters, Search, minimise
-from harness.shrink.rewrites import calmed, enclosed, joined, moved, refitted, swapped
+from harness.shrink.rewrites import calmed, enclosed, fewer, joined, moved, refitted, swapped, turned
 from harness.spec.plan import Plan, compile_plan
 
 REDRAW_STEPS_MAX = 20
@@ -113,7 +113,7 @@ def shrink(
 
     def rewrites(best: Program) -> Iterator[Program]:
         if operation_count(best) <= REDRAW_STEPS_MAX:
-            for rewrite in (calmed, enclosed, joined, refitted, moved):
+            for rewrite in (turned, calmed, enclosed, fewer, joined, refitted, moved):
                 yield from rewrite(best, plan)
 
     suggestions = [

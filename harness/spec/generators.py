@@ -115,16 +115,22 @@ def payload_sizes(page_size_bytes: int, *, pages_max: int = 3, overhead_bytes: i
 
 
 def payloads(
-    page_size_bytes: int, *, pages_max: int = 3, overhead_bytes: int = 0, fragments: Sequence[bytes] = ()
+    page_size_bytes: int,
+    *,
+    pages_max: int = 3,
+    overhead_bytes: int = 0,
+    fragments: Sequence[bytes] = (),
+    sizes_bytes: Sequence[int] = (),
 ) -> Generator:
     """Bytes of sizes around page borders, up to ``pages_max`` pages; the simplest is one letter.
 
-        payloads(4096, overhead_bytes=38, fragments=(b"HEAD", b"TAIL"))
+        payloads(4096, overhead_bytes=38, fragments=(b"HEAD", b"TAIL"), sizes_bytes=(65535, 65536, 65537))
 
     ``overhead_bytes`` is how much the system's frame adds to a payload. ``fragments`` are byte strings that the
-    system's own decoder looks for; some payloads repeat one of them and have nothing else.
+    system's own decoder looks for; some payloads repeat one of them and have nothing else. ``sizes_bytes`` are further
+    sizes at which something changes.
     """
-    sizes = payload_sizes(page_size_bytes, pages_max=pages_max, overhead_bytes=overhead_bytes)
+    sizes = (*payload_sizes(page_size_bytes, pages_max=pages_max, overhead_bytes=overhead_bytes), *sizes_bytes)
     size_max = max(sizes)
     contents = [_letters(start, size_max) for start in range(PAYLOAD_VARIETY)]
     contents += [fragment * (size_max // len(fragment) + 1) for fragment in fragments]

@@ -21,6 +21,7 @@ from harness.spec.spec import (
     Key,
     Mode,
     Operation,
+    Promises,
     Reboot,
     Spec,
     Tier,
@@ -53,6 +54,7 @@ class Action:
     partial: Callable[[Any], Any] | None  # gives what an interrupted call has done, for the model to adopt
     remembered: bool  # its results are kept, since some `references` name it
     model_sees: bool  # a background operation that the model has too
+    promises: Promises
     steps_max: int = 0
     tier: Tier = "fine"
     flushes: tuple[str, ...] = ()
@@ -78,17 +80,21 @@ class Plan:
     action_of: dict[str, Action]
     write_back: Action | None
     interruptible: tuple[Action, ...]  # operations other than write-back that the power may fail within
+    spared: frozenset[str]  # operations that no exception from outside interrupts
+    following: tuple[Action, ...]  # operations that may follow on such an exception
     read: Callable[[Any, Any], Any] | None
     settle: Callable[[Any, Key, Any], None] | None
     reboots: bool
     model_reopens: bool
     dependency_types: dict[type, bool]  # grows as results are seen: which types are dependencies
+    turned: dict[tuple[int, ...], Configuration]  # grows as knobs are turned: the configuration for their places
 
 
 def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
     """Make a plan. Raises `SpecError` if the spec cannot be run."""
     model = spec.model()  # only to see which methods it has
     _check_names(spec)
+    _check_knobs(spec, configuration)
     wanted = {
         argument.operation
         for operation in spec.operations
@@ -106,11 +112,14 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
         action_of={action.name: action for action in actions},
         write_back=next((action for action in actions if action.kind == WRITE_BACK), None),
         interruptible=_interruptible(actions),
+        spared=_spared(spec, actions),
+        following=_following(spec, actions),
         read=None if durability is None else durability.read,
         settle=None if durability is None else durability.settle,
         model_reopens=hasattr(model, "reopened"),
         reboots=any(action.kind == REBOOT for action in actions),
         dependency_types={type(None): False},
+        turned={},
     )
 
 
@@ -130,8 +139,31 @@ def _check_names(spec: Spec) -> None:
         for flushed in operation.flushes if isinstance(operation, Crash) else ():
             if flushed not in names:
                 raise SpecError(f"spec {spec.name!r}: a crash flushes {flushed!r}, which is no operation")
+    _check_interrupts(spec, names)
     if any(isinstance(operation, Crash) for operation in spec.operations) and spec.durability is None:
         raise SpecError(f"spec {spec.name!r}: a Crash needs a durability, to know what may be lost")
+
+
+def _check_knobs(spec: Spec, configuration: Configuration) -> None:
+    names = [knob.name for knob in configuration.knobs]
+    if len(set(names)) < len(names) or not all(knob.values for knob in configuration.knobs):
+        raise SpecError(f"spec {spec.name!r}: two knobs have one name, or a knob has no values")
+    for name in names:
+        if not name.isidentifier():
+            raise SpecError(f"spec {spec.name!r}: a knob is named {name!r}, which is no identifier")
+    if names and configuration.turned([0] * len(names)) != configuration.without_knobs():
+        raise SpecError(f"spec {spec.name!r}: the first values of the knobs of {configuration.name!r} change something")
+
+
+def _check_interrupts(spec: Spec, names: Sequence[str]) -> None:
+    interrupts = spec.interrupts
+    if interrupts is None:
+        return
+    if not interrupts.within.exists():  # else no line would ever count, and nothing could be found
+        raise SpecError(f"spec {spec.name!r}: interrupts count lines within {interrupts.within}, which is not there")
+    for spared in interrupts.sparing:
+        if spared not in names:
+            raise SpecError(f"spec {spec.name!r}: interrupts spare {spared!r}, which is no operation")
 
 
 def _compile_action(operation: Operation, model: Any, wanted: set[str]) -> Action:
@@ -152,6 +184,7 @@ def _compile_action(operation: Operation, model: Any, wanted: set[str]) -> Actio
         adopts=operation.adopts,
         partial=operation.partial,
         remembered=operation.name in wanted,
+        promises=operation.promises,
         model_sees=isinstance(operation, Background) and hasattr(model, operation.name),
         steps_max=operation.steps_max if isinstance(operation, WriteBack) else 0,
         tier=operation.tier if isinstance(operation, Crash) else "fine",
@@ -161,6 +194,17 @@ def _compile_action(operation: Operation, model: Any, wanted: set[str]) -> Actio
 
 def _interruptible(actions: Sequence[Action]) -> tuple[Action, ...]:
     return tuple(action for action in actions if action.kind not in (CRASH, WRITE_BACK))
+
+
+def _spared(spec: Spec, actions: Sequence[Action]) -> frozenset[str]:
+    """Besides those that the spec names, whatever has a result that the model must see."""
+    sparing = spec.interrupts.sparing if spec.interrupts else ()
+    return frozenset((*sparing, *(action.name for action in actions if action.adopts or action.model_sees)))
+
+
+def _following(spec: Spec, actions: Sequence[Action]) -> tuple[Action, ...]:
+    sparing = spec.interrupts.sparing if spec.interrupts else ()
+    return tuple(action for action in actions if action.kind not in (CRASH, REBOOT) and action.name not in sparing)
 
 
 def _split_writes(operation: Operation) -> tuple[str | None, Callable[[Any, Any], Any] | None]:

@@ -53,10 +53,12 @@ class Dependency(Protocol):
 Argument = Generator | ResultsOf
 Key = Hashable
 Group = Sequence[Key]  # keys of which one operation changes all or none
+Promises = Literal["nothing", "itself", "everything"]
 Tier = Literal["fine", "coarse"]
 BOUNDED: Final = ", bounded"  # ends the name of a spec that `Spec.bounded` made
 DRAIN_STEPS_MAX: Final = 64  # device steps after the last operation of an exhausted program
 
+Turn = Callable[["Configuration", Mapping[str, Any]], "Configuration"]
 Writes = str | Callable[[Mapping[str, Any], Any], Iterable[Group]]
 
 
@@ -77,12 +79,15 @@ class Operation:
     which raises `ViolationError` if the system may not return that. The model gets a typed error of the system in place
     of the result.
 
+    ``promises`` says what is persistent, or has failed, once the call has returned: "everything" that was written
+    before, or "itself", the change that the call has made. From then on a crash must leave it.
+
     ``partial`` is for a call that adopts and that a crash interrupts, so that it has no result. ``partial(system)``
     then gives what the call had done by then, and the model adopts this. For the result of any other interrupted call,
     ``writes`` is given None.
     """
 
-    __slots__ = ("adopts", "arguments", "name", "partial", "weight", "writes")
+    __slots__ = ("adopts", "arguments", "name", "partial", "promises", "weight", "writes")
 
     def __init__(
         self,
@@ -92,6 +97,7 @@ class Operation:
         writes: Writes | None = None,
         adopts: bool = False,
         partial: Callable[[Any], Any] | None = None,
+        promises: Promises = "nothing",
         **arguments: Argument,
     ) -> None:
         self.name = name
@@ -99,6 +105,7 @@ class Operation:
         self.writes = writes
         self.adopts = adopts
         self.partial = partial
+        self.promises = promises
         self.arguments: Mapping[str, Argument] = arguments
 
 
@@ -107,6 +114,7 @@ class Background(Operation):
 
         Background("flush", weight=3)
         Background("reclaim", choice=integers(0, 2))
+        Background("sync", promises="everything")
 
     A model that has a method of the same name is given what the system returned, as ``model.<name>(result,
     **arguments)``. That method raises `ViolationError` if the system may not have returned it.
@@ -176,18 +184,50 @@ class Durability:
 
 
 @dataclass(frozen=True, slots=True)
+class Knob:
+    """A number at which a system's behaviour changes, such as a threshold, a size or a limit.
+
+        Knob("cache_pages", (4, 1, 1_000))
+
+    Each scenario of a configuration draws one of ``values``. The first is the default and the simplest; let the others
+    be small, large, and at an edge. What happens only past a threshold is reached in a few steps if that is small. The
+    idea is from FoundationDB's simulation (Zhou et al., SIGMOD 2021).
+    """
+
+    name: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """One named way to run a spec: its media, and ``parameters`` for whatever else ``system`` wants to know.
 
         Configuration("small", (MediumShape(8, 16, 128, ZONED),), parameters={"cache_pages": 4})
 
     The system finds both at ``world.configuration``, and the simulated media at ``world.media``.
+
+    Each scenario may turn some ``knobs``, and then runs under ``turn(configuration, values)``, with a value for each
+    knob. See `Knob`.
     """
 
     name: str
     media: tuple[MediumShape, ...]
     parameters: Any = None
     collisions: tuple[bytes, ...] = (b"\x00\x00", b"\xff\xff")  # endings that a choice may give to an identifier
+    knobs: tuple[Knob, ...] = ()
+    turn: Turn | None = None  # what the knobs do; None: each has the name of a field of the parameters, a dataclass
+
+    def without_knobs(self) -> Configuration:
+        """The same with every knob at its default."""
+        return replace(self, knobs=()) if self.knobs else self
+
+    def turned(self, places: Sequence[int]) -> Configuration:
+        """The configuration with each knob at this place among its values; it has no knobs any more."""
+        values = {knob.name: knob.values[place] for knob, place in zip(self.knobs, places, strict=True)}
+        plain = self.without_knobs()
+        if self.turn is not None:
+            return self.turn(plain, values)
+        return replace(plain, parameters=replace(self.parameters, **values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +271,27 @@ class Bounds:
     starts: Mapping[str, str]
     in_memory: Callable[[Any], Hashable] | None = None
     flushes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupts:
+    """Exceptions from outside, a keyboard interrupt or want of memory, which may end a call of the system anywhere.
+
+        Interrupts(Path(__file__).parent, broken=(InterruptedStoreError,))
+
+    One arrives now and then in the operation that a fine `Crash` interrupts, in place of the power's failing. After it
+    the call is whole or absent, and reads go on. By an error of ``broken``, and in no other case, the system may refuse
+    changes, background work and a clean shutdown; what it has refused once it must go on refusing.
+
+    Lines are counted in the file or folder ``within``. Files named ``*_spec.py``, and those that match one of
+    ``leaving_out``, do not count. An operation without ``writes`` counts as one that changes nothing. The operations
+    named by ``sparing`` are neither interrupted nor performed afterwards.
+    """
+
+    within: Path
+    broken: tuple[type[Exception], ...] = ()
+    sparing: tuple[str, ...] = ()
+    leaving_out: tuple[str, ...] = ()
 
 
 class ViolationError(Exception):
@@ -278,9 +339,10 @@ class Spec:
     bounds: Bounds | None = None
     trace: Callable[[Any, Tracer], None] | None = None  # (opened system, tracer): tells the tracer of every write
     on_file: OnFile | None = None  # for failures that only a real file shows
+    interrupts: Interrupts | None = None  # for exceptions from outside
 
     def bounded(self) -> Spec:
-        """The same spec with the operations of its bounds only, for `harness exhaust` and the cases it saves."""
+        """The spec that `harness exhaust` runs: with the operations of its bounds only, and no knobs."""
         assert self.bounds is not None
         # A program ends in a clean shutdown or a crash, so these are added even if the bounds leave them out.
         reboots = [operation for operation in self.operations if isinstance(operation, Reboot)]
@@ -290,7 +352,10 @@ class Spec:
             WriteBack(steps_max=DRAIN_STEPS_MAX),
             Crash(flushes=self.bounds.flushes),
         ]
-        return replace(self, name=f"{self.name}{BOUNDED}", operations=operations, bounds=None)
+        configurations = [configuration.without_knobs() for configuration in self.configurations]
+        name = f"{self.name}{BOUNDED}"
+        plain = replace(self, configurations=configurations, bounds=None, interrupts=None)
+        return replace(plain, name=name, operations=operations)
 
     def as_test(self, **options: Any) -> type[TestCase]:
         """Make tests for pytest or unittest; see `harness.testing.state_machine.as_test` for the options."""

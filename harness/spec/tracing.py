@@ -53,6 +53,9 @@ class Tracer(Protocol):
     def follows(self, node: Any, before: Any) -> None:
         """``node`` also waits for ``before``, on which it was built: a log record follows the one before it."""
 
+    def look_at(self, dependency: Any) -> None:
+        """Take note of what ``dependency`` stands for now, for a call that returns it once it shows no more."""
+
     @property
     def is_trial(self) -> bool:
         """Whether the nodes of this run wait for `prerequisites` instead of what the system has them wait for."""

@@ -69,9 +69,9 @@ class _SteppedRun:
         self._tape = Tape(self._told)
         self._history: list[Event] = []
         self._counters = Counters()
-        self._scenario = Scenario(plan, self._tape, self._counters, self._history)
         self._over = False
         self._tape.begin(plan.mix)
+        self._scenario = Scenario(plan, self._tape, self._counters, self._history)
         self._guard(self._scenario.open)
 
     def step(self, operation: int, draw_below: DrawBelow) -> None:

@@ -195,6 +195,10 @@ class SimulatedMedium:
         image.losses = losses
         return image
 
+    def is_open(self) -> bool:
+        """Whether anything was issued since the last completed barrier, so that a crash may take it."""
+        return bool(self._log)
+
     def open_entries(self) -> dict[int, list[Entry]]:
         """By extent, the entries that were issued since the last completed barrier, in order."""
         entries_of: dict[int, list[Entry]] = {}

@@ -34,7 +34,7 @@ from shardstore.index.metadata_log import (
     RunRecord,
     run_size_bytes,
 )
-from shardstore.index.outlook import Figures, Outlook, outlook
+from shardstore.index.outlook import Figures, Outlook, Outlooks
 from shardstore.index.run import Chunks, Run, RunReader, in_blocks, newest
 from shardstore.index.run_block import LOCATOR_SIZE_BYTES, ONE_LOCATOR_ENTRY_SIZE_BYTES, Entry, Item
 from shardstore.index.run_bounds import RunLimits, run_bound
@@ -59,7 +59,7 @@ class Index:
         self._waiter = waiter
         self._configuration = configuration
         self._upkeep = upkeep
-        self._memtable = Memtable(Promise(waiter))
+        self._memtable = Memtable(Promise(waiter), configuration.prune_at_count)
         self._frozen: Memtable | None = None  # being written as a run
         self._levels: list[list[Run]] = [[]]  # level 0 newest first; each other level at most one run
         self._runs: dict[int, Run] = {}  # live or held by a snapshot
@@ -69,6 +69,7 @@ class Index:
         self._limits = RunLimits(
             configuration.memtable_entries_max, configuration.key_size_max_bytes, configuration.run_block_size_bytes
         )
+        self._outlooks = Outlooks()
         self._outlook: Outlook | None = None  # not worked out since the levels or the memtable's sizes changed
         self._entry_size_max_bytes = 0  # as of that outlook
         self._next_compaction: Choice | None = None
@@ -192,7 +193,7 @@ class Index:
         if not self._memtable.entries:
             return False
         frozen = self._frozen = self._memtable
-        self._memtable = Memtable(Promise(self._waiter))
+        self._memtable = Memtable(Promise(self._waiter), self._configuration.prune_at_count)
         try:
             run, written = self._write_run(0, frozen.items())
         except StoreError:
@@ -257,10 +258,10 @@ class Index:
         """
         known = self._outlook
         if known is None:
-            known = self._outlook = outlook(self._figures())
+            known = self._outlook = self._outlooks.of(self._figures())
         if not surplus_size_bytes and not is_flush_ahead and entry_size_bytes <= self._entry_size_max_bytes:
             return known
-        return outlook(self._figures(entry_size_bytes, surplus_size_bytes, is_flush_ahead=is_flush_ahead))
+        return self._outlooks.of(self._figures(entry_size_bytes, surplus_size_bytes, is_flush_ahead=is_flush_ahead))
 
     def _figures(
         self, entry_size_bytes: int = 0, surplus_size_bytes: int = 0, *, is_flush_ahead: bool = False
@@ -507,6 +508,10 @@ class Index:
         if run is None or number >= len(run.locators):
             return None, 0
         return run, number
+
+    def superseded_runs_count(self) -> int:
+        """The number of runs that are not live any more, but held by snapshots."""
+        return len(self._runs) - sum(map(len, self._levels))
 
     # --- snapshots ----------------------------------------------------------------------------------
 

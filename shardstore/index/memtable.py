@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.index.run_block import Entry, Item
 
-PRUNE_AT_COUNT = 64
-
 
 class Memtable:
     """See the module. Whoever reads many keys asks ``entries``; `set` alone changes them."""
 
     __slots__ = (
         "_prune_at_count",
+        "_prune_from_count",
         "_value_dependencies",
         "entries",
         "entry_size_max_bytes",
@@ -26,13 +25,14 @@ class Memtable:
         "surplus_size_bytes",
     )
 
-    def __init__(self, promise: Promise) -> None:
+    def __init__(self, promise: Promise, prune_at_count: int) -> None:
+        """The first ``prune_at_count`` dependencies of values are kept without a look at whether they are settled."""
         self.promise = promise
         self.entries: dict[bytes, Entry] = {}
         self.entry_size_max_bytes = 0  # of those that are no deletions
         self.surplus_size_bytes = 0  # of all locators but the first of each entry
         self._value_dependencies: list[Dependency] = []
-        self._prune_at_count = PRUNE_AT_COUNT
+        self._prune_at_count = self._prune_from_count = prune_at_count
 
     def set(self, key: bytes, entry: Entry, value_dependency: Dependency) -> None:
         """Enter a key. ``value_dependency`` is that of the chunks that the entry names."""
@@ -48,7 +48,7 @@ class Memtable:
             dependencies.append(value_dependency)
             if len(dependencies) >= self._prune_at_count:
                 dependencies[:] = [each for each in dependencies if each.poll() is not PERSISTENT_STATE]
-                self._prune_at_count = max(PRUNE_AT_COUNT, 2 * len(dependencies))
+                self._prune_at_count = max(self._prune_from_count, 2 * len(dependencies))
 
     def items(self, start: bytes = b"") -> Iterator[Item]:
         """Entries in order of their keys, from ``start`` on."""

@@ -6,7 +6,6 @@ moves and entries that were allowed for come before it.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from shardstore.index.metadata_log import run_size_max_bytes
@@ -14,7 +13,7 @@ from shardstore.index.run_block import ONE_LOCATOR_ENTRY_SIZE_BYTES
 from shardstore.index.run_bounds import RunLimits, memtable_bound, run_bound
 from shardstore.units import RunBound, new_tuple
 
-_REMEMBERED_COUNT = 1024  # a small world meets the same figures in scenario after scenario
+_KNOWN_MAX = 64
 
 
 class Figures(NamedTuple):
@@ -40,7 +39,6 @@ class Outlook(NamedTuple):
     grown_named_bytes: int  # for the live runs or the merged one, and the flush
 
 
-@lru_cache(_REMEMBERED_COUNT)
 def outlook(figures: Figures) -> Outlook:
     """Work out the bounds, from figures that count the entries to come as if they were there."""
     limits = figures.limits
@@ -62,10 +60,19 @@ def outlook(figures: Figures) -> Outlook:
     return new_tuple(Outlook, (flush, merge, flush_named_bytes, grown_named_bytes))
 
 
-@lru_cache(_REMEMBERED_COUNT)
-def extents_counts(outlook: Outlook, extent_size_bytes: int, page_size_bytes: int) -> tuple[int, int]:
-    """How many extents of this size the flush and the merge take at most."""
-    flush, merge = outlook.flush, outlook.merge
-    return flush.extents_count(extent_size_bytes, page_size_bytes), merge.extents_count(
-        extent_size_bytes, page_size_bytes
-    )
+class Outlooks:
+    """Works each outlook out once, as long as there are few: the same figures come again and again.
+
+    It belongs to one index, not to the process: else what a call does would depend on what other stores have done.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Figures, Outlook] = {}
+
+    def of(self, figures: Figures) -> Outlook:
+        known = self._known.get(figures)
+        if known is None:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known = {}
+            known = self._known[figures] = outlook(figures)
+        return known

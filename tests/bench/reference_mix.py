@@ -22,23 +22,28 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from harness.scenario.runner import record_scenario
 from harness.scenario.verdict import Answer
-from harness.search.check import check
-from harness.spec.generators import integers, keys
+from harness.search.check import Sample, check_sample
+from harness.spec.generators import integers, keys, payloads
 from harness.spec.plan import compile_plan
 from harness.spec.spec import Background, Crash, Mode, Operation, Spec, WriteBack
 from harness.testing.state_machine import state_machine
 from shardstore import node_spec
-from shardstore.spec_world import values
+from shardstore.chunk_frame import MAGIC, OVERHEAD_SIZE_BYTES
+from shardstore.spec_world import PAGE_SIZE_BYTES, configurations
 
 GOAL, FLOOR = 4_000, 1_750
 GOAL_RATIO, FLOOR_RATIO = 15, 7
 MIX_SAMPLE_COUNT = 200
 
+VALUES = payloads(PAGE_SIZE_BYTES, overhead_bytes=OVERHEAD_SIZE_BYTES + 1, fragments=(MAGIC,))
 MIX: Spec = replace(
-    node_spec.SPEC,
+    node_spec.one_disk(),
     name="reference mix",
+    configurations=[each.without_knobs() for each in configurations()],
+    interrupts=None,
+    invariants=(),
     operations=(
-        Operation("put", key=keys, value=values, weight=14, writes="key"),
+        Operation("put", key=keys, value=VALUES, weight=14, writes="key"),
         Operation("delete", key=keys, weight=4, writes="key"),
         Operation("get", key=keys, weight=3),
         Background("flush", weight=2),
@@ -59,6 +64,7 @@ def main() -> int:
     figures: dict[str, object] = {"mix": describe_mix()}
     for mode in Mode:
         figures[mode] = measure(mode, arguments.seconds)
+    figures["asides"] = measure_asides(arguments.seconds)
     figures["share_of_time"] = profile()
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2))
@@ -91,10 +97,26 @@ def measure(mode: Mode, seconds: float) -> dict[str, float]:
 
 
 def measure_runner(mode: Mode, seconds: float) -> float:
-    verdict = check(MIX, mode, configuration="zoned", seconds=seconds)
+    verdict = check_sample(MIX, mode, Sample(seconds=seconds, has_asides=False), "zoned")
     if verdict.answer is Answer.VIOLATED:
         sys.exit(f"violated: {verdict.reason}")
     return verdict.counters.scenarios / verdict.seconds
+
+
+def measure_asides(seconds: float) -> dict[str, float]:
+    """Different crash states judged a second, in runs with asides and in runs without, in turn."""
+    rates = {True: 0.0, False: 0.0}
+    for _ in range(2):
+        for has_asides in rates:
+            started = time.process_time()
+            verdict = check_sample(MIX, Mode.CRASH, Sample(seconds=seconds / 4, has_asides=has_asides), "zoned")
+            rate = verdict.counters.crash_states.estimate() / (time.process_time() - started)
+            rates[has_asides] = max(rates[has_asides], rate)
+    print(
+        f"asides       {rates[True]:>7,.0f} different crash states a second and core,"
+        f" without asides {rates[False]:,.0f}: {rates[True] / rates[False]:.1f} times"
+    )
+    return {"states_per_second": rates[True], "without_asides": rates[False]}
 
 
 def measure_machine(mode: Mode, seconds: float) -> float:
@@ -129,7 +151,7 @@ def _module_of(code: CodeType | str) -> str:
 def profile() -> dict[str, float]:
     """Share of the time spent in each module's own code, in crash mode, as the profiler sees it."""
     profiler = cProfile.Profile()
-    profiler.runcall(check, MIX, Mode.CRASH, configuration="zoned", scenarios=300)
+    profiler.runcall(check_sample, MIX, Mode.CRASH, Sample(scenarios=300, has_asides=False), "zoned")
     shares: dict[str, float] = defaultdict(float)
     total = 0.0
     for entry in profiler.getstats():

@@ -34,8 +34,8 @@ def _is_choose(function: ast.expr) -> bool:
 
 
 def test_every_lane_that_is_drawn_has_a_row_and_every_row_is_drawn() -> None:
-    survivor = {"survivor"}  # the devices ask for it by the entry's own name
-    assert _drawn() | survivor == LANES.keys()
+    named = {"survivor", "knob"}  # the devices and the scenario ask for them by the entry's or the knob's own name
+    assert _drawn() | named == LANES.keys()
 
 
 def test_every_row_says_what_it_decides_and_what_is_simplest() -> None:

@@ -100,8 +100,8 @@ def test_comments_put_a_step_on_one_line() -> None:
 
 def test_every_property_the_engine_names_has_a_meaning() -> None:
     """Taken from the failures the engine makes; a new property needs a line for people."""
-    engine = {"conformance", "persistence", "forward progress", "recovery", "invariant"}
-    engine |= {"device", "deadlock", "no progress", "lock misuse", "unexpected error"}
+    engine = {"conformance", "persistence", "forward progress", "recovery", "interrupt", "invariant"}
+    engine |= {"device", "deadlock", "no progress", "lock misuse", "unexpected error", "promise"}
     assert engine == set(MEANINGS)
 
 

@@ -16,7 +16,7 @@ ENTRIES: list[Entry] = [None, *((Locator(number, 0, 1, bytes(16)),) for number i
 
 
 def new_memtable() -> Memtable:
-    return Memtable(Promise(WAITER))
+    return Memtable(Promise(WAITER), prune_at_count=2)
 
 
 tables = st.lists(st.tuples(st.binary(min_size=1, max_size=2), st.sampled_from(ENTRIES)), max_size=15)
