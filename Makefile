@@ -25,7 +25,7 @@ nightly: .venv/ready
 	$(BIN)/python -m harness check --mode crash --scenarios 85000 || failed=1; \
 	$(BIN)/python -m harness torture shardstore/node_spec.py --images 10000 --kills 1000 || failed=1; \
 	$(BIN)/python -m harness bugs tests/planted --seeds 20 --confirm 120 || failed=1; \
-	$(BIN)/python -m harness exhaust shardstore/node_spec.py --operations 3 || failed=1; \
+	$(BIN)/python -m harness exhaust shardstore/node_spec.py --operations 2 || failed=1; \
 	$(BIN)/python -m pytest -q -m nightly --numprocesses auto --maxprocesses 8 || failed=1; \
 	exit $$failed
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from harness import Background, Bounds, Operation, sampled
+from harness import FILE, Background, Bounds, Configuration, Operation, sampled
 from shardstore.node import Node
+from shardstore.spec_world import COLLISIONS, PAGE_SIZE_BYTES, STORE, shape
 
 _ONE = b"x"
 _SPILLING = b"y" * 82  # its frame is two bytes longer than a page: see bug 10
@@ -54,4 +55,8 @@ NODE = Bounds(
     },
     in_memory=in_memory,
     flushes=("flush", "flush_buffers"),
+    # A barrier passes value, run and record together, and each sector may survive or not: too many ways for two a page.
+    configurations=[
+        Configuration("file", (shape(FILE, sector_size_bytes=PAGE_SIZE_BYTES),), STORE, COLLISIONS),
+    ],
 )

@@ -118,14 +118,18 @@ keys: Generator = keys_from((*KEY_ALPHABET, *_FURTHER_KEYS), (17, 11, 7, 3, 1, 1
 
 
 def shape(
-    device: DeviceModel, *, extent_count: int = EXTENT_COUNT, extent_size_pages: int = EXTENT_SIZE_PAGES
+    device: DeviceModel,
+    *,
+    extent_count: int = EXTENT_COUNT,
+    extent_size_pages: int = EXTENT_SIZE_PAGES,
+    sector_size_bytes: int = SECTOR_SIZE_BYTES,
 ) -> MediumShape:
     return MediumShape(
         extent_count=extent_count,
         extent_size_pages=extent_size_pages,
         page_size_bytes=PAGE_SIZE_BYTES,
         device=device,
-        sector_size_bytes=SECTOR_SIZE_BYTES,
+        sector_size_bytes=sector_size_bytes,
     )
 
 

@@ -33,6 +33,7 @@ from harness.scenario.watchdog import Watchdog
 from harness.search.exploring import CrashPoint, Explorer, Schedule, Visited
 from harness.search.observation import Observation
 from harness.search.recoveries import Recoveries
+from harness.spec.loader import find_configuration
 from harness.spec.plan import BACKGROUND, CRASH, OPERATION, Action, Plan, SpecError, compile_plan
 from harness.spec.spec import DRAIN_STEPS_MAX, Configuration, Key, Mode, Spec
 from harness.world.legal_images import Image, Remains
@@ -139,7 +140,8 @@ def recoveries_of(spec: Spec, configuration: Configuration, *, sharing: bool = T
 
 
 def _plan(spec: Spec, configuration: Configuration) -> Plan:
-    plan = compile_plan(spec.bounded(), configuration, Mode.CRASH)
+    bounded = spec.bounded()
+    plan = compile_plan(bounded, find_configuration(bounded, configuration.name), Mode.CRASH)
     if plan.read is None:
         raise SpecError(f"spec {spec.name!r} cannot be exhausted without a durability")
     return plan

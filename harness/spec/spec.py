@@ -261,6 +261,7 @@ class Bounds:
     ``operations`` are some of the spec's, with generators of few values; each value is tried. ``starts`` maps a name to
     the text of a program of these operations, and ``crash``, in the format of `harness.choices.program`. A start must
     run without a failure. ``flushes`` are those of `Crash`, for the crash that ends each program.
+    ``configurations`` stand in for the spec's own of the same names: say with larger sectors, of which fewer may tear.
 
     ``in_memory(system)`` gives everything in memory that depends on the order in which the device got things. Two
     schedules that agree in it and in the media are merged into one. So it must have what the system *takes for*
@@ -271,6 +272,7 @@ class Bounds:
     starts: Mapping[str, str]
     in_memory: Callable[[Any], Hashable] | None = None
     flushes: Sequence[str] = ()
+    configurations: Sequence[Configuration] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +354,8 @@ class Spec:
             WriteBack(steps_max=DRAIN_STEPS_MAX),
             Crash(flushes=self.bounds.flushes),
         ]
-        configurations = [configuration.without_knobs() for configuration in self.configurations]
+        own = {configuration.name: configuration for configuration in self.bounds.configurations}
+        configurations = [own.get(each.name, each).without_knobs() for each in self.configurations]
         name = f"{self.name}{BOUNDED}"
         plain = replace(self, configurations=configurations, bounds=None, interrupts=None)
         return replace(plain, name=name, operations=operations)
