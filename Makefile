@@ -1,6 +1,6 @@
 # make check   set up, then run every spec in every mode for about half a minute
 # make test    set up, then lint, types and the whole test suite
-# make nightly set up, then what takes hours: a million crashes, all short programs, crash images and kills, interrupts, planted bugs
+# make nightly set up, then what takes hours: a million crashes, short programs, crash images and kills, interrupts, planted bugs
 # make bench   measure; prints ratios of things measured in one run, this store and others among them
 
 PYTHON ?= python3

@@ -41,8 +41,8 @@ from harness.world.power import Strike
 from harness.world.world import World
 
 IDENTIFIERS_BEFORE: Final = 1 << 40  # more than any run gives out, so that none on the image is given again
-END_CHANCE: Final = 0.2  # that a step's end is judged, if the media are not as at the aside before
-BARRIER_CHANCE: Final = 0.3  # that the moment before a barrier is
+END_CHANCE: Final = 0.4  # that a step's end is judged, if the media are not as at the aside before
+BARRIER_CHANCE: Final = 0.6  # that the moment before a barrier is
 
 
 @dataclass(frozen=True, slots=True)
