@@ -297,6 +297,7 @@ SPEC = Spec(
         Reboot(),
         Crash(flushes=("flush",)),
     ],
+    share=2,
     configurations=configurations(CHUNK_KNOBS),
     contents=contents,
     durability=Durability(read=read, settle=lambda model, key, outcome: model.settle(key, outcome)),

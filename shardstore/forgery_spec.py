@@ -102,6 +102,7 @@ class ForgingModel(NodeModel):
 SPEC = replace(
     node_spec.one_disk(),
     name="forgery",
+    share=1,
     system=lambda world: open_system(world, ForgingNode),
     model=ForgingModel,
     operations=[

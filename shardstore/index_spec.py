@@ -202,6 +202,7 @@ SPEC = Spec(
     system=open_system,
     model=IndexModel,
     operations=[*OPERATIONS, Background("flush_buffers"), Background("reclaim", choice=integers(0, 2), weight=2)],
+    share=2,
     configurations=configurations(),
     contents=contents,
     durability=DURABILITY,

@@ -243,6 +243,7 @@ def _spec(
         errors=(NotFoundError, OutOfServiceError, InUseError, WrongDisksError),
         excuses=(NoSpaceError,),
         invariants=[holds_nothing],
+        share=3,  # most of what is wrong anywhere shows here
         trace=CheckedNode.trace,
         interrupts=Interrupts(FOLDER, (InterruptedStoreError,), sparing, leaving_out=("spec_*.py",)),
     )
@@ -325,6 +326,7 @@ LIMITS = replace(
         Reboot(),
         Crash(flushes=("flush",)),
     ],
+    share=1,
     configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
     errors=(NotFoundError, OutOfServiceError, TooLargeError, TypeError, ValueError),
 )

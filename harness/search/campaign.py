@@ -1,6 +1,6 @@
 """Running many checks on several processes: every spec, mode and configuration, each cut into slices.
 
-Each check gets the same share of the time. Each is cut into one slice a process, so that all processes are busy to the
+Each check gets its spec's share of the time. It is cut into one slice a process, so that all processes are busy to the
 end. Slice ``k`` of a timed check starts at scenario ``k * SLICE_STRIDE``. A scenario's number and the seed alone decide
 what it does, so a failure is found again whatever the number of processes was.
 
@@ -37,6 +37,7 @@ class CheckJob:
     mode: Mode
     configuration: str
     impossible: str = ""  # why it cannot be run at all
+    share: int = 1  # of the seconds of all checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def list_checks(
                 if configuration in (None, known.name):
                     _refuse_unusable(each, known, mode)
                     impossible = _impossible(each.spec, mode)
-                    jobs.append(CheckJob(each.path, each.spec.name, mode, known.name, impossible))
+                    jobs.append(CheckJob(each.path, each.spec.name, mode, known.name, impossible, each.spec.share))
     if not jobs:
         known_names = sorted({known.name for each in loaded for known in each.spec.configurations})
         raise SpecLoadError(f"no configuration named {configuration!r}; there are {', '.join(known_names)}")
@@ -96,12 +97,18 @@ def _impossible(spec: Spec, mode: Mode) -> str:
 def slices(jobs: Sequence[CheckJob], sample: Sample, budget: Budget) -> list[CheckSlice]:
     """The slices of all checks: all first slices, then all second ones, so that each check begins early."""
     possible = [index for index, job in enumerate(jobs) if not job.impossible]
-    seconds = budget.seconds_each(max(1, len(possible) * budget.workers))
+    shares_count = sum(jobs[index].share for index in possible)
+    seconds = budget.seconds_each(max(1, shares_count * budget.workers))
     return [
-        CheckSlice(index, jobs[index], replace(sample, first_scenario=first, scenarios=scenarios, seconds=seconds))
+        CheckSlice(index, jobs[index], _part(sample, first, scenarios, seconds, jobs[index].share))
         for first, scenarios in _cuts(sample.scenarios, budget.workers)
         for index in possible
     ]
+
+
+def _part(sample: Sample, first: int, scenarios: int | None, seconds: float | None, share: int) -> Sample:
+    seconds = None if seconds is None else seconds * share
+    return replace(sample, first_scenario=first, scenarios=scenarios, seconds=seconds)
 
 
 def _cuts(scenarios: int | None, workers: int) -> list[tuple[int, int | None]]:

@@ -95,6 +95,8 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
     model = spec.model()  # only to see which methods it has
     _check_names(spec)
     _check_knobs(spec, configuration)
+    if spec.share < 1:
+        raise SpecError(f"spec {spec.name!r} has a share of {spec.share}; the least is 1")
     wanted = {
         argument.operation
         for operation in spec.operations

@@ -337,6 +337,7 @@ class Spec:
     errors: tuple[type[Exception], ...] = ()  # typed errors that count as results; the model must raise the same type
     excuses: tuple[type[Exception], ...] = ()  # typed errors that only the system may raise; such a step is void
     steps_mean: int = 30  # steps of a random run, on average
+    share: int = 1  # of the seconds of a check that has other specs too: twice as many for 2 as for 1
     step_seconds_max: float = 10.0  # a step that takes longer violates "no progress"
     bounds: Bounds | None = None
     trace: Callable[[Any, Tracer], None] | None = None  # (opened system, tracer): tells the tracer of every write
