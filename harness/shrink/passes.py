@@ -132,7 +132,9 @@ def _consider(search: Search, name: str, candidate: Program) -> None:
     held, search.best = search.best, ran
     search.forget()
     try:
-        _run_own_passes(search)
+        _run_own_passes(search, trades=False)
+        if operation_count(search.best) < operation_count(held):  # else trades would cost more than they may bring
+            _run_own_passes(search)
     finally:
         if cost(search.best) < cost(held):
             search.passes[name].improved += 1
@@ -140,13 +142,15 @@ def _consider(search: Search, name: str, candidate: Program) -> None:
             search.best = held
 
 
-def _run_own_passes(search: Search) -> None:
+def _run_own_passes(search: Search, *, trades: bool = True) -> None:
     ddmin(search)
     before = None
     while before != cost(search.best):
         before = cost(search.best)
-        for own_pass in (remove_singles, remove_pairs, zero_lanes, lower_values, lower_together, trade):
+        for own_pass in (remove_singles, remove_pairs, zero_lanes, lower_values, lower_together):
             own_pass(search)
+        if trades:
+            trade(search)
 
 
 def ddmin(search: Search) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from harness.choices.program import Program, operation_count
 from harness.choices.random_policy import random_tape
@@ -40,6 +41,7 @@ REDRAWS_COUNT = 2_000  # shared among the steps that may be left out
 SWAPS_COUNT = 4_000  # shared among all swaps of one program
 AGAIN_SCENARIOS_MAX = 600  # of about the same length, and again of any length
 AGAIN_FAILURES_MAX = 10
+REWRITES_MAX = 3_000  # of each kind, for one program
 HANGING_SECONDS_MAX = 0.5
 
 
@@ -114,7 +116,7 @@ def shrink(
     def rewrites(best: Program) -> Iterator[Program]:
         if operation_count(best) <= REDRAW_STEPS_MAX:
             for rewrite in (turned, calmed, enclosed, fewer, joined, refitted, moved):
-                yield from rewrite(best, plan)
+                yield from islice(rewrite(best, plan), REWRITES_MAX)
 
     suggestions = [
         ("redraw", redraw),
