@@ -83,11 +83,6 @@ KNOBS = (
     Knob("extent_size_pages", (EXTENT_SIZE_PAGES, 8, 11, 32)),
     Knob("extent_count", (EXTENT_COUNT, 1, 30)),  # 1: no more than it needs
 )
-CHUNK_KNOBS = tuple(
-    knob
-    for knob in KNOBS
-    if knob.name in ("write_buffer_size_bytes", "cache_size_pages", "scan_slab_size_pages", "page_size_bytes")
-)
 _OF_MEDIA = frozenset(("page_size_bytes", "extent_size_pages", "extent_count"))
 _VALUE_SIZE_MAX_BYTES = 2_100  # of the values below
 

@@ -25,9 +25,10 @@ COLLISION_CHANCES = (0.0, 1 / 16, 0.5, 1.0)
 SURVIVAL_CHANCES = (0.0, 0.0, 0.5, 0.8, 0.95)
 # Chance that the first thing a system may do next is passed over if there is another, one of these for each scenario.
 # What waits longest comes first, so one write stays unissued while barrier after barrier passes others.
-STARVING_CHANCES = (0.0, 0.9)
-# Chance that a knob is not at its default, one of these for each scenario: some know all defaults, some nearly none.
-KNOB_CHANCES = (0.0, 0.15, 0.5, 0.9)
+STARVING_CHANCES = (0.0, 0.0, 0.9)
+# Chance that a knob is not at its default, one of these for each scenario. Half know only defaults: what is rare under
+# these must not get rarer (10).
+KNOB_CHANCES = (0.0, 0.0, 0.1, 0.5)
 # Of twelve operations in whose middle something comes, an exception comes in three: at a call in one, at a line in two.
 INTERRUPT_DRAWS = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 2)
 # A scaled choice is drawn below its range, halved so many times: calls of a store have few places, or very many.
