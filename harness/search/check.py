@@ -4,8 +4,8 @@ Scenario ``i`` of seed ``s`` is the run of a random tape from ``scenario_seed(s,
 which process. So ``first_scenario`` can cut the work anywhere. The clock decides when to stop and nothing else.
 
 *Violated* comes with the first failing run, recorded. *Unknown* has one of three reasons: no scenario ran, a crash
-check saw no lossy crash, or a failing scenario did not fail in the same way when run again. The answer is never
-*holds*: random scenarios prove nothing.
+check saw no lossy crash, or what failed, a scenario or an aside, did not fail in the same way when run again. The
+answer is never *holds*: random scenarios prove nothing.
 """
 
 from __future__ import annotations
@@ -100,6 +100,10 @@ def check_sample(
         run = run_recorded(plan, sample.tape(scenario, recording=True))
         run = replay_program(plan, crashed_at(plan, run.program, place), strict=False)
         violation = run.violation
+        if violation is None:
+            reason = f"not deterministic: the aside at step {place.step} of scenario {scenario} did not show again"
+            seconds = perf_counter() - started
+            return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, seconds, reason, seed=sample.seed)
     answer, reason = _conclude(counters, mode, violation, run)
     return Verdict(
         spec=spec.name,

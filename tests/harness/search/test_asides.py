@@ -120,3 +120,11 @@ def test_a_system_whose_kept_values_may_change_has_no_asides() -> None:
     verdict = check(replace(SPEC, system=Keeping), Mode.CRASH, scenarios=30)
     assert verdict.answer is Answer.NONE_FOUND
     assert not verdict.counters.asides
+
+
+def test_an_aside_that_its_program_does_not_confirm_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = Violation("persistence", "outcome", "wrong", "right")
+    monkeypatch.setattr(Asides, "_judge", lambda self, image, states: wrong)
+    verdict = check(SPEC, Mode.CRASH, scenarios=30)
+    assert verdict.answer is Answer.UNKNOWN
+    assert "aside" in verdict.reason
