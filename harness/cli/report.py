@@ -131,9 +131,9 @@ def _check_table(rows: Iterable[tuple[str, ...]]) -> Table:
     table = plain_table()
     for name in ("spec", "mode", "config"):
         table.add_column(name, no_wrap=True)
-    for name in ("scenarios", "crashes", "lossy\nones", "different\nstates", "scenarios\n/core s"):
+    for name in ("scenarios", "crashes", "lossy\nones", "distinct\nstates", "scenarios\n/core s"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("answer", no_wrap=True)
+    table.add_column("answer", no_wrap=True, min_width=1 + max(map(len, Answer)))  # the one word that nobody may miss
     for row in rows:
         table.add_row(*row, style=_STYLES.get(row[-1], ""))
     return table
