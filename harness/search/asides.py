@@ -42,6 +42,7 @@ from harness.world.world import World
 
 IDENTIFIERS_BEFORE: Final = 1 << 40  # more than any run gives out, so that none on the image is given again
 END_CHANCE: Final = 0.4  # that a step's end is judged, if the media are not as at the aside before
+WITHIN_MAX: Final = 4  # within one step; what does much upkeep at once would have dozens
 BARRIER_CHANCE: Final = 0.6  # that the moment before a barrier is
 
 
@@ -60,7 +61,17 @@ class Asides:
     What it draws depends on ``seed`` alone, and not on what the scenario draws.
     """
 
-    __slots__ = ("_events_count", "_is_off", "_judged", "_random", "_scenario", "_step", "_survive", "found")
+    __slots__ = (
+        "_events_count",
+        "_is_off",
+        "_judged",
+        "_random",
+        "_scenario",
+        "_step",
+        "_survive",
+        "_within_count",
+        "found",
+    )
 
     _scenario: Scenario
 
@@ -70,7 +81,7 @@ class Asides:
         self.found: Place | None = None
         self._is_off = False
         self._step = -1  # whose events are counted
-        self._events_count = 0
+        self._events_count = self._within_count = 0
         self._judged: dict[Image, int] = {}  # of this life: how many writes were persistent when it was judged
 
     # --- a watcher of the scenario ------------------------------------------------------------------
@@ -97,8 +108,9 @@ class Asides:
     def before_event(self, medium: SimulatedMedium, kind: Strike, extent: int, page: int, data: bytes) -> None:
         step = self._scenario.position.step
         if step != self._step:
-            self._step, self._events_count = step, 0
+            self._step, self._events_count, self._within_count = step, 0, 0
         if kind is Strike.BARRIER and medium.is_open() and self._may_look_within():
+            self._within_count += 1
             with self._scenario.world.seam.held_monitors_aside():
                 self._look(self._events_count)
         self._events_count += 1
@@ -107,7 +119,7 @@ class Asides:
         """Only in work that changes nothing of the model: else nobody knows yet what the call will have changed."""
         action = self._action()
         is_background = action is not None and action.kind in (BACKGROUND, WRITE_BACK) and not action.model_sees
-        is_near = self._events_count < CUT_EVENTS_MAX * CUT_FAR_MAX
+        is_near = self._events_count < CUT_EVENTS_MAX * CUT_FAR_MAX and self._within_count < WITHIN_MAX
         return is_background and is_near and self._may_look() and self._random() < BARRIER_CHANCE
 
     def _may_look(self) -> bool:
