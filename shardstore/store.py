@@ -486,7 +486,6 @@ class Store:
         """The node that the disk belongs to; a store by itself is a node of one disk."""
         return self.superblock.membership
 
-    @_lets_go_if_cut_short
     def holdings(self) -> Holdings:
         """What the store holds beside its keys, for checks: between calls all of it belongs to something."""
         return self._read(
@@ -498,6 +497,7 @@ class Store:
             )
         )
 
+    @_lets_go_if_cut_short
     def abandon(self) -> None:
         """Close without writing anything: as if it had crashed, but for what the disk may still take."""
         with self.monitor:

@@ -37,6 +37,11 @@ DEATH_ODDS: Final = 6  # one crash of so many kills only the process
 _STRIKES = tuple(Strike)
 
 
+def cut_after(events_count: int) -> dict[str, int]:
+    """The choices of a crash that lets so many events of an operation happen."""
+    return {"cut.0": events_count % CUT_EVENTS_MAX, "far.0": events_count // CUT_EVENTS_MAX}
+
+
 class CrashStep:
     """One crash of one scenario."""
 

@@ -209,7 +209,7 @@ class _Aftermath:
         again = {key for group in action.groups_written(arguments, None) for key in group} & self._refused_keys
         if again:
             answered = f"{action.name} changes {describe(sorted(again, key=repr))}, which was refused before"
-            self._scenario.fail(Violation("interrupt", "accepted again", answered, "what was refused stays refused"))
+            self._scenario.take(Violation("interrupt", "accepted again", answered, "what was refused stays refused"))
 
     def _shut_down(self, *, again: bool) -> bool:
         """Shut the system down. Whether it claims success, and no write has failed."""
@@ -227,5 +227,5 @@ class _Aftermath:
         except BaseException as error:
             scenario.fail_on(error, "shutdown")
         scenario.note(events.Returned, None, "")
-        scenario.fail(violation)
+        scenario.take(violation)
         return FAILED not in states

@@ -150,7 +150,7 @@ class SideBySide:
             return
         except self._errors as error:
             self._note_error(error, is_excused=False)
-            self._take(compare_error(self.plan, self.model, action, arguments, error))
+            self.take(compare_error(self.plan, self.model, action, arguments, error))
             return
         except BaseException as error:
             self.fail_on(error, action.name)
@@ -170,11 +170,11 @@ class SideBySide:
         if action.promises == "nothing":
             return
         if action.promises == "itself" and dependency is not None and poll(dependency) == PENDING:
-            self._take(broken_promise(action.name, self.position.step, action.name))
+            self.take(broken_promise(action.name, self.position.step, action.name))
         if action.promises == "everything":
             pending = self.ledger.first_unfinished()
             if pending is not None:
-                self._take(broken_promise(action.name, *pending))
+                self.take(broken_promise(action.name, *pending))
         self.ledger.hold_to_all()
 
     def _settle_refused(self, action: Action, arguments: Mapping[str, Any]) -> None:
@@ -258,7 +258,7 @@ class SideBySide:
             return
         except BaseException as error:
             self.fail_on(error, operation)
-        self._take(violation)
+        self.take(violation)
         self.world.reboot()
         self.open_system(operation)
         if FAILED in states and self.plan.settle is not None:
@@ -322,7 +322,7 @@ class SideBySide:
         else:
             violation = compare_result(self.plan, self.model, action, arguments, result)
             if violation is not None:
-                self._take(violation)
+                self.take(violation)
 
     def _call_model(self, operation: str, result: object, arguments: Mapping[str, Any]) -> None:
         """Tell the model what the system returned."""
@@ -389,17 +389,17 @@ class SideBySide:
         if reading is not None and self.history is not None:
             for key, outcome in reading.observed.items():
                 self.note(event, key, outcome, reading.allowed[key])
-        self._take(judgement.violation)
+        self.take(judgement.violation)
         assert reading is not None
         return reading
 
     def compare_contents(self, operation: str, property_name: str) -> None:
         if self.plan.spec.contents is not None:
-            self._take(self.judge.contents(self.system, self.model, property_name, operation))
+            self.take(self.judge.contents(self.system, self.model, property_name, operation))
             self.note(events.ContentsEqual)
 
     def check_invariants(self) -> None:
-        self._take(self.judge.invariants(self.system, self.model, self.operation))
+        self.take(self.judge.invariants(self.system, self.model, self.operation))
 
     # -- what happens
 
@@ -434,14 +434,11 @@ class SideBySide:
     def _stop(self, violation: Violation | None, error: BaseException) -> NoReturn:
         if violation is None:
             raise error
-        self._take(violation)
+        self.take(violation)
         raise AssertionError("a violation ends the scenario")
 
-    def fail(self, violation: Violation | None) -> None:
+    def take(self, violation: Violation | None) -> None:
         """Raise `Violated` if there is one."""
-        self._take(violation)
-
-    def _take(self, violation: Violation | None) -> None:
         if violation is not None:
             found = violation.at(self.position.step, self.operation)
             if self.is_interrupted:

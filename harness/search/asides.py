@@ -27,20 +27,18 @@ from typing import Final
 
 from harness.choices.program import Program, Step
 from harness.choices.random_policy import random_survivors
-from harness.choices.replay_policy import replay_tape
-from harness.scenario.crash import CUT_EVENTS_MAX, CUT_FAR_MAX
+from harness.scenario.crash import CUT_EVENTS_MAX, CUT_FAR_MAX, cut_after
 from harness.scenario.judge import model_after_crash
 from harness.scenario.ledger import PERSISTENT
 from harness.scenario.scenario import Scenario
 from harness.scenario.violation import Violation, violation_of_system
+from harness.search.observation import world_on
 from harness.spec.models import NotCopiableError, is_unchanging
 from harness.spec.plan import BACKGROUND, CRASH, WRITE_BACK, Action, Plan
 from harness.world.legal_images import Image
 from harness.world.medium import SimulatedMedium
 from harness.world.power import Strike
-from harness.world.world import World
 
-IDENTIFIERS_BEFORE: Final = 1 << 40  # more than any run gives out, so that none on the image is given again
 END_CHANCE: Final = 0.4  # that a step's end is judged, if the media are not as at the aside before
 WITHIN_MAX: Final = 4  # within one step; what does much upkeep at once would have dozens
 BARRIER_CHANCE: Final = 0.6  # that the moment before a barrier is
@@ -175,10 +173,7 @@ class Asides:
         if not all(map(is_unchanging, kept.values())):
             raise NotCopiableError("what the world keeps may change")
         model = model_after_crash(plan, scenario.model)
-        tape = replay_tape(Program(), strict=False)
-        tape.begin(plan.mix)
-        world = World(scenario.world.configuration, tape)
-        world.resume(image, kept, IDENTIFIERS_BEFORE)
+        world = world_on(plan, image, kept, configuration=scenario.world.configuration)
         try:
             system = plan.spec.system(world)
         except BaseException as error:
@@ -207,8 +202,8 @@ def crashed_at(plan: Plan, program: Program, place: Place) -> Program:
     if place.events_count is None:
         return Program((*steps, Step(place.step + 1, crash, place.survivors)))
     last = steps[-1]
-    cut = {"cut.0": place.events_count % CUT_EVENTS_MAX, "far.0": place.events_count // CUT_EVENTS_MAX}
-    choices = {**last.choices, **_within(plan, last.operation), **cut, **place.survivors}
+    cut = {**_within(plan, last.operation), **cut_after(place.events_count)}
+    choices = {**last.choices, **cut, **place.survivors}
     return Program((*steps[:-1], Step(last.identity, crash, {name: value for name, value in choices.items() if value})))
 
 

@@ -23,7 +23,7 @@ from harness.choices.exploring_policy import Pick
 from harness.choices.program import Program, ProgramSyntaxError, Step, parse_program
 from harness.choices.replay_policy import replay_tape
 from harness.choices.trail import Trail
-from harness.scenario.crash import CUT_EVENTS_MAX, CUT_FAR_MAX
+from harness.scenario.crash import CUT_EVENTS_MAX, CUT_FAR_MAX, cut_after
 from harness.scenario.judge import Judge, model_after_crash
 from harness.scenario.runner import replay_program
 from harness.scenario.scenario import Recovered, Scenario
@@ -350,8 +350,7 @@ class _Judged:
                 choices = {
                     **steps[-1].choices,
                     **self._within_drain(),
-                    "cut.0": CUT_EVENTS_MAX - 1,
-                    "far.0": CUT_FAR_MAX - 1,
+                    **cut_after(CUT_EVENTS_MAX * CUT_FAR_MAX - 1),
                 }
                 steps = (*steps[:-1], Step(steps[-1].identity, "crash", choices))
             raise _Found(self._program(schedule.picks, steps))
@@ -396,7 +395,7 @@ class _Judged:
         last = self._steps[-1]
         if point.is_end and not self._is_drain:
             return self._program(point.picks, (*self._steps, Step(last.identity + 1, "crash", survivors)))
-        cut = {"cut.0": point.events % CUT_EVENTS_MAX, "far.0": point.events // CUT_EVENTS_MAX}
+        cut = cut_after(point.events)
         if self._is_drain:
             within = self._within_drain()
         else:

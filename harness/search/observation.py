@@ -16,7 +16,7 @@ from harness.choices.replay_policy import replay_tape
 from harness.scenario.violation import Violation, violation_of_system
 from harness.spec.models import is_unchanging
 from harness.spec.plan import Plan, SpecError
-from harness.spec.spec import Key
+from harness.spec.spec import Configuration, Key
 from harness.world.legal_images import Image
 from harness.world.medium import SimulatedMedium
 from harness.world.world import NewMedium, World
@@ -120,11 +120,15 @@ def world_on(
     new_medium: NewMedium = SimulatedMedium,
     *,
     lives: int = 1,
+    configuration: Configuration | None = None,
 ) -> World:
-    """A world with the image on its media, whose choices are all 0; ``lives`` worlds have used the image before."""
+    """A world with the image on its media, whose choices are all 0; ``lives`` worlds have used the image before.
+
+    ``configuration`` is the plan's unless given: a scenario may have turned its knobs.
+    """
     tape = replay_tape(Program(), strict=False)
     tape.begin(plan.mix)
-    world = World(plan.configuration, tape, new_medium)
+    world = World(configuration or plan.configuration, tape, new_medium)
     world.resume(image, kept, lives * _IDENTIFIERS_BEFORE)
     return world
 

@@ -23,9 +23,9 @@ def test_gives_back_what_was_put_also_after_reopening(name: str, value_size_byte
         rival.put(list(items.items())[:20])
         for item in list(items.items())[20:]:
             rival.put([item])
-        assert {key: rival.get(key) for key in rival.keys()} == items  # noqa: SIM118
+        assert {key: rival.get(key) for key in rival.keys()} == items  # noqa: SIM118 - a rival is no dictionary
     with opened(name, tmp_path, workload) as rival:
-        assert {key: rival.get(key) for key in rival.keys()} == items  # noqa: SIM118
+        assert {key: rival.get(key) for key in rival.keys()} == items  # noqa: SIM118 - a rival is no dictionary
 
 
 @pytest.mark.parametrize("name", [OURS, YARDSTICK])

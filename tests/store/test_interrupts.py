@@ -309,6 +309,22 @@ def test_an_interrupt_leaves_no_monitor_held_where_a_snapshot_is_closed() -> Non
     assert lines_count > 4
 
 
+def test_an_interrupt_leaves_no_monitor_held_where_a_store_is_abandoned() -> None:
+    is_cut_short, lines_count = True, 0
+    while is_cut_short:
+        lines_count += 1
+        store = format_store(new_medium(zoned=False), PlainSeam(), CONFIGURATION)
+        is_cut_short = False
+        with Countdown(lines_count, KeyboardInterrupt, ("store.py", "sequential_seam.py")):
+            try:
+                store.abandon()
+            except KeyboardInterrupt:
+                is_cut_short = True
+        with store.monitor:
+            pass
+    assert lines_count > 4
+
+
 @pytest.mark.parametrize("is_away", [False, True])
 def test_an_interrupt_where_the_monitor_is_let_go_comes_out_as_itself(is_away: bool) -> None:
     """Before and after the monitor is let go in the middle of a merge, and around a barrier."""
