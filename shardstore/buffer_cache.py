@@ -65,6 +65,10 @@ class BufferCache:
                 del pages[next(iter(pages))]
         return data
 
+    def excess_count(self) -> int:
+        """How many pages it keeps beyond its capacity, for checks: none."""
+        return max(0, len(self._pages) - self._capacity_pages)
+
     def reset(self, extent: int, after: Dependency) -> Dependency:
         """Empty the extent once ``after`` is persistent, and forget its pages now."""
         self._drain(extent)

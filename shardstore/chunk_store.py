@@ -221,6 +221,10 @@ class ChunkStore:
         else:
             pins[extent] = count - 1
 
+    def excess_pages_count(self) -> int:
+        """How many pages the cache keeps beyond its capacity, for checks: none."""
+        return self._cache.excess_count()
+
     def flush(self) -> bool:
         """Hand all buffered frames to the IO scheduler. False if there were none."""
         flushed = False

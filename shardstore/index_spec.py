@@ -13,6 +13,7 @@ from harness import (
     Configuration,
     Crash,
     Durability,
+    Fault,
     Generator,
     Operation,
     Reboot,
@@ -28,7 +29,7 @@ from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
 from shardstore.chunk_store import PutChunk
 from shardstore.dependency import PENDING, PERSISTENT, Dependency
-from shardstore.errors import NoSpaceError
+from shardstore.errors import DiskError, NoSpaceError
 from shardstore.index.index import Index
 from shardstore.index.metadata_log import MetadataLog
 from shardstore.spec_trace import trace_scheduler, trace_store
@@ -201,7 +202,12 @@ SPEC = Spec(
     "index",
     system=open_system,
     model=IndexModel,
-    operations=[*OPERATIONS, Background("flush_buffers"), Background("reclaim", choice=integers(0, 2), weight=2)],
+    operations=[
+        *OPERATIONS,
+        Background("flush_buffers"),
+        Background("reclaim", choice=integers(0, 2), weight=2),
+        Fault(errors=(DiskError,)),
+    ],
     share=2,
     configurations=configurations(),
     contents=contents,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from harness import (
     Configuration,
     Crash,
     Durability,
+    Fault,
     Generator,
     Interrupts,
     OnFile,
@@ -37,9 +38,10 @@ from harness import (
 from refmodel.node import NodeModel
 from refmodel.node_limits import LimitedNodeModel
 from shardstore import spec_bounds
-from shardstore.dependency import Dependency
+from shardstore.dependency import PERSISTENT, Dependency
 from shardstore.disk import Disk
 from shardstore.errors import (
+    DiskError,
     InterruptedStoreError,
     InUseError,
     NoSpaceError,
@@ -68,6 +70,35 @@ class CheckedNode(Node):
         super().__init__(disks, stores, seam)
         self._listings: dict[int, Listing] = {}
         self._tracer: Tracer | None = None
+        self._joined: Dependency = PERSISTENT  # the dependencies of all changes since the last wait for them
+
+    def put(self, key: bytes, value: bytes) -> Dependency:
+        return self._join(super().put(key, value))
+
+    def delete(self, key: bytes) -> Dependency:
+        return self._join(super().delete(key))
+
+    def bulk_create(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
+        return self._join(super().bulk_create(items))
+
+    def bulk_remove(self, keys: Sequence[bytes]) -> Dependency:
+        return self._join(super().bulk_remove(keys))
+
+    def _join(self, dependency: Dependency) -> Dependency:
+        self._joined = self._joined & dependency
+        return dependency
+
+    def wait_joined(self) -> None:
+        """Wait for all changes at once, by the join of their dependencies."""
+        self._joined.wait()
+        self._joined = PERSISTENT
+
+    def drop_damaged(self) -> None:
+        """Nothing is damaged, so there is nothing to drop (DAMAGE-1)."""
+        for store in self.in_service():
+            dropped = store.drop_damaged()
+            if dropped:
+                raise ViolationError("DAMAGE-1", dropped, "only what is damaged is dropped")
 
     def trace(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -115,7 +146,8 @@ class CheckedNode(Node):
         return self.list_pages(2)
 
     def list_pages(self, page_size_keys: int) -> tuple[bytes, ...]:
-        return tuple(key for page in self.list(page_size_keys) for key in page)
+        with self.list(page_size_keys) as listing:  # a page may fail
+            return tuple(key for page in listing for key in page)
 
 
 def open_system(world: World, kind: type[CheckedNode] = CheckedNode) -> CheckedNode:
@@ -202,6 +234,7 @@ def _spec(
     configurations: Sequence[Configuration],
     extra: Sequence[Operation] = (),
     sparing: tuple[str, ...] = (),
+    fatal: tuple[str, ...] = (),
 ) -> Spec:
     def disk_of(key: bytes) -> int:
         return crc32c(key) % disk_count
@@ -212,6 +245,12 @@ def _spec(
         for key in touched:
             by_disk.setdefault(disk_of(key), []).append(key)
         return list(by_disk.values())
+
+    def disks_used(operation: str, arguments: Mapping[str, Any]) -> Iterable[int]:
+        """The disks that a call uses: those of its keys, or all."""
+        touched = [arguments["key"]] if "key" in arguments else [*arguments.get("keys", ())]
+        touched += [key for key, _ in arguments.get("items", ())]
+        return [disk_of(key) for key in touched] if touched else range(disk_count)
 
     return Spec(
         name,
@@ -232,10 +271,13 @@ def _spec(
             Background("flush", weight=2),
             Background("compact"),
             Background("reclaim", choice=integers(0, 2), weight=2),
+            Background("drop_damaged"),
             Background("sync", weight=2, promises="everything"),
+            Background("wait_joined", promises="everything"),
             WriteBack(weight=4),
             Reboot(),
             Crash(flushes=("flush", "flush_buffers")),
+            Fault(errors=(DiskError,), reaches=disks_used, fatal=fatal),
         ],
         configurations=configurations,
         contents=contents,
@@ -277,6 +319,7 @@ TWO_DISKS = _spec(
         Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
     ),
     sparing=("remove_disk", "return_disk", "open_arranged"),  # a disk that leaves broken comes back as after a crash
+    fatal=("remove_disk",),  # the disk is out then, and what has failed on it may be there or not
 )
 
 # Sizes at a limit, one below and one above it, and empty; then what is as good as bytes, and what is not (ARG-1).

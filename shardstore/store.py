@@ -189,6 +189,10 @@ class Store:
         """Whether nothing is left in memory that is not on the disk, looked at rather than concluded."""
         return not self.scheduler.has_requests() and self.metadata.is_settled() and not self.index.has_unwritten()
 
+    def _is_at_rest(self) -> bool:
+        """Whether, beside that, nothing is left to do for the superblock, so that what waits now waits for ever."""
+        return self._is_settled() and not self.superblock.is_due()
+
     def _drain(self) -> None:
         """Do all IO there is to do, but do not flush the memtable. Waits for the barriers of other threads."""
         while self.scheduler.step() or self.chunks.flush() or self.scheduler.is_barrier_running():
@@ -494,6 +498,8 @@ class Store:
                 self.space.reserved_count(),
                 self.index.superseded_runs_count(),
                 self._pool.taken_count() - self.chunks.buffered_count() - self.scheduler.writes_count(),
+                self.extents.resetting_count() if self._is_at_rest() else 0,
+                self.chunks.excess_pages_count(),
             )
         )
 
@@ -535,6 +541,8 @@ class Holdings(NamedTuple):
     reservations_count: int
     superseded_runs_count: int  # that only listings read
     lost_buffers_count: int  # taken by neither chunks nor writes on their way
+    endless_resets_count: int  # that are waited for although nothing is left to do
+    excess_pages_count: int  # in the cache, beyond its capacity
 
 
 class _StoreUpkeep:

@@ -42,6 +42,12 @@ _ROWS: Final = (
     Lane("steps", _CALLER, "how many device steps a write-back takes", "one"),
     Lane("device", _SURROUNDINGS, "what the system asks its seam: which write, barrier or record goes next", "first"),
     Lane("entropy", _SURROUNDINGS, "how an identifier ends", "plain", is_rare=True, is_pinned=True),
+    Lane("fault", _SURROUNDINGS, "which calls of the device fail", "what fails is mended", is_pinned=True),
+    Lane("refusing", _SURROUNDINGS, "on which medium", "the first", is_pinned=True),
+    Lane("passing", _SURROUNDINGS, "how many such calls pass first", "none", is_scaled=True, is_pinned=True),
+    Lane("failing", _SURROUNDINGS, "how many more than one then fail", "none", is_pinned=True),
+    Lane("sticking", _SURROUNDINGS, "whether only those on the extent of the first", "any", is_pinned=True),
+    Lane("landed", _SURROUNDINGS, "how much a refused call has done all the same", "nothing", is_pinned=True),
     Lane("flush", _SURROUNDINGS, "whether a component is flushed just before the crash", "not", is_of_crash=True),
     Lane("inside", _CALLER, "whether the crash comes within one more operation", "after the last", is_of_crash=True),
     Lane("during", _CALLER, "within which operation", "the spec's first", is_of_crash=True),
@@ -121,6 +127,8 @@ LENIENT: Final = lanes_where(lambda lane: lane.is_lenient)
 OF_SURROUNDINGS: Final = lanes_where(lambda lane: lane.whose is Whose.SURROUNDINGS)
 
 SURVIVOR: Final = "survivor"
+FAULT: Final = "fault"
+FAILING: Final = "failing"
 KNOB: Final = "knob"
 INTERRUPT: Final = "interrupt"
 INTERRUPTS: Final = "inside.0"  # a crash step with this choice interrupts one more operation

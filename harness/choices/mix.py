@@ -22,6 +22,7 @@ PLAIN_TABLE_CHANCE = 0.25  # a table keeps the spec's own weights
 CRASH_COUNTS = (0, 1, 1, 1, 1, 1, 1, 2)  # one on average
 # Writing steps just before a crash: without them a reboot or a flush often leaves nothing to lose.
 CRASH_LEADS = (0, 1, 1, 2, 3)
+FAULT_COUNTS = (0, 1, 1, 1, 2, 3)  # few, since many faults hide bugs from one another (TigerBeetle)
 
 
 class CrashSpan(NamedTuple):
@@ -35,11 +36,11 @@ class Mix:
     """The operations of one spec that one mode allows.
 
     ``names`` has all of the spec's operations, in the spec's order; an operation's index is its place in ``names``.
-    ``crashes`` and ``ordinary`` are the indices that may be picked; ``writers`` are those that change durable state.
-    A random run has ``steps_mean`` steps on average.
+    ``crashes``, ``faults`` and ``ordinary`` are the indices that may be picked; ``writers`` are those that change
+    durable state. A random run has ``steps_mean`` steps on average.
     """
 
-    __slots__ = ("_tables", "crashes", "names", "ordinary", "steps_mean", "weights", "writers")
+    __slots__ = ("_tables", "crashes", "faults", "names", "ordinary", "steps_mean", "weights", "writers")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Mix:
         weights: Sequence[int],
         *,
         crashes: Sequence[int] = (),
+        faults: Sequence[int] = (),
         ordinary: Sequence[int] | None = None,
         writers: Sequence[int] = (),
         steps_mean: int = 30,
@@ -54,6 +56,7 @@ class Mix:
         self.names = tuple(names)
         self.weights = tuple(weights)
         self.crashes = tuple(crashes)
+        self.faults = tuple(faults)
         self.ordinary = tuple(range(len(names))) if ordinary is None else tuple(ordinary)
         self.writers = tuple(writers)
         self.steps_mean = steps_mean
@@ -62,7 +65,7 @@ class Mix:
     @property
     def allowed(self) -> tuple[int, ...]:
         """Indices of every operation a run may take, in the spec's order."""
-        return tuple(sorted(self.ordinary + self.crashes))
+        return tuple(sorted(self.ordinary + self.crashes + self.faults))
 
     def swarm_table(self, number: int) -> tuple[int, ...]:
         """Operation indices, about `SWARM_TABLE_SIZE` of them, for ``number`` below `SWARM_TABLE_COUNT`."""
@@ -109,3 +112,10 @@ def place_crashes(operations: list[int], mix: Mix, span: CrashSpan, random: Call
             for at in range(max(1, step - lead), step):
                 operations[at] = mix.writers[int(random() * len(mix.writers))]
         operations[step] = mix.crashes[int(random() * len(mix.crashes))]
+
+
+def place_faults(operations: list[int], mix: Mix, random: Callable[[], float]) -> None:
+    """Overwrite some of ``operations`` with faults, anywhere; the first entry stays as it is."""
+    steps_count = len(operations) - 1
+    for _ in range(FAULT_COUNTS[int(random() * len(FAULT_COUNTS))]):
+        operations[1 + int(random() * steps_count)] = mix.faults[int(random() * len(mix.faults))]

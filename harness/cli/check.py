@@ -68,9 +68,7 @@ def check_specs(
 
 def _modes(spec: Spec, mode: Mode | None) -> list[Mode]:
     """The mode asked for, or else every mode that the spec has steps for."""
-    if mode is not None:
-        return [mode]
-    return [Mode.CONFORMANCE, Mode.CRASH] if spec.can_crash else [Mode.CONFORMANCE]
+    return spec.modes if mode is None else [mode]
 
 
 def distinct(paths: Sequence[str], verdicts: Sequence[Verdict]) -> list[tuple[str, Verdict]]:

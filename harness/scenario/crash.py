@@ -23,6 +23,7 @@ from harness.scenario.ledger import PENDING
 from harness.scenario.side_by_side import SideBySide
 from harness.scenario.verdict import SHARE_CRASHES_MAX, SHARE_STATES_MAX
 from harness.spec.plan import Action
+from harness.spec.spec import Mode
 from harness.world.interruption import Where
 from harness.world.power import PowerCut, Strike
 
@@ -93,7 +94,8 @@ class CrashStep:
 
     def _perform(self, inner: Action) -> None:
         plan = self._scenario.plan
-        is_spared = plan.spec.interrupts is None or inner.name in plan.spared
+        # What a device refuses and an exception breaks would excuse each other.
+        is_spared = plan.spec.interrupts is None or inner.name in plan.spared or plan.mode is Mode.FAULTS
         where = Where.NOWHERE if is_spared else Where(self._choose("interrupt", len(Where)))
         if where is Where.NOWHERE:
             self._cut(inner)

@@ -187,13 +187,13 @@ class Ledger:
             self.watcher.polled(states)
         return states
 
-    def first_unfinished(self) -> tuple[int, str] | None:
-        """Step and operation of a dependency that is neither persistent nor failed."""
+    def first_unfinished(self, *, may_fail: bool = True) -> tuple[int, str] | None:
+        """Step and operation of a dependency that is not persistent, and may not have failed or has not."""
         for write in self._writes:
-            if write.dependency is not None and poll(write.dependency) == PENDING:
+            if write.dependency is not None and not is_kept(write.dependency, may_fail=may_fail):
                 return write.step, write.operation
         for dependency, step, operation in self._others:
-            if poll(dependency) == PENDING:
+            if not is_kept(dependency, may_fail=may_fail):
                 return step, operation
         return None
 
@@ -287,6 +287,12 @@ class Ledger:
         self._group_count = 0
         if self.watcher is not None:
             self.watcher.settled()
+
+
+def is_kept(dependency: Dependency, *, may_fail: bool) -> bool:
+    """Whether what a dependency stands for is persistent, or else has failed and may have."""
+    state = poll(dependency)
+    return state == PERSISTENT or (may_fail and state == FAILED)
 
 
 def poll(dependency: Dependency | None) -> str:

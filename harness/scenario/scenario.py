@@ -18,7 +18,7 @@ from harness.scenario.history import Event
 from harness.scenario.side_by_side import SideBySide
 from harness.scenario.verdict import Counters
 from harness.spec.models import copy_of
-from harness.spec.plan import CRASH, Plan
+from harness.spec.plan import CRASH, FAULT, Plan
 
 
 class Recovered(NamedTuple):
@@ -67,8 +67,12 @@ class Scenario(SideBySide):
         position.issued_count = 0
         action = self._actions[index]
         self.operation = action.name
+        if self.tolerance is not None:
+            self.tolerance.begin_call()
         if action.kind == CRASH:
             CrashStep(self, action).perform()
+        elif action.kind == FAULT:
+            self.arm_fault()
         else:
             self.act(action)
         self.counters.operations += 1
@@ -106,6 +110,7 @@ class Scenario(SideBySide):
         """End the run: a clean shutdown and reopening if the spec has reboots, then compare whole contents."""
         self.begin_step()
         self.operation = ENDING
+        self.world.faults.mend()
         if self.plan.reboots:
             self.reboot(ENDING)
         else:

@@ -16,21 +16,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeGuard
 
 from harness.choices.program import OPENING
 from harness.choices.tape import Tape
 from harness.scenario import history as events
 from harness.scenario.arguments import ArgumentDrawer, split_answer
 from harness.scenario.describe import describe
+from harness.scenario.fault import Tolerance, choose_fault, describe_fault
 from harness.scenario.history import Event
 from harness.scenario.judge import Judge, broken_promise, unfinished
-from harness.scenario.ledger import FAILED, PENDING, Ledger, Reading, poll
+from harness.scenario.ledger import FAILED, PENDING, Ledger, Reading, is_kept, poll
 from harness.scenario.results import compare_error, compare_result
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violated, Violation, violation_of_model, violation_of_system
 from harness.spec.plan import BACKGROUND, OPERATION, WRITE_BACK, Action, Plan
 from harness.spec.spec import Configuration, Dependency, Key
+from harness.world.faults import Site
 from harness.world.power import PowerCut
 from harness.world.world import World
 
@@ -72,6 +74,7 @@ class SideBySide:
         "position",
         "system",
         "tape",
+        "tolerance",
         "watcher",
         "world",
     )
@@ -85,7 +88,8 @@ class SideBySide:
         self.watcher: Watcher | None = None
         self._dependency_types = plan.dependency_types
         self._errors = spec.errors
-        self._excuses = spec.excuses
+        self._excuses = spec.excuses  # while the device has refused nothing
+        self.tolerance = Tolerance(plan, counters) if plan.fault_errors else None
         self.judge = Judge(plan)
         self.ledger = Ledger(plan.read)
         self.drawer = ArgumentDrawer(tape)
@@ -96,7 +100,8 @@ class SideBySide:
         self.world = World(self._turn_knobs(), tape)
         self.position = self.world.position
         if history is not None:
-            self.position.say = self._say
+            self.position.say = self.world.faults.say = self._say
+        self.world.faults.at_refusal = self._note_refusal
         self.model = spec.model()
         self.system: Any = None
 
@@ -145,7 +150,7 @@ class SideBySide:
         try:
             answer = self._call(action.name, arguments)
         except self._excuses as excuse:
-            self._excuse(excuse)
+            self._excuse(excuse, action.name, arguments)
             self._settle_refused(action, arguments)
             return
         except self._errors as error:
@@ -169,26 +174,39 @@ class SideBySide:
         """Hold the system to what the call has promised, now and after a crash."""
         if action.promises == "nothing":
             return
-        if action.promises == "itself" and dependency is not None and poll(dependency) == PENDING:
+        may_fail = self.tolerance is None
+        if action.promises == "itself" and dependency is not None and not is_kept(dependency, may_fail=may_fail):
             self.take(broken_promise(action.name, self.position.step, action.name))
         if action.promises == "everything":
-            pending = self.ledger.first_unfinished()
+            pending = self.ledger.first_unfinished(may_fail=may_fail)
             if pending is not None:
                 self.take(broken_promise(action.name, *pending))
         self.ledger.hold_to_all()
 
     def _settle_refused(self, action: Action, arguments: Mapping[str, Any]) -> None:
         """Of a call that changes several groups and was refused, the model takes over those that are there."""
+        if self.tolerance is not None and self.tolerance.has_refused:
+            self._settle_uncertain(action, arguments)
+            return
         can_be_read = self.plan.read is not None and action.groups_of is not None
         groups = action.groups_written(arguments, None) if can_be_read else []
         if len(groups) > 1 and not all(self._reads_alike(key, action.name) for group in groups for key in group):
             self.settle_live(action)
 
+    def _settle_uncertain(self, action: Action, arguments: Mapping[str, Any]) -> None:
+        """The same once the device has failed, so that the keys may not be readable."""
+        is_open = action.promises == "itself" or len(action.groups_written(arguments, None)) > 1
+        if is_open:
+            self.note_unfinished(action)
+        if is_open or action.name in self.plan.fatal:
+            self.restart(action.name)
+
     def _reads_alike(self, key: Key, operation: str) -> bool:
         assert self.plan.read is not None
         expected = self.plan.read(self.model, key)
         try:
-            return bool(self.plan.read(self.system, key) == expected)
+            with self.world.faults.suspended():
+                return bool(self.plan.read(self.system, key) == expected)
         except BaseException as error:
             self.fail_on(error, operation)
 
@@ -216,7 +234,7 @@ class SideBySide:
         try:
             answer = self._call(action.name, arguments)
         except self._excuses as excuse:
-            self._excuse(excuse)
+            self._excuse(excuse, action.name, arguments)
             return
         except BaseException as error:
             self.fail_on(error, action.name)
@@ -240,7 +258,7 @@ class SideBySide:
         try:
             self._call(action.name, {"steps": steps})
         except self._excuses as excuse:
-            self._excuse(excuse)
+            self._excuse(excuse, action.name, {"steps": steps})
         except BaseException as error:
             self.fail_on(error, action.name)
 
@@ -253,8 +271,11 @@ class SideBySide:
             states = self.ledger.poll()
             violation = unfinished(self.ledger)
         except self._excuses as excuse:
-            self._excuse(excuse)
-            self.compare_contents(operation, "conformance")  # the system has refused to shut down, and is still open
+            self._excuse(excuse, operation, {})
+            if self._is_of_fault(excuse):
+                self.restart(operation)
+            else:
+                self.compare_contents(operation, "conformance")  # it has refused to shut down, and is still open
             return
         except BaseException as error:
             self.fail_on(error, operation)
@@ -265,6 +286,21 @@ class SideBySide:
             self.judge_outcomes(operation, states)  # a failed write may be there or not, even without a crash
         self.ledger.clear()
         self.compare_contents(operation, "conformance")
+
+    def restart(self, operation: str) -> None:
+        """The process dies, since nobody can tell what a call has done. What is left is judged like after a crash."""
+        states = self.ledger.poll()
+        states += [PENDING] * (len(self.ledger.writes) - len(states))
+        self.world.reboot()
+        self.note(events.ProcessDied)
+        self.open_system(operation)
+        self.judge_outcomes(operation, states)
+        self.compare_contents(operation, "persistence")
+
+    def arm_fault(self) -> None:
+        """Arm a fault, or mend all, as the tape chooses."""
+        fault = choose_fault(self.plan, self.world, self.tape)
+        self._say("nothing fails any more" if fault is None else describe_fault(fault))
 
     # -- the system
 
@@ -281,14 +317,42 @@ class SideBySide:
         """Open the system, or recover it. Raises `PowerCut` if the power failed meanwhile."""
         if self.watcher is not None:
             self.watcher.life_ends()
+        self._begin_life()
         try:
             self.system = self.plan.spec.system(self.world)
         except BaseException as error:
             if self.world.is_power_cut:
                 raise PowerCut from None
-            self.fail_on(error, operation, "recovery")
+            if not self._is_of_fault(error):
+                self.fail_on(error, operation, "recovery")
+            self._excuse(error, operation, {})
+            self._open_mended(operation)
         if self.watcher is not None:
             self.watcher.life_begins()
+
+    def _begin_life(self) -> None:
+        if self.tolerance is not None:
+            self.tolerance.begin_life()
+            self._excuses = self.plan.spec.excuses
+
+    def _open_mended(self, operation: str) -> None:
+        """Open the system once more, with nothing that fails: it must open now."""
+        self.world.faults.mend()
+        self.world.reboot()
+        self._begin_life()
+        try:
+            self.system = self.plan.spec.system(self.world)
+        except BaseException as error:
+            self.fail_on(error, operation, "recovery")
+
+    def _note_refusal(self, medium: int, site: Site) -> None:
+        if self.tolerance is not None:
+            self.tolerance.note_refusal(medium, site)
+            self._excuses = (*self.plan.spec.excuses, *self.tolerance.errors)
+
+    def _is_of_fault(self, error: BaseException) -> TypeGuard[Exception]:
+        """Whether the system may answer so because its device has failed."""
+        return self.tolerance is not None and isinstance(error, self.tolerance.errors)
 
     def _call(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Call the system. Raises `PowerCut` if the power failed meanwhile, even if the system swallowed that error."""
@@ -384,7 +448,8 @@ class SideBySide:
         self._judge(ledger, operation, [PENDING] * len(ledger.writes), events.ReadLive)
 
     def _judge(self, ledger: Ledger, operation: str, states: Sequence[str], event: type[events.Recovered]) -> Reading:
-        judgement = self.judge.outcomes(ledger, states, self.judge.read_of(self.system), self.model, operation)
+        with self.world.faults.suspended():
+            judgement = self.judge.outcomes(ledger, states, self.judge.read_of(self.system), self.model, operation)
         reading = judgement.reading
         if reading is not None and self.history is not None:
             for key, outcome in reading.observed.items():
@@ -395,7 +460,9 @@ class SideBySide:
 
     def compare_contents(self, operation: str, property_name: str) -> None:
         if self.plan.spec.contents is not None:
-            self.take(self.judge.contents(self.system, self.model, property_name, operation))
+            with self.world.faults.suspended():
+                violation = self.judge.contents(self.system, self.model, property_name, operation)
+            self.take(violation)
             self.note(events.ContentsEqual)
 
     def check_invariants(self) -> None:
@@ -418,9 +485,11 @@ class SideBySide:
         if self.history is not None:
             self.note(events.Raised, describe(error), is_excused)
 
-    def _excuse(self, error: Exception) -> None:
+    def _excuse(self, error: Exception, operation: str, arguments: Mapping[str, Any]) -> None:
         self.counters.excused += 1
         self._note_error(error, is_excused=True)
+        if self.tolerance is not None and self._is_of_fault(error):
+            self.take(self.tolerance.judge(error, operation, arguments))
 
     def fail_on(self, error: BaseException, operation: str, property_name: str = "unexpected error") -> NoReturn:
         """Raise an error of the system as a violation, or unchanged if it says nothing about the system."""

@@ -15,10 +15,19 @@ from harness.scenario.distinct import DistinctCount
 from harness.scenario.history import Event, lines_of, portable
 from harness.scenario.violation import Violation
 from harness.spec.spec import Mode
+from harness.world.faults import Site
 
 # The share of legal crash states that were tried is counted for so many crashes with at most so many states each.
 SHARE_CRASHES_MAX: Final = 1_000
 SHARE_STATES_MAX: Final = 100_000
+
+
+_REFUSED: Final = {
+    Site.READ: "reads_refused",
+    Site.WRITE: "writes_refused",
+    Site.RESET: "resets_refused",
+    Site.BARRIER: "barriers_refused",
+}
 
 
 class Answer(StrEnum):
@@ -43,6 +52,10 @@ class Counters:
     interrupts: int = 0  # exceptions from outside that arrived in an operation
     recoveries_cut: int = 0
     excused: int = 0  # operations that the system refused with an error which the spec excuses
+    reads_refused: int = 0  # by a fault; so are the following
+    writes_refused: int = 0
+    resets_refused: int = 0
+    barriers_refused: int = 0
     asides: int = 0  # crash states that were judged beside a run that went on
     skipped: int = 0  # steps with nothing to act on
     crash_states: DistinctCount = field(default_factory=DistinctCount)  # contents of the media after crashes
@@ -57,6 +70,16 @@ class Counters:
             if each.name != "crash_states":
                 setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
         self.crash_states.merge(other.crash_states)
+
+    def note_refusal(self, site: Site) -> None:
+        """Count a call of the device that a fault has refused."""
+        name = _REFUSED[site]
+        setattr(self, name, getattr(self, name) + 1)
+
+    def refused(self, site: Site) -> int:
+        """How many calls of this kind faults have refused."""
+        count: int = getattr(self, _REFUSED[site])
+        return count
 
     def progress(self) -> tuple[int, int]:
         """Is another one as soon as another step is under way."""

@@ -66,8 +66,8 @@ def list_checks(
 ) -> list[CheckJob]:
     """All combinations of spec, mode and configuration, in order.
 
-    A spec without the configuration asked for is left out. Raises `SpecLoadError` if all are, or if a spec cannot be
-    run.
+    A spec without the configuration asked for is left out, and one without steps of the mode unless all are. Raises
+    `SpecLoadError` if no spec has the configuration, or if one cannot be run.
     """
     jobs = []
     for each in loaded:
@@ -80,7 +80,7 @@ def list_checks(
     if not jobs:
         known_names = sorted({known.name for each in loaded for known in each.spec.configurations})
         raise SpecLoadError(f"no configuration named {configuration!r}; there are {', '.join(known_names)}")
-    return jobs
+    return [job for job in jobs if not job.impossible] or jobs
 
 
 def _refuse_unusable(each: LoadedSpec, configuration: Configuration, mode: Mode) -> None:
@@ -91,7 +91,7 @@ def _refuse_unusable(each: LoadedSpec, configuration: Configuration, mode: Mode)
 
 
 def _impossible(spec: Spec, mode: Mode) -> str:
-    return "the spec has no Crash operation" if mode is Mode.CRASH and not spec.can_crash else ""
+    return "" if mode in spec.modes else f"the spec has no {mode.needs} operation"
 
 
 def slices(jobs: Sequence[CheckJob], sample: Sample, budget: Budget) -> list[CheckSlice]:

@@ -23,6 +23,7 @@ from harness.scenario.watchdog import Watchdog
 from harness.search.asides import Asides, Place, crashed_at, fine_crash
 from harness.spec.plan import Plan, SpecError, compile_plan
 from harness.spec.spec import Configuration, Mode, Spec
+from harness.world.faults import Site
 
 SCENARIOS_DEFAULT = 1_000
 PROGRESS_INTERVAL_SECONDS = 0.5
@@ -89,8 +90,8 @@ def check_sample(
     plan = compile_plan(spec, chosen, mode)
     counters = Counters()
     started = perf_counter()
-    if mode is Mode.CRASH and not plan.mix.crashes:
-        reason = "the spec has no Crash operation"
+    if mode not in spec.modes:
+        reason = f"the spec has no {mode.needs} operation"
         return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=sample.seed)
     with Watchdog(counters.progress, spec.step_seconds_max):
         scenario, violation, place = _run_until_violation(plan, counters, sample, progress, begin)
@@ -104,7 +105,7 @@ def check_sample(
             reason = f"not deterministic: the aside at step {place.step} of scenario {scenario} did not show again"
             seconds = perf_counter() - started
             return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, seconds, reason, seed=sample.seed)
-    answer, reason = _conclude(counters, mode, violation, run)
+    answer, reason = _conclude(plan, counters, violation, run)
     return Verdict(
         spec=spec.name,
         mode=mode,
@@ -157,13 +158,17 @@ def _run_until_violation(
     return scenario, None, None
 
 
-def _conclude(counters: Counters, mode: Mode, violation: Violation | None, run: Run | None) -> tuple[Answer, str]:
+def _conclude(plan: Plan, counters: Counters, violation: Violation | None, run: Run | None) -> tuple[Answer, str]:
     if violation is not None:
         if run is None or run.violation != violation:
             return Answer.UNKNOWN, f"not deterministic: {violation.property} at {violation.place} did not show again"
         return Answer.VIOLATED, f"{violation.property} at {violation.place}"
+    mode = plan.mode
     if not counters.scenarios:
         return Answer.UNKNOWN, "no scenario was run"
     if mode is Mode.CRASH and not counters.crashes_lossy:
         return Answer.UNKNOWN, f"none of {counters.crashes} crashes was lossy"
+    never_refused = [call for call in plan.fault_calls if not counters.refused(Site[call.upper()])]
+    if mode is Mode.FAULTS and never_refused:
+        return Answer.UNKNOWN, f"no {' and no '.join(never_refused)} was refused"
     return Answer.NONE_FOUND, ""

@@ -18,10 +18,13 @@ from harness.spec.spec import (
     Background,
     Configuration,
     Crash,
+    DeviceCall,
+    Fault,
     Key,
     Mode,
     Operation,
     Promises,
+    Reaches,
     Reboot,
     Spec,
     Tier,
@@ -34,6 +37,7 @@ BACKGROUND: Final = 1
 WRITE_BACK: Final = 2
 REBOOT: Final = 3
 CRASH: Final = 4
+FAULT: Final = 5
 
 
 class SpecError(ValueError):
@@ -82,6 +86,10 @@ class Plan:
     interruptible: tuple[Action, ...]  # operations other than write-back that the power may fail within
     spared: frozenset[str]  # operations that no exception from outside interrupts
     following: tuple[Action, ...]  # operations that may follow on such an exception
+    fault_errors: tuple[type[Exception], ...]  # by which the system may answer once the device has failed
+    fault_calls: tuple[DeviceCall, ...]  # which of the device's may fail
+    reaches: Reaches | None  # which media an operation uses
+    fatal: frozenset[str]  # operations after whose refusal by the device nobody knows what holds
     read: Callable[[Any, Any], Any] | None
     settle: Callable[[Any, Key, Any], None] | None
     reboots: bool
@@ -105,6 +113,7 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
     }
     actions = tuple(_compile_action(operation, model, wanted) for operation in spec.operations)
     durability = spec.durability
+    fault = next((operation for operation in spec.operations if isinstance(operation, Fault)), None)
     return Plan(
         spec=spec,
         configuration=configuration,
@@ -116,6 +125,10 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
         interruptible=_interruptible(actions),
         spared=_spared(spec, actions),
         following=_following(spec, actions),
+        fault_errors=() if fault is None or mode is not Mode.FAULTS else fault.errors,
+        fault_calls=() if fault is None else fault.calls,
+        reaches=None if fault is None else fault.reaches,
+        fatal=frozenset(() if fault is None else fault.fatal),
         read=None if durability is None else durability.read,
         settle=None if durability is None else durability.settle,
         model_reopens=hasattr(model, "reopened"),
@@ -142,8 +155,12 @@ def _check_names(spec: Spec) -> None:
             if flushed not in names:
                 raise SpecError(f"spec {spec.name!r}: a crash flushes {flushed!r}, which is no operation")
     _check_interrupts(spec, names)
-    if any(isinstance(operation, Crash) for operation in spec.operations) and spec.durability is None:
-        raise SpecError(f"spec {spec.name!r}: a Crash needs a durability, to know what may be lost")
+    for fault in spec.operations:
+        for name in fault.fatal if isinstance(fault, Fault) else ():
+            if name not in names:
+                raise SpecError(f"spec {spec.name!r}: a fault is fatal in {name!r}, which is no operation")
+    if spec.durability is None and any(isinstance(operation, Crash | Fault) for operation in spec.operations):
+        raise SpecError(f"spec {spec.name!r}: a Crash or a Fault needs a durability, to know what may be lost")
 
 
 def _check_knobs(spec: Spec, configuration: Configuration) -> None:
@@ -195,7 +212,7 @@ def _compile_action(operation: Operation, model: Any, wanted: set[str]) -> Actio
 
 
 def _interruptible(actions: Sequence[Action]) -> tuple[Action, ...]:
-    return tuple(action for action in actions if action.kind not in (CRASH, WRITE_BACK))
+    return tuple(action for action in actions if action.kind not in (CRASH, FAULT, WRITE_BACK))
 
 
 def _spared(spec: Spec, actions: Sequence[Action]) -> frozenset[str]:
@@ -206,7 +223,9 @@ def _spared(spec: Spec, actions: Sequence[Action]) -> frozenset[str]:
 
 def _following(spec: Spec, actions: Sequence[Action]) -> tuple[Action, ...]:
     sparing = spec.interrupts.sparing if spec.interrupts else ()
-    return tuple(action for action in actions if action.kind not in (CRASH, REBOOT) and action.name not in sparing)
+    return tuple(
+        action for action in actions if action.kind not in (CRASH, FAULT, REBOOT) and action.name not in sparing
+    )
 
 
 def _split_writes(operation: Operation) -> tuple[str | None, Callable[[Any, Any], Any] | None]:
@@ -224,6 +243,7 @@ def _kind_of(operation: Operation) -> int:
         (WRITE_BACK, WriteBack),
         (REBOOT, Reboot),
         (CRASH, Crash),
+        (FAULT, Fault),
     ):
         if isinstance(operation, operation_class):
             return kind
@@ -235,9 +255,10 @@ def _compile_mix(spec: Spec, actions: tuple[Action, ...], mode: Mode) -> Mix:
     return Mix(
         [action.name for action in actions],
         [operation.weight for operation in spec.operations],
-        # A spec has the same operations in both modes, so that a program means the same; only crashes are left out.
-        crashes=[index for index in indices if actions[index].kind == CRASH] if mode is Mode.CRASH else [],
-        ordinary=[index for index in indices if actions[index].kind != CRASH],
+        # A spec has the same operations in all modes, so that a program means the same; some are only left out.
+        crashes=[index for index in indices if actions[index].kind == CRASH] if mode is not Mode.CONFORMANCE else [],
+        faults=[index for index in indices if actions[index].kind == FAULT] if mode is Mode.FAULTS else [],
+        ordinary=[index for index in indices if actions[index].kind not in (CRASH, FAULT)],
         writers=[index for index in indices if actions[index].key_argument or actions[index].groups_of],
         steps_mean=spec.steps_mean,
     )

@@ -37,10 +37,19 @@ from harness.spec.tracing import Tracer
 
 
 class Mode(StrEnum):
-    """The kinds of steps that a run may contain: a crash run may have crashes, a conformance run none."""
+    """The kinds of steps that a run may contain: a crash run may have crashes, a conformance run none.
+
+    A faults run may have crashes too, and calls of the device that fail.
+    """
 
     CONFORMANCE = "conformance"
     CRASH = "crash"
+    FAULTS = "faults"
+
+    @property
+    def needs(self) -> str:
+        """The kind of operation without which a spec has no such runs."""
+        return {Mode.CONFORMANCE: "", Mode.CRASH: "Crash", Mode.FAULTS: "Fault"}[self]
 
 
 class Dependency(Protocol):
@@ -164,6 +173,47 @@ class Crash(Operation):
         super().__init__("crash" if tier == "fine" else "crash_coarse")
         self.flushes = tuple(flushes)
         self.tier: Tier = tier
+
+
+DeviceCall = Literal["read", "write", "reset", "barrier"]
+DEVICE_CALLS: Final[tuple[DeviceCall, ...]] = ("read", "write", "reset", "barrier")
+Reaches = Callable[[str, Mapping[str, Any]], Iterable[int]]
+
+
+class Fault(Operation):
+    """Some calls of a medium fail: a choice says which, after how many that pass, how often, and on which extent.
+
+        Fault(errors=(DiskError,))
+        Fault(errors=(DiskError,), reaches=lambda operation, arguments: (disk_of(arguments["key"]),))
+
+    Only runs in the mode *faults* have them. Once a call has failed, the system may answer by one of ``errors`` until
+    it is opened again; if only reads have failed, in the very operation in which one does. A change that was refused
+    has changed nothing, unless its operation promises "itself": then it may be there or not. What was persistent must
+    be there when the system is opened again and nothing fails.
+
+    ``calls`` are those that may fail, of those that the system makes. A check in which one of them never failed is
+    *unknown*.
+
+    ``reaches`` gives the indices of the media that an operation uses: a failure elsewhere is no excuse for it. After
+    one of the operations ``fatal`` has raised such an error, nobody knows what it has done, and the process dies. The
+    operation is named ``fault``; it has no weight, as `Crash` has none.
+    """
+
+    __slots__ = ("calls", "errors", "fatal", "reaches")
+
+    def __init__(
+        self,
+        *,
+        errors: Sequence[type[Exception]],
+        calls: Sequence[DeviceCall] = DEVICE_CALLS,
+        reaches: Reaches | None = None,
+        fatal: Sequence[str] = (),
+    ) -> None:
+        super().__init__("fault")
+        self.errors = tuple(errors)
+        self.calls = tuple(calls)
+        self.reaches = reaches
+        self.fatal = tuple(fatal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +419,12 @@ class Spec:
     def can_crash(self) -> bool:
         """Whether it has a `Crash` among its operations."""
         return any(isinstance(operation, Crash) for operation in self.operations)
+
+    @property
+    def modes(self) -> list[Mode]:
+        """The modes in which it can be checked."""
+        fault = any(isinstance(operation, Fault) for operation in self.operations)
+        return [Mode.CONFORMANCE, *([Mode.CRASH] if self.can_crash else []), *([Mode.FAULTS] if fault else [])]
 
 
 TestMaker = Callable[..., type[TestCase]]

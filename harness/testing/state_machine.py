@@ -160,7 +160,7 @@ def as_test(
         suppress_health_check=list(HealthCheck),
     )
     tests: dict[str, Any] = {}
-    for mode in modes or ([*Mode] if spec.can_crash else [Mode.CONFORMANCE]):
+    for mode in modes or spec.modes:
         for configuration in spec.configurations:
             if configurations is None or configuration.name in configurations:
                 suffix = _identifier(f"{mode}_{configuration.name}")

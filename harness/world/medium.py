@@ -7,7 +7,7 @@ there. A medium that has crashed refuses all IO.
 Contents are immutable: an extent is one ``bytes`` object. Each write replaces it, and all images that have it share it.
 The content of an extent with a write pointer ends at the pointer, so that writing is appending.
 
-Not simulated: faults, bit rot, and devices that break their own model.
+Calls are refused where `Faults` say so. Not simulated: bit rot, and devices that break their own model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from typing import Final, Protocol
 from harness.choices.lanes import SURVIVOR
 from harness.spec.device import ChooseSurvivor, DeviceMisuseError, Entry, Loss, MediumShape, whole_loss
 from harness.spec.spec import Tier
+from harness.world.faults import Site
 from harness.world.power import DeadMedium, DevicePosition, NoProgress, Strike
+
+_SITE_OF: Final = {Strike.EVENT: Site.WRITE, Strike.RESET: Site.RESET, Strike.BARRIER: Site.BARRIER}
 
 ENTRIES_MAX: Final = 100_000  # that one step may issue; a longer log would not fit in memory
 
@@ -65,8 +68,9 @@ class SimulatedMedium:
         self._position = DevicePosition() if position is None else position
         self.holder: object = None  # the system that uses the medium, if it says so; the harness does not look
         self._dead = False
-        self._watched = False  # dead, counting events or observed: one flag, so that the hot path checks one
         self._observer: Observer | None = None
+        self._watched = False  # see `_update_watched`: one flag, so that the hot path checks one
+        self._update_watched(False)
         self._log: list[Entry] = []
         self._extents = [shape.device.fresh(shape.extent_size_bytes)] * shape.extent_count
 
@@ -74,8 +78,9 @@ class SimulatedMedium:
 
     def read(self, extent: int, page: int, page_count: int) -> bytes:
         """The bytes of these pages. Raises `DeviceMisuseError` out of range or past the end."""
-        if self._dead:
+        if self._watched:
             self._check_alive()
+            self._meet_faults(Site.READ, extent)
         if extent < 0 or page < 0 or page_count < 1 or extent >= self.extent_count:
             raise DeviceMisuseError("read out of range", f"{page_count} pages at page {page} of extent {extent}")
         content = self._extents[extent]
@@ -89,6 +94,10 @@ class SimulatedMedium:
         """Issue a write of whole pages. Raises `DeviceMisuseError` where the device takes none."""
         if self._watched:
             self._pass_event(Strike.EVENT, extent, page, data)
+        self.land(extent, page, data)
+
+    def land(self, extent: int, page: int, data: bytes) -> None:
+        """Let a write take effect, of which nobody is told."""
         start = page * self.page_size_bytes
         end = start + len(data)
         if not 0 <= extent < self.extent_count or page < 0 or end > self._extent_size_bytes:
@@ -104,6 +113,10 @@ class SimulatedMedium:
         """Issue a reset, by which the device model says what the extent then holds."""
         if self._watched:
             self._pass_event(Strike.RESET, extent)
+        self.land_reset(extent)
+
+    def land_reset(self, extent: int) -> None:
+        """Let a reset take effect, of which nobody is told."""
         if not 0 <= extent < self.extent_count:
             raise DeviceMisuseError("reset out of range", f"extent {extent}")
         before = self._extents[extent]
@@ -144,6 +157,11 @@ class SimulatedMedium:
         self._position.pass_event(kind)
         if self._observer is not None:
             self._observer.before_event(self, kind, extent, page, data)
+        self._meet_faults(_SITE_OF[kind], extent, page, data)
+
+    def _meet_faults(self, site: Site, extent: int, page: int = 0, data: bytes = b"") -> None:
+        if self._position.faults.are_armed:
+            self._position.faults.meet(self, site, extent, page, data)
 
     # -- the device, as the harness sees it
 
@@ -166,7 +184,7 @@ class SimulatedMedium:
         self._update_watched(False)
 
     def _update_watched(self, is_counting: bool) -> None:
-        self._watched = is_counting or self._dead or self._observer is not None
+        self._watched = is_counting or self._dead or self._observer is not None or self._position.faults.are_armed
 
     def hold(self, extents: Sequence[bytes]) -> None:
         """Replace the contents by these, all persistent. The content of a zoned extent ends at its write pointer."""
@@ -194,6 +212,12 @@ class SimulatedMedium:
         image = self._succeed(extents, [])
         image.losses = losses
         return image
+
+    def lose(self, choose_survivor: ChooseSurvivor) -> None:
+        """Lose what a crash may lose, and go on. What is left counts as persistent."""
+        for extent, entries in self.open_entries().items():
+            self._extents[extent] = self.survivors(entries, choose_survivor, [])
+        self._log.clear()
 
     def is_open(self) -> bool:
         """Whether anything was issued since the last completed barrier, so that a crash may take it."""

@@ -1,6 +1,6 @@
 """Power: the step that a world is at, and the moment at which its power fails.
 
-`DevicePosition` is all that a medium knows of its surroundings, so a fault of a medium needs no other way up or down.
+`DevicePosition` is all that a medium knows of its surroundings, its faults among them.
 
 `DevicePosition.arm` makes the power fail in the middle of whatever the system does: after a number of events, which are
 writes, resets and barriers on any medium of the world. The next event does not happen: this one and all that follow
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+
+from harness.world.faults import Faults
 
 
 class DeadMedium(BaseException):
@@ -44,11 +46,12 @@ class DevicePosition:
     should read of it in the history.
     """
 
-    __slots__ = ("_at_cut", "_left_count", "_strike", "choose", "is_cut", "issued_count", "say", "step")
+    __slots__ = ("_at_cut", "_left_count", "_strike", "choose", "faults", "is_cut", "issued_count", "say", "step")
 
-    def __init__(self, choose: Callable[[str, int], int] = _first) -> None:
+    def __init__(self, choose: Callable[[str, int], int] = _first, faults: Faults | None = None) -> None:
         self.choose = choose
         self.say: Callable[[str], None] | None = None
+        self.faults = faults or Faults(choose)
         self.step = 0
         self.issued_count = 0
         self.is_cut = False

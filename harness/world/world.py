@@ -13,6 +13,7 @@ from typing import Any
 from harness.choices.tape import Tape
 from harness.spec.device import Loss, MediumShape
 from harness.spec.spec import Configuration, Tier
+from harness.world.faults import Fault, Faults
 from harness.world.medium import SimulatedMedium
 from harness.world.power import DevicePosition, Strike
 from harness.world.sequential_seam import SequentialSeam
@@ -42,14 +43,15 @@ class World:
     ``kept`` survives reboots and crashes; it is for fakes and stand-ins, which have no medium of their own.
     """
 
-    __slots__ = ("_serials", "_tape", "configuration", "kept", "media", "position", "seam")
+    __slots__ = ("_serials", "_tape", "configuration", "faults", "kept", "media", "position", "seam")
 
     def __init__(self, configuration: Configuration, tape: Tape, new_medium: NewMedium = SimulatedMedium) -> None:
         self._tape = tape
         self._serials = Serials()
         self.configuration = configuration
         self.kept: dict[str, Any] = {}
-        self.position = DevicePosition(tape.choose)
+        self.faults = Faults(tape.choose, tape.choose_at)
+        self.position = DevicePosition(tape.choose, self.faults)
         self.media = tuple(new_medium(shape, index, self.position) for index, shape in enumerate(configuration.media))
         self.seam = self._new_seam()
 
@@ -87,6 +89,12 @@ class World:
     def keep_power(self) -> None:
         """Call off `fail_power_after`."""
         self.position.disarm()
+        for medium in self.media:
+            medium.watch(False)
+
+    def arm_fault(self, fault: Fault) -> None:
+        """Let calls of a medium fail from here on, as `Fault` says."""
+        self.faults.arm(fault)
         for medium in self.media:
             medium.watch(False)
 

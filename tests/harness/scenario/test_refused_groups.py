@@ -56,7 +56,7 @@ def spec_of(store: type[Cramped]) -> Spec:
 
 
 def test_groups_before_the_refused_one_may_be_there() -> None:
-    for mode in Mode:
+    for mode in SPEC.modes:
         verdict = check(spec_of(Cramped), mode, scenarios=150)
         assert verdict.answer is Answer.NONE_FOUND, verdict.reason
         assert verdict.counters.excused

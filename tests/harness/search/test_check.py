@@ -24,7 +24,7 @@ SCENARIOS_MAX = 1_500
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATION_NAMES)
-@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("mode", SPEC.modes)
 def test_nothing_is_found_in_the_clean_store(mode: Mode, configuration: str) -> None:
     verdict = check(SPEC, mode, configuration=configuration, scenarios=400)
     assert verdict.answer is Answer.NONE_FOUND
