@@ -12,6 +12,7 @@ from harness.corpus.replay import replay
 from harness.scenario.verdict import Answer, Verdict
 from harness.search.check import check
 from harness.spec.device import DeviceMisuseError, DeviceModel, Entry, Loss, MediumShape, whole_loss
+from harness.spec.events import Event
 from harness.spec.generators import (
     KEY_ALPHABET,
     Choose,
@@ -72,6 +73,7 @@ __all__ = [
     "DeviceModel",
     "Durability",
     "Entry",
+    "Event",
     "Fault",
     "Generator",
     "Interrupts",

@@ -22,6 +22,12 @@ class NodeModel:
 
     put_durably = put
 
+    def put_each(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Put one after the other, of each key the last, if all disks are in service."""
+        self.bulk_create(items)
+
+    put_each_durably = put_each
+
     def get(self, key: bytes) -> bytes:
         self._require_in_service([key])
         if key not in self._shards:

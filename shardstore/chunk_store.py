@@ -33,9 +33,6 @@ from shardstore.units import Kind, Locator, Owner, StoreConfiguration, new_tuple
 _OVERHEAD_SIZE_BYTES = chunk_frame.OVERHEAD_SIZE_BYTES
 
 
-_FRAMES_A_BREATH = 256  # how many a scan decodes before other threads may have the monitor
-
-
 class PutChunk(NamedTuple):
     """A chunk that was put, and the dependency of its bytes and of the pointer that covers them."""
 
@@ -162,6 +159,7 @@ class ChunkStore:
         self._extent_size_bytes = extents.page_size_bytes * extents.extent_size_pages
         self._buffer_size_bytes = configuration.write_buffer_size_bytes
         self._scan_slab_size_pages = configuration.scan_slab_size_pages
+        self.breathe_at_count = configuration.breathe_at_count
         self._streams: dict[Owner, _Stream] = {kind: _Stream(kind) for kind in Kind}
         self._seed = 0  # of the frames' checksums
         self._pins: dict[int, int] = {}  # extent -> chunks in it that nobody refers to yet
@@ -333,7 +331,7 @@ class ChunkStore:
                     locator = new_tuple(Locator, (extent, start, frame.length_bytes, frame.uuid))
                     frames.append(new_tuple(ScannedFrame, (locator, frame)))
                     heappush(starts, start + frame.length_bytes)
-                    if not len(frames) % _FRAMES_A_BREATH:
+                    if not len(frames) % self.breathe_at_count:
                         breathe()
                 if start == covered_bytes:
                     covered_bytes += slab.padding_bytes(start) if frame is None else frame.length_bytes

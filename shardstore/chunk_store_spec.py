@@ -18,6 +18,7 @@ from shardstore.chunk_store import ChunkStore
 from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, Dependency, State, join
 from shardstore.errors import DiskError, NoSpaceError, NotFoundError, StaleLocatorError
 from shardstore.reclamation import Reclamation
+from shardstore.spec_events import CACHE, CHUNKS, EXTENTS, SUPERBLOCK
 from shardstore.spec_trace import trace_stack
 from shardstore.spec_world import (
     SECRET,
@@ -303,4 +304,5 @@ SPEC = Spec(
     errors=(NotFoundError,),
     excuses=(NoSpaceError,),
     trace=trace,
+    events=(*SUPERBLOCK, *EXTENTS, *CACHE, *CHUNKS),
 )

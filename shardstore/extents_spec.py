@@ -29,6 +29,7 @@ from harness import (
 from refmodel.extents import ExtentsModel
 from shardstore.dependency import PERSISTENT, Dependency, join
 from shardstore.errors import NoSpaceError
+from shardstore.spec_events import CACHE, EXTENTS, SUPERBLOCK, without
 from shardstore.spec_trace import trace_stack
 from shardstore.spec_world import PAGE_SIZE_BYTES, ExtentsStack, shape
 
@@ -142,4 +143,9 @@ SPEC = Spec(
     ),
     excuses=(NoSpaceError,),
     trace=trace_stack,
+    events=without(
+        (*SUPERBLOCK, *EXTENTS, *CACHE),
+        ("epoch beyond 5", "read larger than the cache"),
+        "it resets three extents a run, reads three pages at once and keeps four",
+    ),
 )

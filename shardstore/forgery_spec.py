@@ -28,6 +28,7 @@ from shardstore.index import metadata_log
 from shardstore.index.metadata_log import Block, Edit, RunRecord
 from shardstore.index.run_block import encode as encode_block
 from shardstore.node_spec import CheckedNode, open_system
+from shardstore.spec_events import MOVES
 from shardstore.spec_world import COLLISIONS, EXTENT_COUNT, EXTENT_SIZE_PAGES, PAGE_SIZE_BYTES, STORE, shape
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES, encode_record
 from shardstore.units import SECRET_SIZE_BYTES, Kind, Locator
@@ -103,6 +104,7 @@ SPEC = replace(
     node_spec.one_disk(),
     name="forgery",
     share=1,
+    events=MOVES,
     system=lambda world: open_system(world, ForgingNode),
     model=ForgingModel,
     operations=[

@@ -5,6 +5,7 @@ It runs on the real chunk store, and on the chunk store's model as its fake, whi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from harness import (
@@ -13,6 +14,7 @@ from harness import (
     Configuration,
     Crash,
     Durability,
+    Event,
     Fault,
     Generator,
     Operation,
@@ -32,6 +34,8 @@ from shardstore.dependency import PENDING, PERSISTENT, Dependency
 from shardstore.errors import DiskError, NoSpaceError
 from shardstore.index.index import Index
 from shardstore.index.metadata_log import MetadataLog
+from shardstore.spec_events import DEPENDENCIES, INDEX, WHOLE_STORE, names_of, without
+from shardstore.spec_events import STORE as IN_STORE
 from shardstore.spec_trace import trace_scheduler, trace_store
 from shardstore.spec_world import COLLISIONS, SECRET, STORE, SmallStack, configurations, shape
 from shardstore.store import Store, format_store, open_store
@@ -80,6 +84,8 @@ class CheckedIndex:
     def compact(self) -> bool:
         with self._host.monitor:
             return self._index.compact()
+
+    compact_again = compact  # as another operation, where merges are to come more often
 
     def sync(self) -> None:
         with self._host.monitor:
@@ -134,7 +140,7 @@ class IndexOnFake(SmallStack):
         metadata = MetadataLog(self.scheduler, self.pool, self)
         self.scheduler.add_source(metadata)
         chunks = FakeChunks(world.kept.setdefault("chunks", ChunkStoreModel()))
-        self.index = Index(chunks, metadata, self, STORE, self)
+        self.index = Index(chunks, metadata, self, world.configuration.parameters, self)
         self.settle_device()
         with self.monitor:
             if "formatted" in world.kept:
@@ -198,6 +204,8 @@ DURABILITY = Durability(
     settle=lambda model, key, outcome: model.settle(key, outcome),
 )
 
+_ELSEWHERE = names_of((*IN_STORE, *DEPENDENCIES)) - {"memtable full", "flush waits for room", "reserve restored"}
+
 SPEC = Spec(
     "index",
     system=open_system,
@@ -214,16 +222,34 @@ SPEC = Spec(
     durability=DURABILITY,
     excuses=(NoSpaceError,),
     trace=trace,
+    events=(
+        *without(
+            without(
+                WHOLE_STORE, _ELSEWHERE, "its entries do not come by way of the store, and name chunks that are there"
+            ),
+            ("epoch beyond 5", "merge within level 0"),
+            "its keys are few, and fill few extents",
+        ),
+        Event("memtable full", CheckedIndex._make_room, "self._index.flush()"),
+    ),
 )
+
+TIERS = replace(STORE, memtable_entries_max=4, level0_runs_max=1, level1_entries_max=100)
 
 ON_FAKE = Spec(
     "index on fake",
     system=open_on_fake,
     model=IndexModel,
-    operations=OPERATIONS,
-    configurations=(Configuration("zoned", (shape(ZONED),), None, COLLISIONS),),
+    operations=[*OPERATIONS, Background("compact_again", weight=2)],
+    steps_mean=60,
+    configurations=(
+        Configuration("zoned", (shape(ZONED),), STORE, COLLISIONS),
+        # Runs of level 0 are merged with each other only if level 1 is much larger than they are.
+        Configuration("tiers", (shape(ZONED),), TIERS, COLLISIONS),
+    ),
     contents=contents,
     durability=DURABILITY,
     excuses=(NoSpaceError,),
     trace=trace_on_fake,
+    events=INDEX,
 )

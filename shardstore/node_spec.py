@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from harness import (
 from refmodel.node import NodeModel
 from refmodel.node_limits import LimitedNodeModel
 from shardstore import spec_bounds
-from shardstore.dependency import PERSISTENT, Dependency
+from shardstore.dependency import PERSISTENT, AcrossStores, Dependency
 from shardstore.disk import Disk
 from shardstore.errors import (
     DiskError,
@@ -55,6 +56,7 @@ from shardstore.file_disk import FileDisk
 from shardstore.limits import value_size_max_bytes
 from shardstore.node import Listing, Node, format_stores, open_stores
 from shardstore.seam import Seam, ThreadSeam
+from shardstore.spec_events import WHOLE_STORE
 from shardstore.spec_trace import trace_store
 from shardstore.spec_world import COLLISIONS, KNOBS, STORE, configurations, keys, shape, turn_knobs, values
 from shardstore.store import Store, format_store, open_store
@@ -102,6 +104,7 @@ class CheckedNode(Node):
 
     def trace(self, tracer: Tracer) -> None:
         self._tracer = tracer
+        tracer.take_apart(AcrossStores, lambda joined: joined.joined())
         for store in self.in_service():
             trace_store(store, tracer)
 
@@ -124,6 +127,23 @@ class CheckedNode(Node):
             self._tracer.look_at(dependency)  # while it still shows what it waits for
         dependency.wait()
         return dependency
+
+    def put_each(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
+        """Put one after the other, of each key the last, if all disks are in service. Gives the join of all."""
+        for key in dict(items):
+            with suppress(NotFoundError):
+                self.get(key)
+        joined: Dependency = PERSISTENT
+        for key, value in dict(items).items():
+            joined &= self.put(key, value)
+        return joined
+
+    def put_each_durably(self, items: Sequence[tuple[bytes, bytes]]) -> Dependency:
+        joined = self.put_each(items)
+        if self._tracer is not None:
+            self._tracer.look_at(joined)
+        joined.wait()
+        return joined
 
     def open_listing(self, slot: int, page_size_keys: int) -> None:
         """Begin a listing, which is read page by page in later steps. What was in the slot before is closed."""
@@ -225,6 +245,10 @@ def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((key, values(choose, name + ".value")) for key in some_keys(choose, name))
 
 
+def one_by_one(arguments: Mapping[str, Any], _: object) -> list[list[bytes]]:
+    return [[key] for key in dict(arguments["items"])]
+
+
 any_keys: Generator = lists_of(keys, 4, size_min=1)
 
 
@@ -271,12 +295,15 @@ def _spec(
             Background("flush", weight=2),
             Background("compact"),
             Background("reclaim", choice=integers(0, 2), weight=2),
-            Background("drop_damaged"),
             Background("sync", weight=2, promises="everything"),
-            Background("wait_joined", promises="everything"),
             WriteBack(weight=4),
             Reboot(),
             Crash(flushes=("flush", "flush_buffers")),
+            # Last, since cases name some operations by their place.
+            Operation("put_each", items=some_pairs, writes=one_by_one),
+            Operation("put_each_durably", items=some_pairs, writes=one_by_one, promises="itself"),
+            Background("drop_damaged"),
+            Background("wait_joined", promises="everything"),
             Fault(errors=(DiskError,), reaches=disks_used, fatal=fatal),
         ],
         configurations=configurations,
@@ -287,6 +314,7 @@ def _spec(
         invariants=[holds_nothing],
         share=3,  # most of what is wrong anywhere shows here
         trace=CheckedNode.trace,
+        events=WHOLE_STORE,
         interrupts=Interrupts(FOLDER, (InterruptedStoreError,), sparing, leaving_out=("spec_*.py",)),
     )
 
@@ -370,6 +398,7 @@ LIMITS = replace(
         Crash(flushes=("flush",)),
     ],
     share=1,
+    events=(),
     configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
     errors=(NotFoundError, OutOfServiceError, TooLargeError, TypeError, ValueError),
 )

@@ -25,8 +25,6 @@ from shardstore.extents import Extents
 from shardstore.units import Kind, Locator
 from shardstore.upkeep import Upkeep
 
-_LOOK_UPS_A_BREATH = 64  # how many chunks are looked up before other threads may have the monitor
-
 
 class References(Protocol):
     """The holder of locators: the index, in a store."""
@@ -112,7 +110,7 @@ class Reclamation:
         for number, scanned in enumerate(by_key, start=1):
             if self._references.is_live(scanned.frame, scanned.locator):
                 live.append(scanned)
-            if not number % _LOOK_UPS_A_BREATH:
+            if not number % self._chunks.breathe_at_count:
                 self._upkeep.breathe()
         return live
 

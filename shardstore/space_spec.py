@@ -28,6 +28,7 @@ from shardstore import chunk_frame, node_spec
 from shardstore.dependency import Dependency
 from shardstore.errors import NoSpaceError
 from shardstore.node_spec import CheckedNode, open_system
+from shardstore.spec_events import WHOLE_STORE, without
 from shardstore.spec_world import COLLISIONS, PAGE_SIZE_BYTES, STORE, shape
 from shardstore.store import Store
 from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, RunBound
@@ -156,6 +157,7 @@ SPEC = replace(
     name="full disk",
     system=lambda world: open_system(world, BrimNode),
     model=NodeModel,
+    events=without(WHOLE_STORE, ("merge within level 0",), "it merges all of its runs again and again"),
     operations=[
         Operation("get", key=keys),
         Operation("put", key=keys, value=values, weight=3, writes="key"),

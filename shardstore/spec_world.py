@@ -52,6 +52,7 @@ STORE = StoreConfiguration(
     buffer_count=6,
     cache_size_pages=4,
     scan_slab_size_pages=3,
+    breathe_at_count=3,
     block_cache_count=1,
     memtable_entries_max=6,
     run_block_size_bytes=120,
@@ -65,23 +66,26 @@ STORE = StoreConfiguration(
 
 # The default of each first, then small, large and at an edge. `turn_knobs` makes room for what does not fit.
 KNOBS = (
-    Knob("memtable_entries_max", (6, 4, 5, 13)),  # a bulk request has up to four keys
-    Knob("prune_at_count", (8, 1, 2)),
-    Knob("chunk_payload_max_bytes", (300, 100, 33, 1000)),
-    Knob("write_buffer_size_bytes", (512, 1, 200, 4096)),
-    Knob("buffer_count", (6, 5, 8)),
-    Knob("cache_size_pages", (4, 1, 2, 1000)),
-    Knob("scan_slab_size_pages", (3, 1, 2, 64)),
-    Knob("block_cache_count", (1, 2, 64)),
-    Knob("run_block_size_bytes", (120, 1, 60, 400)),
-    Knob("level0_runs_max", (2, 1, 4)),
-    Knob("level1_entries_max", (2, 1, 5, 12)),
-    Knob("level_growth", (2, 3, 5)),
-    Knob("reserve_extents_count", (3, 2, 5)),
-    Knob("reclaim_free_extents_min", (4, 0, 1, 9)),
-    Knob("page_size_bytes", (PAGE_SIZE_BYTES, 64, 256)),
-    Knob("extent_size_pages", (EXTENT_SIZE_PAGES, 8, 11, 32)),
-    Knob("extent_count", (EXTENT_COUNT, 1, 30)),  # 1: no more than it needs
+    Knob("memtable_entries_max", (6, 4, 5, 13), "memtable full"),  # a bulk request has up to four keys
+    Knob("prune_at_count", (8, 1, 2), "dependencies pruned"),
+    Knob("in_doubt_size_max_bytes", (64 * 1024, 0, 200, 700), "bytes in doubt wait"),
+    Knob("waiting_changes_max", (128, 1, 3), "superblock changes cannot wait"),
+    Knob("chunk_payload_max_bytes", (300, 100, 33, 1000), "value of several chunks"),
+    Knob("write_buffer_size_bytes", (512, 1, 200, 4096), "write buffer full"),
+    Knob("buffer_count", (6, 5, 8), "wait for a buffer"),
+    Knob("cache_size_pages", (4, 1, 2, 1000), "cache full"),
+    Knob("scan_slab_size_pages", (3, 1, 2, 64), "scan of several slabs"),
+    Knob("breathe_at_count", (3, 1, 64), "breath within a scan"),
+    Knob("block_cache_count", (1, 2, 64), "block cache full"),
+    Knob("run_block_size_bytes", (120, 1, 60, 400), "run of several blocks"),
+    Knob("level0_runs_max", (2, 1, 4), "level 0 over its limit"),
+    Knob("level1_entries_max", (2, 1, 5, 12, 60), "level 1 over its limit"),
+    Knob("level_growth", (2, 3, 5), "level 2 over its limit"),
+    Knob("reserve_extents_count", (3, 2, 5), "search for room"),
+    Knob("reclaim_free_extents_min", (4, 0, 1, 9), "search for room ends at its goal"),
+    Knob("page_size_bytes", (PAGE_SIZE_BYTES, 64, 256), "chunk of several pages"),
+    Knob("extent_size_pages", (EXTENT_SIZE_PAGES, 8, 11, 32), "extent full"),
+    Knob("extent_count", (EXTENT_COUNT, 1, 30), "search for room"),  # 1: no more than it needs
 )
 _OF_MEDIA = frozenset(("page_size_bytes", "extent_size_pages", "extent_count"))
 _VALUE_SIZE_MAX_BYTES = 2_100  # of the values below

@@ -24,12 +24,14 @@ from shardstore.io_scheduler import IoScheduler
 from shardstore.observer import Observer
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES, TwinLog
 from shardstore.units import (
+    DEFAULTS,
     DISK_ID_SIZE_BYTES,
     RESERVED_EXTENTS_COUNT,
     SUPERBLOCK_EXTENTS,
     UNOWNED,
     Membership,
     Owner,
+    StoreConfiguration,
     new_tuple,
 )
 
@@ -37,7 +39,6 @@ MAGIC = b"SSB1"
 _GEOMETRY = struct.Struct("<IIIB")  # extents, pages an extent, bytes a page, zoned
 _MEMBERSHIP = struct.Struct("<HH")  # place of the disk in its node, number of disks; the id of each disk follows
 _ENTRY = struct.Struct("<IIIB")  # extent, epoch, soft pointer in pages, owner
-_WAITING_COUNT_MAX = 128  # changes that may wait, and are kept in memory until they are recorded
 
 
 class ExtentRecord(NamedTuple):
@@ -64,11 +65,12 @@ class _Change(NamedTuple):
 class Superblock:
     """The caller holds the store's monitor. A `RecordSource` of the IO scheduler."""
 
-    def __init__(self, scheduler: IoScheduler, waiter: Waiter) -> None:
+    def __init__(self, scheduler: IoScheduler, waiter: Waiter, configuration: StoreConfiguration = DEFAULTS) -> None:
         self._scheduler = scheduler
         self._disk = scheduler.disk
         self._waiter = waiter
-        self._log = TwinLog(scheduler, SUPERBLOCK_EXTENTS, MAGIC, "superblock")
+        self._log = TwinLog(scheduler, SUPERBLOCK_EXTENTS, MAGIC, "superblock", configuration.scan_slab_size_pages)
+        self._waiting_changes_max = configuration.waiting_changes_max
         self._recorded: dict[int, ExtentRecord] = {}  # as of the newest record; without pristine extents
         self._pending: dict[int, deque[_Change]] = {}  # by extent; never an empty queue
         self._pending_count = 0
@@ -185,7 +187,7 @@ class Superblock:
         """Whether nobody needs a record now: what it would carry are few changes that may all wait."""
         if self._urgent_count or self._format_due or self._log.needs_repair:
             return False
-        return self._pending_count < _WAITING_COUNT_MAX
+        return self._pending_count < self._waiting_changes_max
 
     def submit_record(self) -> None:
         """Build a record of all changes that are ready and hand it to the IO scheduler."""

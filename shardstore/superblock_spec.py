@@ -29,6 +29,7 @@ from harness import (
 from refmodel.superblock import Record, SuperblockModel
 from shardstore.dependency import PENDING, PERSISTENT, Dependency, join
 from shardstore.errors import NoSpaceError
+from shardstore.spec_events import SUPERBLOCK
 from shardstore.spec_trace import trace_stack
 from shardstore.spec_world import PAGE_SIZE_BYTES, SuperblockStack, shape
 from shardstore.superblock import ExtentRecord
@@ -165,4 +166,5 @@ SPEC = Spec(
     invariants=[only_what_is_ready],
     excuses=(NoSpaceError,),
     trace=trace_stack,
+    events=SUPERBLOCK,
 )

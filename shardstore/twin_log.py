@@ -30,7 +30,7 @@ from crc32c import crc32c
 from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency
 from shardstore.errors import CorruptionError, FormatVersionError, InvariantError, NoSpaceError
 from shardstore.io_scheduler import IoScheduler
-from shardstore.units import SECRET_SIZE_BYTES
+from shardstore.units import DEFAULTS, SECRET_SIZE_BYTES
 
 FORMAT_VERSION = 3
 
@@ -39,7 +39,6 @@ _HEADER = struct.Struct("<4sHBQI")
 _CHECKSUM = struct.Struct("<I")
 _SECRET_START = _HEADER.size + _CHECKSUM.size
 RECORD_HEADER_SIZE_BYTES = _SECRET_START + SECRET_SIZE_BYTES
-_SCAN_SIZE_BYTES = 256 * 1024
 
 
 class Record(NamedTuple):
@@ -56,12 +55,20 @@ class Record(NamedTuple):
 class TwinLog:
     """One log on a pair of reserved extents. The caller holds the store's monitor."""
 
-    def __init__(self, scheduler: IoScheduler, extents: tuple[int, int], magic: bytes, name: str) -> None:
+    def __init__(
+        self,
+        scheduler: IoScheduler,
+        extents: tuple[int, int],
+        magic: bytes,
+        name: str,
+        scan_slab_size_pages: int = DEFAULTS.scan_slab_size_pages,
+    ) -> None:
         self._scheduler = scheduler
         self._disk = scheduler.disk
         self._extents = extents
         self._magic = magic
         self._name = name
+        self._scan_slab_size_pages = scan_slab_size_pages
         self._secret: bytes | None = None  # known once the log is formatted or recovered
         self._active = 0  # which of the two extents holds the newest full record
         self._next_page = 0
@@ -235,14 +242,13 @@ class TwinLog:
         """Every whole copy of a record in the extent."""
         size = self._disk.page_size_bytes
         page_count = self._disk.write_pointer(extent) if self._disk.zoned else self._disk.extent_size_pages
-        slab_count = max(1, _SCAN_SIZE_BYTES // size)
         page = 0
         slab_start, slab = 0, b""
         while page < page_count:
             at = (page - slab_start) * size
             if at >= len(slab):
                 slab_start, at = page, 0
-                slab = self._scheduler.read(extent, page, min(slab_count, page_count - page))
+                slab = self._scheduler.read(extent, page, min(self._scan_slab_size_pages, page_count - page))
             found = slab.find(self._magic, at)
             at = -(-(found if found >= 0 else len(slab)) // size) * size
             page = slab_start + at // size

@@ -104,10 +104,13 @@ class StoreConfiguration:
     write_buffer_size_bytes: int = 256 * 1024  # a buffer is flushed once it is at least this full
     buffer_count: int = 16  # buffers in the pool, the superblock's included
     cache_size_pages: int = 2048
-    scan_slab_size_pages: int = 64  # read at once where an extent is walked frame by frame
+    scan_slab_size_pages: int = 64  # read at once where an extent is walked frame by frame, or a log record by record
+    breathe_at_count: int = 64  # chunks that such a walk looks at before other threads may have the store
     block_cache_count: int = 64  # run blocks kept ready to be searched
     memtable_entries_max: int = 4096
-    prune_at_count: int = 64  # of the dependencies that a memtable keeps; then it forgets those that are settled
+    prune_at_count: int = 64  # of the dependencies that memtable and metadata keep; then those settled are forgotten
+    in_doubt_size_max_bytes: int = 64 * 1024  # of more, a digest costs about what waiting for the bytes does
+    waiting_changes_max: int = 128  # that the superblock keeps in memory before it records them
     run_block_size_bytes: int = 16 * 1024
     level0_runs_max: int = 4
     level1_entries_max: int = 4096 * 40  # each level below may hold `level_growth` times as many
@@ -125,9 +128,12 @@ class StoreConfiguration:
             ("buffer_count", len(Kind) + 2),
             ("cache_size_pages", 1),
             ("scan_slab_size_pages", 1),
+            ("breathe_at_count", 1),
             ("block_cache_count", 1),
             ("memtable_entries_max", 1),
             ("prune_at_count", 1),
+            ("in_doubt_size_max_bytes", 0),
+            ("waiting_changes_max", 1),
             ("run_block_size_bytes", 1),
             ("level0_runs_max", 1),
             ("level1_entries_max", 1),
@@ -138,3 +144,6 @@ class StoreConfiguration:
                 raise ConfigurationError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if self.key_size_max_bytes > KEY_SIZE_MAX_BYTES:
             raise ConfigurationError(f"key_size_max_bytes is at most {KEY_SIZE_MAX_BYTES}")
+
+
+DEFAULTS = StoreConfiguration()

@@ -50,6 +50,7 @@ def _figures(result: PlantResult) -> dict[str, Any]:
         "minimum_operations": result.plant.minimum_operations,
         "caught": result.is_caught,
         "problems": result.problems(),
+        "reached_share": result.reached_share(),
         "scenarios_median": result.scenarios_median(),
         "seconds_median": result.seconds_median(),
         "seconds_worst": result.seconds_worst(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.choices.program import operation_count
 from harness.cli.exit_status import exit_status_of
+from harness.cli.reach_table import Reached, print_reached, reached_by
 from harness.cli.report import Progress, figures, make_console, print_verdicts, replay_command
 from harness.corpus.case_file import Case, file_name, format_case
 from harness.corpus.saving import save_case
@@ -17,10 +18,11 @@ from harness.fleet.budget import Budget
 from harness.scenario.failing_sequence import comments, failing_sequence
 from harness.scenario.runner import replay_program
 from harness.scenario.verdict import Run, Verdict
-from harness.search.campaign import list_checks, run_checks
+from harness.search.campaign import CheckJob, list_checks, run_checks
 from harness.search.check import Sample
+from harness.search.reach import hold_to_reach
 from harness.shrink.shrink import NotReproducedError, ShrinkResult, shrink
-from harness.spec.loader import find_configuration, find_spec_files, load_spec, load_specs
+from harness.spec.loader import LoadedSpec, find_configuration, find_spec_files, load_spec, load_specs
 from harness.spec.plan import compile_plan
 from harness.spec.spec import Mode, Spec
 
@@ -56,14 +58,30 @@ def check_specs(
     jobs = list_checks(loaded, lambda spec: _modes(spec, mode), configuration)
     with Progress(console, jobs) as progress:
         verdicts = run_checks(jobs, sample, budget, folder, progress)
+    verdicts, reached = _reached(loaded, jobs, verdicts)
     paths = [job.path for job in jobs]
     found = [_save(path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
     print_verdicts(console, verdicts)  # only now: a reader who stops reading must not keep failures from being saved
+    print_reached(console, reached)
     for each in found:
         _explain(console, each)
     if json_path is not None:
         json_path.write_text(json.dumps(_summary(verdicts, found, sample, budget), indent=2) + "\n", encoding="utf-8")
     return exit_status_of([verdict.answer for verdict in verdicts])
+
+
+def _reached(
+    loaded: Sequence[LoadedSpec], jobs: Sequence[CheckJob], verdicts: Sequence[Verdict]
+) -> tuple[list[Verdict], list[Reached]]:
+    """The verdicts, held to what their specs say should be reached; and by spec what was."""
+    held, reached = list(verdicts), []
+    for each in loaded:
+        places = [at for at, job in enumerate(jobs) if (job.path, job.spec) == (each.path, each.spec.name)]
+        for at, verdict in zip(places, hold_to_reach(each.spec, [verdicts[at] for at in places]), strict=True):
+            held[at] = verdict
+        if places:
+            reached.append(reached_by(each.spec, [verdicts[at] for at in places]))
+    return held, reached
 
 
 def _modes(spec: Spec, mode: Mode | None) -> list[Mode]:

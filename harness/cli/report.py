@@ -45,6 +45,18 @@ def rate(counters: Counters, seconds: float) -> float:
     return counters.scenarios / seconds if seconds > 0 else 0.0
 
 
+def percent(share: float) -> str:
+    """A share in percent that shows whether it is nothing, something or all."""
+    in_percent = 100 * share
+    if not share or share == 1:
+        return f"{in_percent:.0f}"
+    if in_percent < 0.1:
+        return "<0.1"
+    if in_percent > 99:
+        return ">99"
+    return f"{in_percent:.1f}" if in_percent < 10 else f"{in_percent:.0f}"
+
+
 def replay_command(case: Path) -> str:
     """The exact command that replays a case from the current folder."""
     return f"harness replay {shlex.quote(str(case))}"
@@ -168,6 +180,8 @@ def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
         total.add(each.counters)
     if total.share_crashes:
         console.print(_share(total), soft_wrap=True)
+    if total.cuts:
+        console.print(_telling(total), soft_wrap=True)
     for each in verdicts:
         if each.answer is Answer.UNKNOWN:
             where = f"{each.spec}, {each.mode}, {each.configuration}"
@@ -180,14 +194,20 @@ def _share(counters: Counters) -> str:
     return f"share: {tried}, at {counters.share_crashes:,} crashes with at most {SHARE_STATES_MAX:,} each"
 
 
+def _telling(counters: Counters) -> str:
+    """How many power cuts could take a part of what was issued, and leave another."""
+    share = f"{counters.cuts_telling:,} of {counters.cuts:,} power cuts, {counters.cuts_telling / counters.cuts:.0%}"
+    return f"telling: {share}, found writes to two extents or of two pages in the device log"
+
+
 def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
     """Print the table of planted bugs, and the problems of those that were not caught."""
     table = plain_table()
     for name in ("plant", "property"):
         table.add_column(name, no_wrap=True)
-    for name in ("found", "scenarios", "median\ns", "worst\ns", "steps", "least", "con-\nfirmed"):
+    for name in ("found", "scena-\nrios", "reach-\ned %", "median\ns", "worst\ns", "steps\n/least", "con-\nfirmed"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("caught", no_wrap=True)
+    table.add_column("caught", no_wrap=True, min_width=len("caught"))  # the answer is never cut
     for result in results:
         table.add_row(*_plant_row(result), style=None if result.is_caught else "bold red")
     console.print(table)
@@ -196,20 +216,25 @@ def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
             console.print(f"{result.plant.id}: {problem}", soft_wrap=True, style="red")
 
 
+def _sizes(operations: Sequence[int]) -> str:
+    """The smallest and the largest of the programs that failures were shrunk to."""
+    return "-".join(str(size) for size in sorted({operations[0], operations[-1]})) if operations else "-"
+
+
 def _plant_row(result: PlantResult) -> tuple[str, ...]:
     plant = result.plant
     found = sum(seed.found for seed in result.seeds)
     scenarios, median, worst = result.scenarios_median(), result.seconds_median(), result.seconds_worst()
-    operations = sorted(set(result.operations()))
+    operations, share = sorted(set(result.operations())), result.reached_share()
     return (
         plant.id,
         plant.property,
         f"{found}/{len(result.seeds)}",
         "-" if scenarios is None else f"{scenarios:,.0f}",
+        "-" if share is None else percent(share),
         "-" if median is None else f"{median:.1f}",
         "-" if worst is None else f"{worst:.1f}",
-        "-" if not operations else "-".join(str(size) for size in sorted({operations[0], operations[-1]})),
-        str(plant.minimum_operations),
+        f"{_sizes(operations)}/{plant.minimum_operations}",
         result.confirmed() or "-",
         "yes" if result.is_caught else "no",
     )

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -27,6 +27,7 @@ from typing import Any, Final
 from harness.fleet.interrupts import scratch_folder
 from harness.fleet.jobs import Fate, Job, Outcome, Reporter, why_incomplete
 from harness.fleet.pool import run_jobs
+from harness.planted.changed_lines import changed_lines
 from harness.planted.plants import Plant, PlantError, plant_tree
 
 _MARGIN_SECONDS: Final = 400.0  # for shrinking and start-up, beyond the time to search
@@ -51,6 +52,7 @@ class SeedResult:
     case: str = ""
     confirmed_operations: int | None = None  # no program of up to so many of the case's calls fails
     shorter_fails: bool = False  # a program of one call more does, though it is shorter than the minimal case
+    reached: int | None = None  # scenarios in which a changed statement ran; None if all run on import alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class PlantResult:
         problems = []
         if missed or not self.seeds:
             problems.append(f"not found within the budget by {len(missed)} of {len(self.seeds)} seeds")
+        if missed:
+            problems.append(_reach_of(missed))
         if others := sorted({name for result in missed for name in result.other_properties}):
             problems.append(f"found instead: {', '.join(others)}")
         problems += _shrink_problems(found, self.plant.minimum_operations)
@@ -95,6 +99,13 @@ class PlantResult:
     def scenarios_median(self) -> float | None:
         return median(result.scenarios for result in self.seeds) if self.seeds else None
 
+    def reached_share(self) -> float | None:
+        """The share of scenarios that ran a changed statement; None if all that is changed runs on import alone."""
+        if not self.seeds or any(result.reached is None for result in self.seeds):
+            return None
+        scenarios = sum(result.scenarios for result in self.seeds)
+        return sum(result.reached or 0 for result in self.seeds) / scenarios if scenarios else 0.0
+
     def confirmed(self) -> str:
         """Whether the minimum was confirmed, or up to how many operations; empty if that was not tried."""
         depths = [each.confirmed_operations for each in self.seeds if each.confirmed_operations is not None]
@@ -104,6 +115,16 @@ class PlantResult:
 
     def operations(self) -> list[int]:
         return [result.operations for result in self.seeds if result.operations is not None]
+
+
+def _reach_of(results: Sequence[SeedResult]) -> str:
+    """Whether what the plant has changed ran at all: what was not found may not have been reached."""
+    if any(result.reached is None for result in results):
+        return "what it changes runs on import"
+    reached, total = sum(each.reached or 0 for each in results), sum(each.scenarios for each in results)
+    if not reached:
+        return f"not reached: none of {total:,} scenarios ran a changed line"
+    return f"reached: {reached:,} of {total:,} scenarios ran a changed line"
 
 
 def _shrink_problems(found: Sequence[SeedResult], minimum_operations: int) -> list[str]:
@@ -218,7 +239,7 @@ def run_seed(reporter: Reporter, plant: Plant, seed: int, planted: Path, clean: 
         "property": plant.property,
         "place": plant.place,
         "configuration": plant.configuration,
-        "replaced": [replacement.file for replacement in plant.replacements],
+        "replaced": {file: changed_lines(clean / file, planted / file) for file in _files_of(plant)},
         "seed": seed,
         "seconds": search.seconds,
         "confirm_seconds": search.confirm_seconds,
@@ -226,7 +247,8 @@ def run_seed(reporter: Reporter, plant: Plant, seed: int, planted: Path, clean: 
     seconds = search.seconds + search.confirm_seconds
     found = _in_fresh_process(reporter, plant, request, planted, seconds)
     if not found["found"]:
-        return SeedResult(seed, False, found["scenarios"], found["seconds"], tuple(found["other"]))
+        missed = SeedResult(seed, False, found["scenarios"], found["seconds"], tuple(found["other"]))
+        return replace(missed, reached=found["reached"])
     clean_request = {"action": "replay", "case": found["case"]}
     clean_answer = _in_fresh_process(reporter, plant, clean_request, clean, seconds)
     return SeedResult(
@@ -244,7 +266,12 @@ def run_seed(reporter: Reporter, plant: Plant, seed: int, planted: Path, clean: 
         found["case"],
         found["confirmed_operations"],
         found["shorter_fails"],
+        found["reached"],
     )
+
+
+def _files_of(plant: Plant) -> list[str]:
+    return list(dict.fromkeys(replacement.file for replacement in plant.replacements))
 
 
 def _in_fresh_process(

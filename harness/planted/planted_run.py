@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,18 @@ from harness.corpus.replay import ReplayAnswer, replay
 from harness.fleet.worker import end_with_parent
 from harness.scenario.verdict import Answer, Verdict
 from harness.scenario.violation import Violation
-from harness.search.check import check
+from harness.search.check import Sample, check_sample
+from harness.search.reach import Reach
 from harness.shrink.confirm import confirm
 from harness.shrink.shrink import NotReproducedError, shrink
 from harness.spec.loader import LoadedSpec, SpecLoadError, find_configuration, load_specs, module_name
 from harness.spec.plan import Plan, compile_plan
 from harness.spec.spec import Configuration, Mode
+from harness.world.probes import Probe
 
 _FIRST_SLICE = 100  # scenarios; slices double, so that every combination has its turn early
 _SLICE_MAX = 20_000
+_CHANGED = "changed"
 
 
 def main() -> None:
@@ -55,9 +58,10 @@ def find(request: dict[str, Any]) -> dict[str, Any]:
     if foreign:
         return {"error": foreign}
     started = time.perf_counter()
-    counts = {"scenarios": 0}
+    probes = _probes(request["replaced"], folder)
+    counts: dict[str, Any] = {"scenarios": 0, "reached": 0 if probes else None}  # None: nobody can see it
     other: list[str] = []
-    for each, verdict in _violations(loaded, request, counts):
+    for each, verdict in _violations(loaded, request, probes, counts):
         assert verdict.run is not None
         assert verdict.run.violation is not None
         if _is_wanted(verdict.run.violation, request):
@@ -77,7 +81,16 @@ def _describe(violation: Violation, request: dict[str, Any]) -> str:
     return violation.property if request["place"] is None else f"{violation.property} at {violation.place}"
 
 
-def _not_imported(replaced: list[str], folder: Path) -> str:
+def _probes(replaced: dict[str, list[int]], folder: Path) -> list[Probe]:
+    """A probe at each statement that the plant has changed."""
+    return [
+        Probe(_CHANGED, vars(sys.modules[module_name((folder / file).resolve())[0]]), line)
+        for file, lines in replaced.items()
+        for line in lines
+    ]
+
+
+def _not_imported(replaced: Iterable[str], folder: Path) -> str:
     """The reason why the planted copies are not what was imported; empty if they are."""
     for file in replaced:
         path = (folder / file).resolve()
@@ -91,7 +104,7 @@ def _not_imported(replaced: list[str], folder: Path) -> str:
 
 
 def _violations(
-    loaded: list[LoadedSpec], request: dict[str, Any], counts: dict[str, int]
+    loaded: list[LoadedSpec], request: dict[str, Any], probes: list[Probe], counts: dict[str, Any]
 ) -> Iterator[tuple[LoadedSpec, Verdict]]:
     """Every violation, as specs and configurations take turns in slices of scenarios."""
     deadline = time.perf_counter() + request["seconds"]
@@ -104,16 +117,11 @@ def _violations(
             remaining = deadline - time.perf_counter()
             if remaining <= 0:
                 return
-            verdict = check(
-                each.spec,
-                mode,
-                configuration=configuration.name,
-                scenarios=slice_size,
-                seconds=remaining,
-                seed=request["seed"],
-                first_scenario=first[turn],
-            )
+            sample = Sample(request["seed"], first[turn], slice_size, remaining)
+            verdict = check_sample(each.spec, mode, sample, configuration.name, reach=Reach(probes))
             counts["scenarios"] += verdict.counters.scenarios
+            if probes:
+                counts["reached"] += verdict.counters.events.get(_CHANGED, 0)
             first[turn] += verdict.counters.scenarios
             if verdict.answer is Answer.VIOLATED:
                 yield each, verdict

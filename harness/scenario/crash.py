@@ -155,6 +155,8 @@ class CrashStep:
             return False
         if self._is_fine:
             self._count_share()
+        counters.cuts += 1
+        counters.cuts_telling += world.is_much_open()
         losses = world.crash(self._action.tier)
         counters.crash_states.add(*world.contents())
         scenario.note(events.Lost, tuple(losses))

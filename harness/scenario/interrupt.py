@@ -95,7 +95,9 @@ class _Broken:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._system, name)
 
-        def call(**arguments: Any) -> Any:
+        def call(*places: Any, **arguments: Any) -> Any:
+            if places:  # not the operation, whose arguments have names: a reading, which must not be refused
+                return method(*places, **arguments)
             try:
                 answer = method(**arguments)
             except self._broken as error:

@@ -112,6 +112,9 @@ class SideBySide:
             return configuration
         places = tuple([self.tape.choose_knob(knob.name, len(knob.values)) for knob in configuration.knobs])
         self._places = places
+        drawn = self.counters.knobs
+        for knob, place in zip(configuration.knobs, places, strict=True):
+            drawn[knob.name, place] = drawn.get((knob.name, place), 0) + 1
         if places not in turned:
             turned[places] = configuration.turned(places)
         return turned[places]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from harness.choices.program import Program
 from harness.scenario.distinct import DistinctCount
@@ -63,13 +63,23 @@ class Counters:
     share_crashes: int = 0
     share_tried: int = 0
     share_legal: int = 0
+    # Power cuts, asides included, and those at which the device log held writes to two extents or of two pages.
+    cuts: int = 0
+    cuts_telling: int = 0
+    events: dict[str, int] = field(default_factory=dict)  # scenarios that had each of the spec's rare events
+    knobs: dict[tuple[str, int], int] = field(default_factory=dict)  # scenarios with this knob at this place
 
     def add(self, other: Counters) -> None:
         """Add everything that the other has counted."""
         for each in fields(self):
-            if each.name != "crash_states":
-                setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
-        self.crash_states.merge(other.crash_states)
+            mine, others = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(mine, DistinctCount):
+                mine.merge(others)
+            elif isinstance(mine, dict):
+                for name, count in others.items():
+                    mine[name] = mine.get(name, 0) + count
+            else:
+                setattr(self, each.name, mine + others)
 
     def note_refusal(self, site: Site) -> None:
         """Count a call of the device that a fault has refused."""
@@ -91,10 +101,14 @@ class Counters:
         copied.add(self)
         return copied
 
-    def figures(self) -> dict[str, int]:
-        """Every number, by name."""
+    def figures(self) -> dict[str, Any]:
+        """Every number, by name; of a knob, the scenarios with each of its values in turn."""
         counted = {each.name: getattr(self, each.name) for each in fields(self)}
-        return counted | {"crash_states": self.crash_states.estimate()}
+        places: dict[str, dict[int, int]] = {}
+        for (knob, place), count in sorted(self.knobs.items()):
+            places.setdefault(knob, {})[place] = count
+        knobs = {knob: [drawn.get(place, 0) for place in range(1 + max(drawn))] for knob, drawn in places.items()}
+        return counted | {"crash_states": self.crash_states.estimate(), "knobs": knobs}
 
 
 @dataclass(frozen=True, slots=True)

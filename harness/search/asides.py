@@ -145,6 +145,8 @@ class Asides:
             self._is_off = True
             return
         scenario.counters.asides += 1
+        scenario.counters.cuts += 1
+        scenario.counters.cuts_telling += scenario.world.is_much_open()
         scenario.counters.crash_states.add(*[extent for extents in image for extent in extents])
         if violation is not None:
             self.found = Place(scenario.position.step, events_count, survivors)

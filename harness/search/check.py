@@ -21,6 +21,7 @@ from harness.scenario.verdict import Answer, Counters, Run, Verdict
 from harness.scenario.violation import Violation
 from harness.scenario.watchdog import Watchdog
 from harness.search.asides import Asides, Place, crashed_at, fine_crash
+from harness.search.reach import Reach, reach_of
 from harness.spec.plan import Plan, SpecError, compile_plan
 from harness.spec.spec import Configuration, Mode, Spec
 from harness.world.faults import Site
@@ -78,11 +79,12 @@ def check_sample(
     *,
     progress: Callable[[Counters, float], None] | None = None,
     begin: Callable[[int], None] | None = None,
+    reach: Reach | None = None,
 ) -> Verdict:
     """Check a sample, as `check` does; without a budget in it, until something fails.
 
     ``progress`` is called now and then with the counters and the seconds so far. ``begin`` is called with the number
-    of each scenario before that runs.
+    of each scenario before that runs. ``reach`` is that of the spec's events unless given.
     """
     if not __debug__:
         raise RuntimeError("the harness does not run under python -O: invariants are assertions too")
@@ -93,8 +95,8 @@ def check_sample(
     if mode not in spec.modes:
         reason = f"the spec has no {mode.needs} operation"
         return Verdict(spec.name, mode, chosen.name, Answer.UNKNOWN, counters, 0.0, reason, seed=sample.seed)
-    with Watchdog(counters.progress, spec.step_seconds_max):
-        scenario, violation, place = _run_until_violation(plan, counters, sample, progress, begin)
+    with Watchdog(counters.progress, spec.step_seconds_max), reach or reach_of(spec) as reach:
+        scenario, violation, place = _run_until_violation(plan, counters, sample, reach, progress, begin)
     # The runs above record nothing, which makes them fast; the failing one is run again and recorded.
     run = None if violation is None else run_recorded(plan, sample.tape(scenario, recording=True))
     if place is not None:
@@ -132,6 +134,7 @@ def _run_until_violation(
     plan: Plan,
     counters: Counters,
     sample: Sample,
+    reach: Reach,
     progress: Callable[[Counters, float], None] | None,
     begin: Callable[[int], None] | None,
 ) -> tuple[int, Violation | None, Place | None]:
@@ -146,6 +149,7 @@ def _run_until_violation(
             begin(scenario)
         asides = Asides(scenario_seed(sample.seed, scenario)) if has_asides else None
         violation = run_plan(plan, sample.tape(scenario), counters, watch=None if asides is None else asides.watch)
+        reach.count(counters)
         if violation is not None:
             return scenario, violation, None
         if asides is not None and asides.found is not None:

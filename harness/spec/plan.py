@@ -170,6 +170,10 @@ def _check_knobs(spec: Spec, configuration: Configuration) -> None:
     for name in names:
         if not name.isidentifier():
             raise SpecError(f"spec {spec.name!r}: a knob is named {name!r}, which is no identifier")
+    known = {event.name for event in spec.events}
+    for knob in configuration.knobs:
+        if knob.crossed and knob.crossed not in known:
+            raise SpecError(f"spec {spec.name!r}: knob {knob.name!r} is crossed at {knob.crossed!r}, which is no event")
     if names and configuration.turned([0] * len(names)) != configuration.without_knobs():
         raise SpecError(f"spec {spec.name!r}: the first values of the knobs of {configuration.name!r} change something")
 

@@ -32,6 +32,7 @@ from typing import Any, Final, Literal, Protocol
 from unittest import TestCase
 
 from harness.spec.device import MediumShape
+from harness.spec.events import Event
 from harness.spec.generators import Generator, ResultsOf
 from harness.spec.tracing import Tracer
 
@@ -242,10 +243,13 @@ class Knob:
     Each scenario of a configuration draws one of ``values``. The first is the default and the simplest; let the others
     be small, large, and at an edge. What happens only past a threshold is reached in a few steps if that is small. The
     idea is from FoundationDB's simulation (Zhou et al., SIGMOD 2021).
+
+    ``crossed`` names the `Event` that happens past the threshold: a value that was drawn has shown nothing yet.
     """
 
     name: str
     values: tuple[Any, ...]
+    crossed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +397,7 @@ class Spec:
     trace: Callable[[Any, Tracer], None] | None = None  # (opened system, tracer): tells the tracer of every write
     on_file: OnFile | None = None  # for failures that only a real file shows
     interrupts: Interrupts | None = None  # for exceptions from outside
+    events: Sequence[Event] = ()  # that scenarios should have; of those that none had, a long check is *unknown*
 
     def bounded(self) -> Spec:
         """The spec that `harness exhaust` runs: with the operations of its bounds only, and no knobs."""

@@ -80,6 +80,14 @@ class World:
         """In how many ways a crash may leave the media now."""
         return prod(medium.legal_states_count() for medium in self.media)
 
+    def is_much_open(self) -> bool:
+        """Whether a crash may take part of what was issued: writes to two extents, or of two pages."""
+        open_entries = [medium.open_entries() for medium in self.media]
+        if sum(map(len, open_entries)) > 1:
+            return True
+        entries = [entry for by_extent in open_entries for each in by_extent.values() for entry in each]
+        return sum(len(entry.data or b"") // self.media[entry.medium].page_size_bytes for entry in entries) > 1
+
     def fail_power_after(self, strike: Strike, count: int, at_cut: Callable[[], None] | None = None) -> None:
         """Let the power fail after ``count`` events of this kind, as `DevicePosition.arm` does."""
         self.position.arm(strike, count, at_cut)

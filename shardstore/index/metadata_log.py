@@ -38,7 +38,7 @@ from shardstore.index.run_bounds import memtable_bound
 from shardstore.io_scheduler import IoScheduler
 from shardstore.observer import Observer
 from shardstore.twin_log import TwinLog
-from shardstore.units import KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator, StoreConfiguration
+from shardstore.units import DEFAULTS, KEY_SIZE_MAX_BYTES, METADATA_EXTENTS, Locator, StoreConfiguration
 
 MAGIC = b"SMD1"
 _COUNTS = struct.Struct("<III")  # runs dropped, runs added, blocks moved
@@ -51,9 +51,7 @@ _KEY_LENGTH = struct.Struct("<H")
 FIRST_KEY_OFFSET_BYTES = (
     _COUNTS.size + _RUN.size + _KEY_LENGTH.size
 )  # of the first added run, in a full record's payload
-IN_DOUBT_SIZE_MAX_BYTES = 64 * 1024  # of more, a digest costs about what waiting for the bytes does
 _NO_DIGEST = bytes(DIGEST_SIZE_BYTES)
-_PRUNE_AT_COUNT = 256
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -108,16 +106,19 @@ class _Ready(NamedTuple):
 class MetadataLog:
     """The caller holds the store's monitor. A `RecordSource` of the IO scheduler."""
 
-    def __init__(self, scheduler: IoScheduler, pool: BufferPool, waiter: Waiter) -> None:
+    def __init__(
+        self, scheduler: IoScheduler, pool: BufferPool, waiter: Waiter, configuration: StoreConfiguration = DEFAULTS
+    ) -> None:
         self._scheduler = scheduler
         self._pool = pool
         self._waiter = waiter
-        self._log = TwinLog(scheduler, METADATA_EXTENTS, MAGIC, "metadata")
+        self._log = TwinLog(scheduler, METADATA_EXTENTS, MAGIC, "metadata", configuration.scan_slab_size_pages)
         self._recorded: dict[int, RunRecord] = {}
         self._waiting: deque[_Waiting] = deque()
         self._last: Dependency = PERSISTENT
         self._uncovered: list[Dependency] = []  # appends that the log's deltas name; some are covered by now
-        self._prune_at_count = _PRUNE_AT_COUNT
+        self._prune_at_count = self._prune_from_count = configuration.prune_at_count
+        self._in_doubt_size_max_bytes = configuration.in_doubt_size_max_bytes
         self._turn_due = False  # the next delta does not fit together with its places
         self._format_due = False
         self.places: list[Place] = []  # of the deltas that recovery has taken
@@ -194,7 +195,7 @@ class MetadataLog:
         if state is FAILED:
             self._fail()
         elif not self._is_turning():
-            return bool(self._waiting) and _in_doubt_bytes(self._waiting[0].after) is not None
+            return bool(self._waiting) and self._in_doubt_bytes(self._waiting[0].after) is not None
         elif state is PENDING:
             return False
         return self._is_full_due() and self._is_covered()
@@ -260,13 +261,29 @@ class MetadataLog:
         promises: dict[AppendPromise, None] = {}
         size_bytes = 0
         for waiting in self._waiting:
-            more_bytes = None if waiting.after.poll() is FAILED else _in_doubt_bytes(waiting.after)
-            if more_bytes is None or (carried and size_bytes + more_bytes > IN_DOUBT_SIZE_MAX_BYTES):
+            more_bytes = None if waiting.after.poll() is FAILED else self._in_doubt_bytes(waiting.after)
+            if more_bytes is None or (carried and size_bytes + more_bytes > self._in_doubt_size_max_bytes):
                 break
             size_bytes += more_bytes
             carried.append(waiting)
             promises |= dict.fromkeys(_pending_appends(waiting.after))
         return _Ready(carried, list(promises))
+
+    def _in_doubt_bytes(self, after: Dependency) -> int | None:
+        """How many bytes of an edit's prerequisites, polled just now, are under way; None if it has to wait for any."""
+        size_bytes = 0
+        for each in after.joined():
+            if each.state is PERSISTENT_STATE:
+                continue
+            appended = each.appended if isinstance(each, AppendPromise) else None
+            if appended is None:
+                return None
+            data = appended.data
+            if data.state is PENDING:
+                if data.after.poll() is not PERSISTENT_STATE:
+                    return None
+                size_bytes += appended.size_bytes
+        return size_bytes if size_bytes <= self._in_doubt_size_max_bytes else None
 
     def _place_of(self, promise: AppendPromise) -> Place:
         appended = _appended(promise)
@@ -280,7 +297,7 @@ class MetadataLog:
         self._uncovered += promises
         if len(self._uncovered) >= self._prune_at_count:
             self._uncovered = [each for each in self._uncovered if each.poll() is not PERSISTENT_STATE]
-            self._prune_at_count = max(_PRUNE_AT_COUNT, 2 * len(self._uncovered))
+            self._prune_at_count = max(self._prune_from_count, 2 * len(self._uncovered))
 
     def _submit(self, carried: Sequence[_Waiting], delta: bytes, after: Dependency, in_doubt: Dependency) -> None:
         for waiting in carried:
@@ -325,23 +342,6 @@ def _appended(promise: AppendPromise) -> Appended:
 def _pending_appends(after: Dependency) -> list[AppendPromise]:
     """The appends among the prerequisites of an edit, polled just now, that are not both persistent and covered."""
     return [each for each in after.joined() if isinstance(each, AppendPromise) and each.state is PENDING]
-
-
-def _in_doubt_bytes(after: Dependency) -> int | None:
-    """How many bytes of an edit's prerequisites, polled just now, are under way; None if it has to wait for any."""
-    size_bytes = 0
-    for each in after.joined():
-        if each.state is PERSISTENT_STATE:
-            continue
-        appended = each.appended if isinstance(each, AppendPromise) else None
-        if appended is None:
-            return None
-        data = appended.data
-        if data.state is PENDING:
-            if data.after.poll() is not PERSISTENT_STATE:
-                return None
-            size_bytes += appended.size_bytes
-    return size_bytes if size_bytes <= IN_DOUBT_SIZE_MAX_BYTES else None
 
 
 def _decoded(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.choices.program import Program, Step
-from harness.cli.report import Progress, figures, make_console, print_verdicts, rate
+from harness.cli.reach_table import Reached, print_reached
+from harness.cli.report import Progress, figures, make_console, percent, print_plants, print_verdicts, rate
+from harness.planted.bugs import PlantResult, SeedResult
+from harness.planted.plants import Plant
 from harness.scenario.failing_sequence import MEANINGS, WIDTH_MAX, comments, failing_sequence
 from harness.scenario.history import Began, Broke, Called, Lost, Polled, Recovered, Returned
 from harness.scenario.verdict import Answer, Counters, Run, Verdict
 from harness.scenario.violation import Violation
 from harness.search.campaign import CheckJob
 from harness.spec.device import Entry, Loss
-from harness.spec.spec import Mode
+from harness.spec.events import Event
+from harness.spec.spec import Configuration, Knob, Mode, Spec
 
 VIOLATION = Violation("persistence", "outcome", "None", "b'a'", 4, "crash")
 LOST = Entry(1, 0, 0, 0, 0, b"a", b"")
@@ -147,3 +151,42 @@ def test_progress_is_plain_and_rare_where_there_is_no_terminal() -> None:
 
 def test_a_console_never_grows_past_the_width() -> None:
     assert make_console().width <= WIDTH_MAX
+
+
+def test_the_table_of_plants_says_what_was_reached_and_never_cuts_the_answer() -> None:
+    plant = Plant("a-plant-of-long-name", "", "", "", Mode.CRASH, "forward progress", 12, ())
+    seen = SeedResult(0, True, 90_000, 60.0, operations_found=99, operations=13, reached=89_999)
+    unseen = SeedResult(0, False, 90_000, 60.0, reached=0)
+    unseeable = replace(unseen, reached=None)
+    out = io.StringIO()
+    results = [PlantResult(plant, (each,)) for each in (seen, unseen, unseeable)]
+    print_plants(Console(file=out, width=WIDTH_MAX), results)
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= WIDTH_MAX
+    assert "…" not in text
+    assert "13/12" in text
+    assert ">99" in text
+    assert "not reached: none of 90,000 scenarios ran a changed line" in text
+    assert "what it changes runs on import" in text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0, "0"), (1e-6, "<0.1"), (0.0123, "1.2"), (0.5, "50"), (0.9999, ">99"), (1, "100")]
+)
+def test_a_share_in_percent_shows_nothing_and_all(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_the_tables_of_reach_show_what_never_was() -> None:
+    events = (Event("often", len), Event("never", len), Event("explained", len, because="it is so small"))
+    knobs = (Knob("size", (1, 20), "often"), Knob("other", ("x",)))
+    configuration = Configuration("only", (), knobs=knobs)
+    spec = Spec("toy", len, int, (), (configuration,), events=events)
+    counters = Counters(scenarios=200, events={"often": 150}, knobs={("size", 0): 200, ("other", 0): 200})
+    out = io.StringIO()
+    print_reached(Console(file=out, width=WIDTH_MAX), [Reached(spec, counters)])
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert {"often 150 75", "never 0 0 toy", "explained 0 0"} <= set(lines)
+    assert "not in toy, since it is so small: explained" in lines
+    assert {"size 1: 100 20: 0 often: 150", "other x: 100"} <= set(lines)
+    assert max(map(len, out.getvalue().splitlines())) <= 80
