@@ -286,9 +286,12 @@ class ChunkStore:
         frame = self.get_frame(locator)
         return frame.payload
 
-    def get_frame(self, locator: Locator) -> Frame:
-        """The frame of a locator. Raises `StaleLocatorError` if it is not there, `CorruptionError`, `DiskError`."""
-        data, offset = self._read(locator)
+    def get_frame(self, locator: Locator, *, past_cache: bool = False) -> Frame:
+        """The frame of a locator, perhaps read past the cache: what the device has, or is about to get.
+
+        Raises `StaleLocatorError` if it is not there, `CorruptionError`, `DiskError`.
+        """
+        data, offset = self._read(locator, self._extents if past_cache else self._cache)
         if not chunk_frame.names(data, offset, locator.uuid):
             raise StaleLocatorError(f"no such chunk at extent {locator.extent}, offset {locator.offset_bytes}")
         frame = chunk_frame.decode(data, offset, self._seed)
@@ -296,7 +299,7 @@ class ChunkStore:
             raise CorruptionError(locator.extent, locator.offset_bytes, "chunk is damaged")
         return frame
 
-    def _read(self, locator: Locator) -> tuple[bytes, int]:
+    def _read(self, locator: Locator, pages: BufferCache | Extents) -> tuple[bytes, int]:
         """Bytes that contain the frame, and the offset in them at which it starts."""
         extent, start, length, _ = locator
         size = self._page_size_bytes
@@ -305,7 +308,7 @@ class ChunkStore:
                 in_buffer = start - stream.start_bytes
                 return bytes(stream.buffer[in_buffer : in_buffer + length]), 0
         page = start // size
-        return self._cache.read(extent, page, (start + length - 1) // size - page + 1), start % size
+        return pages.read(extent, page, (start + length - 1) // size - page + 1), start % size
 
     # --- walking an extent --------------------------------------------------------------------------
 

@@ -101,6 +101,7 @@ class Extents:
         self.extent_count = scheduler.disk.extent_count
         self.extent_size_pages = scheduler.disk.extent_size_pages
         self.page_size_bytes = scheduler.disk.page_size_bytes
+        self.zoned = scheduler.disk.zoned
         self.extent_size_bytes = self.extent_size_pages * self.page_size_bytes
         self._extents: dict[int, _Extent] = {}  # a pristine extent has no entry before it is allocated
         self._free: SortedList[int] = SortedList()  # the lowest is taken first
@@ -251,6 +252,19 @@ class Extents:
         extent.ownership = self._superblock.change(number, released, reset, "release")
         self._resetting.append((number, reset))
         return reset
+
+    # --- scrubbing ----------------------------------------------------------------------------------
+
+    def check_pointer(self, number: int) -> None:
+        """See whether a zoned device holds what it was given up to the soft pointer. More may be a dead tail.
+
+        Raises `CorruptionError`, `DiskError`.
+        """
+        given_pages = self._scheduler.given_pages(number, self.soft_pages(number))
+        hard_pages = self._scheduler.write_pointer(number)
+        if hard_pages < given_pages:
+            detail = f"{given_pages} pages were written, the device holds {hard_pages}"
+            raise CorruptionError(number, hard_pages * self.page_size_bytes, detail)
 
     # --- looking ------------------------------------------------------------------------------------
 

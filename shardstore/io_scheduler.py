@@ -147,6 +147,18 @@ class IoScheduler:
                     return self._read_over_queue(queue, extent, page, page_count)
         return self._read_disk(extent, page, page_count)
 
+    def given_pages(self, extent: int, page_count: int) -> int:
+        """How many of these first pages of an extent the device was given, and has not refused."""
+        queued = [request.page for request in self._queues.get(extent, ()) if request.data is not None]
+        return min(page_count, self._failed.get(extent, page_count), *queued[:1])
+
+    def write_pointer(self, extent: int) -> int:
+        """The number of pages that a zoned device holds in this extent. Raises `DiskError`."""
+        try:
+            return self.disk.write_pointer(extent)
+        except OSError as error:
+            raise DiskError(f"extent {extent}: its write pointer cannot be read: {error}") from error
+
     def _read_over_queue(self, queue: deque[_Request], extent: int, page: int, page_count: int) -> bytes:
         size = self._page_size_bytes
         for request in queue:  # nearly always all of it is in one write

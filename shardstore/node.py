@@ -28,7 +28,7 @@ from shardstore.errors import ConfigurationError, OutOfServiceError, StoreError,
 from shardstore.limits import value_size_max_bytes
 from shardstore.seam import Seam
 from shardstore.space import Trouble
-from shardstore.store import Store, StoreSnapshot, format_store, open_store
+from shardstore.store import Store, StoreSnapshot, Verification, format_store, open_store
 from shardstore.units import Change, Delete, Membership, Put, StoreConfiguration
 
 P = ParamSpec("P")
@@ -196,6 +196,15 @@ class Node:
         """What upkeep has failed at, by disk; without disks where all is well, and those out of service."""
         troubles = {disk: store.health() for disk, store in enumerate(self._stores) if store is not None}
         return {disk: found for disk, found in troubles.items() if found}
+
+    def verify(self) -> dict[int, Verification]:
+        """Read everything live, disk by disk, and tell what is damaged; without the disks that are out of service."""
+        verifications = {}
+        for disk, store in enumerate(self._stores):
+            if store is not None and disk not in self._leaving:
+                with suppress(OutOfServiceError):  # it has left since
+                    verifications[disk] = store.verify()
+        return verifications
 
     # --- steering -----------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ from shardstore.limits import value_size_max_bytes
 from shardstore.node import Listing, Node, format_stores, open_stores
 from shardstore.seam import Seam, ThreadSeam
 from shardstore.spec_events import WHOLE_STORE
+from shardstore.spec_scrub import FlippedScrub
 from shardstore.spec_trace import trace_store
 from shardstore.spec_world import COLLISIONS, KNOBS, STORE, configurations, keys, shape, turn_knobs, values
 from shardstore.store import Store, format_store, open_store
@@ -71,6 +72,7 @@ class CheckedNode(Node):
     def __init__(self, disks: Sequence[Disk], stores: Sequence[Store], seam: Seam) -> None:
         super().__init__(disks, stores, seam)
         self._listings: dict[int, Listing] = {}
+        self._scrubs: dict[Store, FlippedScrub] = {}
         self._tracer: Tracer | None = None
         self._joined: Dependency = PERSISTENT  # the dependencies of all changes since the last wait for them
 
@@ -144,6 +146,13 @@ class CheckedNode(Node):
             self._tracer.look_at(joined)
         joined.wait()
         return joined
+
+    def scrub(self, objects: int, at: int) -> None:
+        """Go on with a scrub of each disk, or begin one, which has something to find; see `FlippedScrub`."""
+        for store in self.in_service():
+            scrub = self._scrubs.pop(store, None) or FlippedScrub(store, at)
+            if scrub.go_on(objects):
+                self._scrubs[store] = scrub
 
     def open_listing(self, slot: int, page_size_keys: int) -> None:
         """Begin a listing, which is read page by page in later steps. What was in the slot before is closed."""
@@ -295,6 +304,7 @@ def _spec(
             Background("flush", weight=2),
             Background("compact"),
             Background("reclaim", choice=integers(0, 2), weight=2),
+            Background("scrub", objects=sampled((1, 3, 10, 1000)), at=integers(0, 255)),
             Background("sync", weight=2, promises="everything"),
             WriteBack(weight=4),
             Reboot(),

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
 from shardstore import chunk_frame
 from shardstore.arguments import as_bytes, as_changes, as_count, as_pair
@@ -47,6 +47,7 @@ from shardstore.index.snapshot import Snapshot
 from shardstore.io_scheduler import IoScheduler
 from shardstore.limits import value_size_max_bytes
 from shardstore.reclamation import Reclaimed, Reclamation
+from shardstore.scrub import Damage, Scrub, Tally
 from shardstore.seam import Monitor, Seam
 from shardstore.space import Need, Space, Trouble
 from shardstore.superblock import Superblock
@@ -54,9 +55,9 @@ from shardstore.units import (
     RESERVED_EXTENTS_COUNT,
     Change,
     Delete,
+    KeyRange,
     Kind,
     Locator,
-    LostKeys,
     Membership,
     Put,
     RunBound,
@@ -348,6 +349,17 @@ class Store:
 
     # --- damage -------------------------------------------------------------------------------------
 
+    @_lets_go_if_cut_short
+    def verify(self) -> Verification:
+        """Read everything live from the disk, step by step while the store is used, and tell what is damaged.
+
+        Raises `OutOfServiceError`.
+        """
+        with self.monitor:
+            self._check_open()
+            parts = (self.superblock.log, self.metadata.log, self.extents, self.chunks, self.index)
+            return Verification(self, Scrub(*parts))
+
     def health(self) -> tuple[Trouble, ...]:
         """What upkeep has failed at and not done since; empty if all is well.
 
@@ -355,7 +367,7 @@ class Store:
         """
         return self._read(self.space.troubles)
 
-    def drop_damaged(self) -> list[LostKeys]:
+    def drop_damaged(self) -> list[KeyRange]:
         """Give up the blocks of the index that are damaged, so that listings and upkeep go on. Reads the whole index.
 
         Gives the ranges of keys that they may have held: each of these reads as an older change left it, or is gone.
@@ -599,6 +611,43 @@ class StoreSnapshot:
 
     def close(self) -> None:
         self._store._let_go(self._snapshot)
+
+
+class Verification:
+    """A scrub of one store's disk. Each step reads a little, and gives what of it is damaged: mostly nothing.
+
+        damaged = [damage for found in store.verify() for damage in found]
+
+    Between steps others are let in, and the caller may pause. It holds nothing of the store, and need not be closed.
+    A step raises `OutOfServiceError`, and `InterruptedStoreError` if an interrupt has cut an earlier one short.
+    """
+
+    def __init__(self, store: Store, scrub: Scrub) -> None:
+        self._store = store
+        self._scrub = scrub
+        self._is_cut = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[Damage]:
+        if self._is_cut:
+            raise InterruptedStoreError("an interrupt has cut this scrub short: something was not read, or not told")
+        try:
+            found = self._store._read(self._scrub.step)
+        except StoreError:
+            raise
+        except BaseException:
+            self._is_cut = True
+            raise
+        if found is None:
+            raise StopIteration
+        return found
+
+    @property
+    def tally(self) -> Tally:
+        """What was read by now."""
+        return self._scrub.tally()
 
 
 def format_store(

@@ -101,6 +101,11 @@ class Superblock:
             self._apply(payload, is_full=number == 0)
         return bool(payloads)
 
+    @property
+    def log(self) -> TwinLog:
+        """Its records on the disk."""
+        return self._log
+
     def secret(self) -> bytes:
         """The disk's secret. Known once the superblock is formatted or recovered."""
         return self._log.secret()

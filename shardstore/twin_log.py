@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -52,6 +53,38 @@ class Record(NamedTuple):
     payload: bytes
 
 
+class Copies(NamedTuple):
+    """Where both copies of a record of the live chain are, one right behind the other."""
+
+    generation: int
+    extent: int
+    page: int  # of the first
+    page_count: int  # of one
+    may_be_torn: bool  # opening has found one copy of it, the newest then
+
+
+class _Chain:
+    """Where the records of a chain are: one behind the other from the start of an extent, each in two copies."""
+
+    __slots__ = ("end_pages", "extent", "first_generation", "newest", "torn_number")
+
+    def __init__(self, extent: int, first_generation: int) -> None:
+        self.extent = extent
+        self.first_generation = first_generation
+        self.end_pages: list[int] = []  # of each record, behind its second copy
+        self.newest: Dependency = PERSISTENT  # the write of the last
+        self.torn_number = -1  # of the record, the last at opening, of which there was one copy; or none is
+
+    def live_count(self) -> int:
+        """How many of the records are live: the last is not if the device has refused it."""
+        return len(self.end_pages) - (self.newest.poll() is FAILED)
+
+    def copies(self, number: int) -> Copies:
+        page = self.end_pages[number - 1] if number else 0
+        page_count = (self.end_pages[number] - page) // 2
+        return Copies(self.first_generation + number, self.extent, page, page_count, number == self.torn_number)
+
+
 class TwinLog:
     """One log on a pair of reserved extents. The caller holds the store's monitor."""
 
@@ -78,6 +111,8 @@ class TwinLog:
         self._in_doubt: Dependency = PERSISTENT  # what that record is in doubt of
         self._outstanding: Dependency = PERSISTENT  # of that, and of what it is in doubt of
         self._outstanding_turned = False
+        self._live = _Chain(extents[0], 0)  # the chain of the newest record
+        self._left: _Chain | None = None  # the live one until the full record that opens `_live` is persistent
         self.bytes_submitted = 0
         self.needs_repair = False  # a record of the live chain has lost a copy, or was cut off
         self.was_cut = False  # recovery has found that the newest delta does not hold
@@ -128,6 +163,7 @@ class TwinLog:
             if in_doubt.poll() is not PERSISTENT_STATE:
                 raise InvariantError("LOG-8", "a full record was about to be in doubt")
             return self._turn(self._encode(full(), is_full=True), after)
+        self._left = None
         return self._write(copy, self._in_doubt, in_doubt, turned=False)
 
     def _turn(self, copy: bytes, after: Dependency) -> Dependency:
@@ -135,6 +171,9 @@ class TwinLog:
             raise NoSpaceError(f"a log record of {len(copy)} bytes does not fit an extent twice")
         old = self._extents[self._active]
         self._active ^= 1
+        if self._extents[self._active] != self._live.extent:  # else a turn that failed is tried again
+            self._left = self._live
+        self._live = _Chain(self._extents[self._active], self._next_generation)
         self._next_page = 0
         self._turn_due = False
         self.needs_repair = False
@@ -150,6 +189,8 @@ class TwinLog:
         if self._scheduler.observer is not None:
             self._scheduler.observer.followed(write, self._newest)
         self._next_page += len(data) // self._disk.page_size_bytes
+        self._live.end_pages.append(self._next_page)
+        self._live.newest = write
         self._next_generation += 1
         self._newest = write
         self._in_doubt = in_doubt
@@ -208,6 +249,7 @@ class TwinLog:
         if len(payloads) > 1 and not holds(payloads[-1]):  # REC-2
             self.was_cut = self.needs_repair = True
             payloads.pop()
+            self._live.end_pages.pop()
         return payloads
 
     def secret(self) -> bytes:
@@ -231,6 +273,10 @@ class TwinLog:
             if found != expected:
                 raise self._gap(self._active, expected, copies[found][0])
         self.needs_repair = any(len(copies[generation]) < 2 for generation in generations)
+        self._live = _Chain(self._extents[self._active], first)
+        self._live.end_pages = list(accumulate(2 * copies[generation][0].page_count for generation in generations))
+        if len(copies[generations[-1]]) < 2:
+            self._live.torn_number = len(generations) - 1
         return [copies[generation][0] for generation in generations]
 
     def _gap(self, which: int, expected: int, found: Record) -> CorruptionError:
@@ -290,6 +336,45 @@ class TwinLog:
         if version != FORMAT_VERSION:
             raise FormatVersionError(version)
         return Record(page, page_count, bool(is_full), generation, secret, sealed[SECRET_SIZE_BYTES:])
+
+    # --- scrubbing ----------------------------------------------------------------------------------
+
+    def newest_generation(self) -> int:
+        """The generation that was given last."""
+        return self._next_generation - 1
+
+    def live_copies(self, generation: int) -> Copies | None:
+        """The first live record from this generation on; None behind the newest.
+
+        Until the full record of a turn is persistent, a crash may leave the chain before it, so that this is live, too.
+        """
+        chains = [self._live]
+        if self._left is not None and self._newest.poll() is not PERSISTENT_STATE:
+            chains.insert(0, self._left)
+        for chain in chains:
+            number = max(0, generation - chain.first_generation)
+            if number < chain.live_count():
+                return chain.copies(number)
+        return None
+
+    def is_whole(self, copies: Copies, copy: int) -> bool:
+        """Whether the first or the second copy, 0 or 1, is on the device as far as it must be. Raises `DiskError`.
+
+        A crash may have torn one copy of the record that was the newest at opening. A zoned device tells a tear from
+        damage by its pointer; on a file the other copy is enough.
+        """
+        if not copies.may_be_torn:
+            return self._is_there(copies, copy)
+        if self._disk.zoned:
+            end_page = copies.page + (copy + 1) * copies.page_count
+            return end_page > self._scheduler.write_pointer(copies.extent) or self._is_there(copies, copy)
+        return self._is_there(copies, copy) or self._is_there(copies, 1 - copy)
+
+    def _is_there(self, copies: Copies, copy: int) -> bool:
+        page = copies.page + copy * copies.page_count
+        data = self._scheduler.read(copies.extent, page, copies.page_count)
+        record = self._decode(copies.extent, page, page + copies.page_count, data, 0)
+        return record is not None and record.generation == copies.generation
 
 
 def encode_record(magic: bytes, secret: bytes, generation: int, payload: bytes, *, is_full: bool) -> bytes:

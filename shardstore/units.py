@@ -44,8 +44,8 @@ class Locator(NamedTuple):
         return f"<{self.extent}:{self.offset_bytes}+{self.length_bytes} {self.uuid[:4].hex()}>"
 
 
-class LostKeys(NamedTuple):
-    """A range of keys whose newest entries may be lost: those from ``first`` on, below ``end`` if there is one."""
+class KeyRange(NamedTuple):
+    """The keys from ``first`` on, below ``end`` if there is one."""
 
     first: bytes
     end: bytes | None

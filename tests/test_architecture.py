@@ -29,7 +29,7 @@ STORE_LAYERS = [
     ("node",),
     ("store",),
     ("space", "limits"),
-    ("reclamation",),
+    ("reclamation", "scrub"),
     ("index.index",),
     ("index.compaction", "index.snapshot"),
     ("index.run",),

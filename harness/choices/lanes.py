@@ -42,7 +42,7 @@ _ROWS: Final = (
     Lane("steps", _CALLER, "how many device steps a write-back takes", "one"),
     Lane("device", _SURROUNDINGS, "what the system asks its seam: which write, barrier or record goes next", "first"),
     Lane("entropy", _SURROUNDINGS, "how an identifier ends", "plain", is_rare=True, is_pinned=True),
-    Lane("fault", _SURROUNDINGS, "which calls of the device fail", "what fails is mended", is_pinned=True),
+    Lane("refused", _SURROUNDINGS, "which calls of the device fail", "what fails is mended", is_pinned=True),
     Lane("refusing", _SURROUNDINGS, "on which medium", "the first", is_pinned=True),
     Lane("passing", _SURROUNDINGS, "how many such calls pass first", "none", is_scaled=True, is_pinned=True),
     Lane("failing", _SURROUNDINGS, "how many more than one then fail", "none", is_pinned=True),
@@ -127,7 +127,7 @@ LENIENT: Final = lanes_where(lambda lane: lane.is_lenient)
 OF_SURROUNDINGS: Final = lanes_where(lambda lane: lane.whose is Whose.SURROUNDINGS)
 
 SURVIVOR: Final = "survivor"
-FAULT: Final = "fault"
+REFUSED: Final = "refused"
 FAILING: Final = "failing"
 KNOB: Final = "knob"
 INTERRUPT: Final = "interrupt"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeVar
 
-from harness.choices.lanes import FAILING, FAULT, INTERRUPT, KNOB, RARE, SCALED, SURVIVOR
+from harness.choices.lanes import FAILING, INTERRUPT, KNOB, RARE, REFUSED, SCALED, SURVIVOR
 from harness.choices.mix import SWARM_TABLE_COUNT, CrashSpan, Mix, place_crashes, place_faults
 from harness.choices.tape import Tape, Turn
 
@@ -32,7 +32,7 @@ KNOB_CHANCES = (0.0, 0.0, 0.1, 0.5)
 # Of twelve operations in whose middle something comes, an exception comes in three: at a call in one, at a line in two.
 INTERRUPT_DRAWS = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 2)
 # Of a fault: reads, writes, resets, barriers, everything, and seldom the end of all faults; then how many calls fail.
-FAULT_DRAWS = (0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5)
+REFUSED_DRAWS = (0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5)
 FAILING_DRAWS = (0, 0, 0, 1, 3, 7, 7)
 # A scaled choice is drawn below its range, halved so many times: calls of a store have few places, or very many.
 SCALE_HALVINGS = (0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 6, 8)
@@ -102,7 +102,7 @@ class RandomPolicy:
         # The lanes that are not drawn evenly, and how. One dictionary, since `pick` is on the hot path and looks once.
         self._ordinary: dict[str, Callable[[int], int]] = dict.fromkeys(RARE, self._seldom(RARE_CHANCE))
         self._ordinary[INTERRUPT] = self._from_table(INTERRUPT_DRAWS)
-        self._ordinary[FAULT] = self._from_table(FAULT_DRAWS)
+        self._ordinary[REFUSED] = self._from_table(REFUSED_DRAWS)
         self._ordinary[FAILING] = self._from_table(FAILING_DRAWS)
         self._ordinary.update(dict.fromkeys(SCALED, self._scaled))
         self._ordinary[SURVIVOR] = self._survivor

@@ -75,7 +75,7 @@ class Tolerance:
 def choose_fault(plan: Plan, world: World, tape: Tape) -> Fault | None:
     """Arm a fault that the tape chooses, or mend all, which gives None."""
     calls = plan.fault_calls
-    kind = tape.choose("fault", 2 + len(calls))
+    kind = tape.choose("refused", 2 + len(calls))
     if not kind:
         world.faults.mend()
         return None

@@ -35,11 +35,11 @@ from shardstore.index.metadata_log import (
     run_size_bytes,
 )
 from shardstore.index.outlook import Figures, Outlook, Outlooks
-from shardstore.index.run import Chunks, Run, RunReader, in_blocks, newest
+from shardstore.index.run import Chunks, Run, RunReader, block_key, in_blocks, newest
 from shardstore.index.run_block import LOCATOR_SIZE_BYTES, ONE_LOCATOR_ENTRY_SIZE_BYTES, Entry, Item
 from shardstore.index.run_bounds import RunLimits, run_bound
 from shardstore.index.snapshot import Snapshot
-from shardstore.units import Kind, Locator, LostKeys, RunBound, StoreConfiguration, new_tuple
+from shardstore.units import KeyRange, Kind, Locator, RunBound, StoreConfiguration, new_tuple
 from shardstore.upkeep import Upkeep
 
 
@@ -130,7 +130,7 @@ class Index:
 
     def items(self, start: bytes = b"") -> Iterator[tuple[bytes, tuple[Locator, ...]]]:
         """Live entries in order of their keys. Must not be interleaved with changes."""
-        runs = [run for level in self._levels for run in level]
+        runs = self.runs()
         sources = [*self._memtables(start), *(self._reader.items(run, start) for run in runs)]
         for key, entry in newest(sources):
             if entry is not None:
@@ -225,7 +225,7 @@ class Index:
         count = entry_size_max_bytes = 0
         try:
             for batch in in_blocks(items, self._configuration.run_block_size_bytes):
-                put = self._chunks.put(Kind.RUN, _block_key(run_id, len(blocks)), run_block.encode(batch))
+                put = self._chunks.put(Kind.RUN, block_key(run_id, len(blocks)), run_block.encode(batch))
                 blocks.append(Block(batch[0][0], put.locator))
                 written.append(put.dependency)
                 count += len(batch)
@@ -387,7 +387,7 @@ class Index:
         """
         sizes = [[run.entry_count for run in level] for level in self._levels]
         self._next_compaction = choose(sizes, self._configuration)
-        runs = [run for level in self._levels for run in level]
+        runs = self.runs()
         self._runs_size_bytes = _size_bytes(runs)
         self._runs_entry_count = sum([run.entry_count for run in runs])
         self._runs_entry_size_max_bytes = max([run.entry_size_max_bytes for run in runs], default=0)
@@ -452,24 +452,23 @@ class Index:
 
     # --- damage -------------------------------------------------------------------------------------
 
-    def drop_damaged(self) -> list[LostKeys]:
+    def drop_damaged(self) -> list[KeyRange]:
         """Put an empty block in the place of each damaged one, and give the keys that it may have held (DAMAGE-1).
 
         Blocks keep their numbers, so that all else stays as it is. Raises `DiskError`, `NoSpaceError`.
         """
         lost = []
-        for run in [run for level in self._levels for run in level]:
+        for run in self.runs():
             for number in range(len(run.locators)):
                 if self._reader.is_damaged(run, number) and self._empty(run, number):
-                    end = run.first_keys[number + 1] if number + 1 < len(run.first_keys) else None
-                    lost.append(LostKeys(run.first_keys[number], end))
+                    lost.append(run.keys_of(number))
                 self._upkeep.breathe()
         return lost
 
     def _empty(self, run: Run, number: int) -> bool:
         """Move a block to an empty one. False if the run is gone by now, or the block has moved."""
         old = run.locators[number]
-        put = self._chunks.put(Kind.RUN, _block_key(run.run_id, number), run_block.encode([]))
+        put = self._chunks.put(Kind.RUN, block_key(run.run_id, number), run_block.encode([]))
         is_there = run in self._levels[run.level] and run.locators[number] == old
         if is_there:
             run.locators[number] = put.locator
@@ -513,17 +512,22 @@ class Index:
         """The number of runs that are not live any more, but held by snapshots."""
         return len(self._runs) - sum(map(len, self._levels))
 
+    # --- scrubbing ----------------------------------------------------------------------------------
+
+    def runs(self) -> list[Run]:
+        """The live runs, the newest first."""
+        return [run for level in self._levels for run in level]
+
+    def unwritten(self) -> list[dict[bytes, Entry]]:
+        """The entries that no run has yet, by memtable, the newest first. Only to be looked at."""
+        return [memtable.entries for memtable in (self._memtable, self._frozen) if memtable is not None]
+
     # --- snapshots ----------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """The keys as they are now, to be read while the index changes; the caller must close the snapshot."""
-        runs = [run for level in self._levels for run in level]
+        runs = self.runs()
         return Snapshot(list(newest(self._memtables())), runs, self._reader, self._let_go)
-
-
-def _block_key(run_id: int, number: int) -> bytes:
-    """The key in the frame of a block."""
-    return run_id.to_bytes(8, "little") + number.to_bytes(4, "little")
 
 
 def _size_bytes(runs: Iterable[Run]) -> int:

@@ -146,6 +146,11 @@ class MetadataLog:
             _decoded(self._apply_all, edits)
         return list(self._recorded.values())
 
+    @property
+    def log(self) -> TwinLog:
+        """Its records on the disk."""
+        return self._log
+
     def was_cut(self) -> bool:
         """Whether recovery has cut a delta off. Then nothing may be appended before the next record (REC-3)."""
         return self._log.was_cut

@@ -21,7 +21,7 @@ from shardstore.errors import CorruptionError, StaleLocatorError
 from shardstore.index import run_block
 from shardstore.index.metadata_log import RunRecord, run_size_bytes
 from shardstore.index.run_block import BlockError, Entry, Item
-from shardstore.units import Kind, Locator
+from shardstore.units import KeyRange, Kind, Locator
 
 
 class Chunks(Protocol):
@@ -59,6 +59,15 @@ class Run:
         self.metadata_size_bytes = run_size_bytes(self.first_keys)
         self.holders_count = 1  # the index is one holder, and so is each snapshot
 
+    def number_of(self, key: bytes) -> int:
+        """The block that may hold a key; -1 if none may."""
+        return bisect_right(self.first_keys, key) - 1
+
+    def keys_of(self, number: int) -> KeyRange:
+        """The keys that a block may hold."""
+        end = self.first_keys[number + 1] if number + 1 < len(self.first_keys) else None
+        return KeyRange(self.first_keys[number], end)
+
 
 class RunReader:
     """Reads runs, and keeps the blocks that were read last."""
@@ -81,7 +90,7 @@ class RunReader:
 
     def items(self, run: Run, start: bytes = b"") -> Iterator[Item]:
         """Entries in order of their keys, from ``start`` on. Raises `CorruptionError`, `DiskError`."""
-        for number in range(max(0, bisect_right(run.first_keys, start) - 1), len(run.locators)):
+        for number in range(max(0, run.number_of(start)), len(run.locators)):
             try:
                 for item in run_block.decode(self._block(run, number)):
                     if item[0] >= start:
@@ -114,6 +123,11 @@ class RunReader:
 
 
 _key_of = itemgetter(0)
+
+
+def block_key(run_id: int, number: int) -> bytes:
+    """The key in the frame of a block."""
+    return run_id.to_bytes(8, "little") + number.to_bytes(4, "little")
 
 
 def _damaged(run: Run, number: int, detail: str) -> CorruptionError:
