@@ -51,7 +51,7 @@ from harness.world.world import World
 
 def _as_test(spec: Spec, **options: Any) -> type[TestCase]:
     """Import Hypothesis only for callers who ask for tests: the import takes half a second."""
-    from harness.testing.state_machine import as_test
+    from harness.testing.as_test import as_test
 
     return as_test(spec, **options)
 

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent
 # Rooms of the harness, top floor first; a room imports from its own floor and those below.
 FLOORS = [
     ("cli",),
-    ("audit", "planted"),
+    ("audit", "planted", "testing"),
     ("shrink", "search"),
-    ("trace", "torture", "testing", "corpus"),
+    ("trace", "torture", "corpus"),
     ("scenario",),
     ("world",),
     ("spec",),

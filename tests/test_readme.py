@@ -54,6 +54,21 @@ def test_the_failure_is_what_is_printed_and_its_case_the_one_in_the_corpus(plant
     assert re.sub("story: .*\n", "", in_corpus) == saved.read_text()
 
 
+def test_a_test_of_the_spec_says_the_same(planted: Path) -> None:
+    (printed,) = blocks("text")
+    test = "from notebook.store_spec import SPEC\nTestNotebook = SPEC.as_test()\n"
+    (planted / "test_notebook.py").write_text(test)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(planted / "docs" / "example"), str(ROOT)])}
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "check_crash", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=planted, env=environment, capture_output=True, text=True, check=False)
+    assert _unindented(printed) in _unindented(done.stdout), done.stdout + done.stderr
+
+
+def _unindented(text: str) -> str:
+    """The lines without what pytest puts before them."""
+    return "".join(re.sub("^E? +", "", line) + "\n" for line in text.splitlines())
+
+
 def test_the_picture_is_what_show_draws(planted: Path) -> None:
     (case,) = (ROOT / "fuzz_corpus").glob("notebook-*.case")
     drawn = planted / "drawn.svg"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.cli.exit_status import Unusable
-from harness.cli.report import replay_command
 from harness.corpus.case_file import Case, CaseFileError, read_case
 from harness.corpus.replay import Replayed
+from harness.corpus.saving import replay_command
 from harness.scenario.failing_sequence import failing_sequence
 from harness.scenario.verdict import Run
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.choices.program import operation_count
 from harness.cli.exit_status import exit_status_of
 from harness.cli.reach_table import Reached, print_reached, reached_by
-from harness.cli.report import Progress, figures, make_console, print_verdicts, replay_command
-from harness.corpus.case_file import Case, file_name, format_case
-from harness.corpus.saving import save_case
+from harness.cli.report import Progress, figures, make_console, print_verdicts
 from harness.fleet.budget import Budget
-from harness.scenario.failing_sequence import comments, failing_sequence
-from harness.scenario.runner import replay_program
-from harness.scenario.verdict import Run, Verdict
+from harness.scenario.verdict import Verdict
 from harness.search.campaign import CheckJob, list_checks, run_checks
 from harness.search.check import Sample
 from harness.search.reach import hold_to_reach
-from harness.shrink.shrink import NotReproducedError, ShrinkResult, shrink
+from harness.shrink.failure import Failure, case_of, save_failure, shrink_failure
 from harness.spec.loader import LoadedSpec, find_configuration, find_spec_files, load_spec, load_specs
 from harness.spec.plan import compile_plan
 from harness.spec.spec import Mode, Spec
@@ -30,16 +26,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One distinct failure, after shrinking and saving."""
+class Found(NamedTuple):
+    """One distinct failure, and the verdict that it comes from."""
 
     verdict: Verdict
-    case: Case
-    path: Path
-    shrunk: ShrinkResult | None
-    run: Run
-    trouble: str = ""  # why it was not shrunk, or not saved
+    failure: Failure
 
 
 def check_specs(
@@ -60,11 +51,11 @@ def check_specs(
         verdicts = run_checks(jobs, sample, budget, folder, progress)
     verdicts, reached = _reached(loaded, jobs, verdicts)
     paths = [job.path for job in jobs]
-    found = [_save(path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
+    found = [_keep(path, verdict, corpus, folder) for path, verdict in distinct(paths, verdicts)]
     print_verdicts(console, verdicts)  # only now: a reader who stops reading must not keep failures from being saved
     print_reached(console, reached)
     for each in found:
-        _explain(console, each)
+        _explain(console, each.failure)
     if json_path is not None:
         json_path.write_text(json.dumps(_summary(verdicts, found, sample, budget), indent=2) + "\n", encoding="utf-8")
     return exit_status_of([verdict.answer for verdict in verdicts])
@@ -98,61 +89,21 @@ def distinct(paths: Sequence[str], verdicts: Sequence[Verdict]) -> list[tuple[st
     return list(found.values())
 
 
-def _save(path: str, verdict: Verdict, corpus: Path, folder: Path) -> Found:
-    """Shrink one failure and save it. If shrinking does not come to its end, save it as it was found."""
+def _keep(path: str, verdict: Verdict, corpus: Path, folder: Path) -> Found:
+    """Shrink one failure and save it."""
     assert verdict.run is not None
-    assert verdict.run.violation is not None
     each = load_spec(path, verdict.spec, folder)
     plan = compile_plan(each.spec, find_configuration(each.spec, verdict.configuration), verdict.mode)
-    shrunk, run, trouble = None, verdict.run, ""
-    try:
-        shrunk = shrink(plan, run.program, verdict.run.violation)
-        run = replay_program(plan, shrunk.program, strict=True)
-    except NotReproducedError as error:
-        trouble = f"not shrunk: {error}; the system is not deterministic"
-    except KeyboardInterrupt:
-        trouble = "not shrunk: interrupted"
-    case = case_of(path, verdict, run)
-    try:
-        saved = save_case(case, comments(run.events), corpus, folder)
-    except OSError as error:
-        saved = corpus / file_name(case, 1)
-        trouble = f"not saved: {error.filename}: {error.strerror}; the case is\n\n{format_case(case)}"
-    return Found(verdict, case, saved, shrunk, run, trouble)
+    case = case_of(path, plan, verdict.run, verdict.seed, verdict.scenario)
+    return Found(verdict, save_failure(shrink_failure(plan, verdict.run, case), plan, corpus))
 
 
-def _explain(console: Console, found: Found) -> None:
+def _explain(console: Console, failure: Failure) -> None:
     """Print one failure."""
-    verdict = found.verdict
     console.print()
-    text = failing_sequence(
-        found.run,
-        spec=f"{verdict.spec} ({found.case.spec})",
-        mode=verdict.mode,
-        configuration=verdict.configuration,
-        one_minimal=found.shrunk.one_minimal if found.shrunk else None,
-        command=replay_command(found.path),
-    )
-    console.print(text, soft_wrap=True)
-    if found.trouble:
-        console.print(found.trouble, style="yellow", soft_wrap=True)
-
-
-def case_of(path: str, verdict: Verdict, run: Run) -> Case:
-    """The case that saves a failing run."""
-    violation = run.violation
-    assert violation is not None
-    return Case(
-        path,
-        verdict.spec,
-        verdict.configuration,
-        verdict.mode,
-        violation.property,
-        violation.place,
-        run.program,
-        seed=verdict.seed,
-        scenario=verdict.scenario,
-    )
+    console.print(failure.sequence(), soft_wrap=True)
+    if failure.trouble:
+        console.print(failure.trouble, style="yellow", soft_wrap=True)
 
 
 def _summary(verdicts: Sequence[Verdict], found: Sequence[Found], sample: Sample, budget: Budget) -> dict[str, Any]:
@@ -163,18 +114,19 @@ def _summary(verdicts: Sequence[Verdict], found: Sequence[Found], sample: Sample
     }
 
 
-def _figures_of(each: Found) -> dict[str, Any]:
-    shrunk = each.shrunk
+def _figures_of(found: Found) -> dict[str, Any]:
+    verdict, failure = found
+    shrunk = failure.shrunk
     return {
-        "case": str(each.path),
-        "spec": each.case.spec,
-        "name": each.case.name,
-        "mode": each.case.mode,
-        "configuration": each.case.configuration,
-        "property": each.case.property,
-        "place": each.case.place,
-        "operations_found": operation_count(each.verdict.run.program) if each.verdict.run else None,
-        "operations": operation_count(each.case.program),
+        "case": str(failure.path),
+        "spec": failure.case.spec,
+        "name": failure.case.name,
+        "mode": failure.case.mode,
+        "configuration": failure.case.configuration,
+        "property": failure.case.property,
+        "place": failure.case.place,
+        "operations_found": operation_count(verdict.run.program) if verdict.run else None,
+        "operations": operation_count(failure.case.program),
         "one_minimal": shrunk.one_minimal if shrunk else False,
         "shrink_seconds": shrunk.seconds if shrunk else None,
         "shrink_passes": {name: asdict(counters) for name, counters in shrunk.passes.items()} if shrunk else {},

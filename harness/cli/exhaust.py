@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.exit_status import exit_status_of
-from harness.cli.report import make_console, plain_table, replay_command
+from harness.cli.report import make_console, plain_table
 from harness.corpus.case_file import Case
-from harness.corpus.saving import save_case
+from harness.corpus.saving import replay_command, save_case
 from harness.fleet.budget import Budget
 from harness.fleet.interrupts import listening
 from harness.scenario.failing_sequence import comments, failing_sequence
@@ -52,7 +52,7 @@ def exhaust_spec(
             results = run_parts(parts, budget.workers, folder, _note_progress(console, len(parts)))
             print_results(console, each.spec.name, operations_max, results)
             all_results += [(each, result) for result in results]
-    paths = [_save(console, each, result, corpus, folder) for each, result in all_results]
+    paths = [_save(console, each, result, corpus) for each, result in all_results]
     if json_path is not None:
         rows = [_figures(each, result, path) for (each, result), path in zip(all_results, paths, strict=True)]
         json_path.write_text(json.dumps({"operations": operations_max, "results": rows}, indent=2) + "\n", "utf-8")
@@ -106,15 +106,16 @@ def _row(result: Result) -> Iterator[str]:
     yield from (f"{tally.recoveries:,}", f"{result.core_seconds:,.1f}", result.answer)
 
 
-def _save(console: Console, each: LoadedSpec, result: Result, corpus: Path, folder: Path) -> Path | None:
+def _save(console: Console, each: LoadedSpec, result: Result, corpus: Path) -> Path | None:
     """Save and print the failure, if there is one."""
     run = result.run
     if run is None or run.violation is None:
         return None
-    name = each.spec.bounded().name
+    bounded = each.spec.bounded()
+    name = bounded.name
     violation = run.violation
     case = Case(each.path, name, result.configuration, Mode.CRASH, violation.property, violation.place, run.program)
-    path = save_case(case, comments(run.events), corpus, folder)
+    path = save_case(case, comments(run.events), corpus, bounded)
     shown = failing_sequence(
         run,
         spec=f"{name} ({each.path})",

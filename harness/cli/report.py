@@ -7,11 +7,9 @@ and counters, and `figures` gives the same ones for machines.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +53,6 @@ def percent(share: float) -> str:
     if in_percent > 99:
         return ">99"
     return f"{in_percent:.1f}" if in_percent < 10 else f"{in_percent:.0f}"
-
-
-def replay_command(case: Path) -> str:
-    """The exact command that replays a case from the current folder."""
-    return f"harness replay {shlex.quote(str(case))}"
 
 
 def figures(verdict: Verdict) -> dict[str, Any]:
@@ -203,11 +196,11 @@ def _telling(counters: Counters) -> str:
 def print_plants(console: Console, results: Sequence[PlantResult]) -> None:
     """Print the table of planted bugs, and the problems of those that were not caught."""
     table = plain_table()
-    for name in ("plant", "property"):
-        table.add_column(name, no_wrap=True)
+    table.add_column("plant", no_wrap=True)
+    table.add_column("property")
     for name in ("found", "scena-\nrios", "reach-\ned %", "median\ns", "worst\ns", "steps\n/least", "con-\nfirmed"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("caught", no_wrap=True, min_width=len("caught"))  # the answer is never cut
+    table.add_column("caught", no_wrap=True, min_width=1 + len("caught"))  # the answer is never cut
     for result in results:
         table.add_row(*_plant_row(result), style=None if result.is_caught else "bold red")
     console.print(table)

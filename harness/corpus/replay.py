@@ -26,6 +26,7 @@ from harness.scenario.runner import replay_program, run_recorded
 from harness.scenario.verdict import Run
 from harness.spec.loader import SpecMissingError, find_configuration, load_spec
 from harness.spec.plan import Plan, compile_plan
+from harness.spec.spec import Spec
 
 SCHEDULES_TRIED = 300
 
@@ -57,6 +58,14 @@ def replay(case: Case, folder: Path | None = None) -> Replayed:
     """
     try:
         spec = load_spec(case.spec, case.name, folder or Path.cwd()).spec
+    except SpecMissingError as error:
+        return Replayed(ReplayAnswer.NO_LONGER_APPLIES, str(error))
+    return replay_on(spec, case)
+
+
+def replay_on(spec: Spec, case: Case) -> Replayed:
+    """Replay a case on this spec, wherever that comes from."""
+    try:
         plan = compile_plan(spec, find_configuration(spec, case.configuration), case.mode)
         run = replay_program(plan, case.program, strict=True)
     except SpecMissingError as error:

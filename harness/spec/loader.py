@@ -115,6 +115,20 @@ def load_spec(path: str, name: str, folder: Path) -> LoadedSpec:
     raise SpecMissingError(f"{path}: no spec named {name!r}; it has {', '.join(each.spec.name for each in loaded)}")
 
 
+def file_of(spec: Spec) -> Path | None:
+    """The file that has this very spec at its module level, so that `load_spec` finds it; None if none was imported.
+
+    Of several it is the spec file, and then the module of the function that opens the system.
+    """
+    own = getattr(spec.system, "__module__", None)
+    found = [
+        (not Path(file).match(SPEC_FILE_PATTERN), name != own, Path(file).resolve())
+        for name, module in list(sys.modules.items())
+        if (file := getattr(module, "__file__", None)) and any(value is spec for value in list(vars(module).values()))
+    ]
+    return min(found)[-1] if found else None
+
+
 def find_configuration(spec: Spec, name: str) -> Configuration:
     for configuration in spec.configurations:
         if configuration.name == name:

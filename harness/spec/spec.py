@@ -417,7 +417,7 @@ class Spec:
         return replace(plain, name=name, operations=operations)
 
     def as_test(self, **options: Any) -> type[TestCase]:
-        """Make tests for pytest or unittest; see `harness.testing.state_machine.as_test` for the options."""
+        """Make tests for pytest or unittest; see `harness.testing.as_test.as_test` for the options."""
         return _test_makers[-1](self, **options)
 
     @property

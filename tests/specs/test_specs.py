@@ -1,6 +1,11 @@
-"""Every spec of the store, as Hypothesis tests: a state machine and whole programs, in each mode and configuration."""
+"""Every spec of the store as tests, of each mode and configuration: random scenarios, a state machine, whole programs.
+
+Few of each: ``make check`` runs many more.
+"""
 
 from __future__ import annotations
+
+from hypothesis import settings
 
 from shardstore import (
     chunk_store_spec,
@@ -12,13 +17,15 @@ from shardstore import (
     superblock_spec,
 )
 
-TestSuperblock = superblock_spec.SPEC.as_test(max_examples=15)
-TestExtents = extents_spec.SPEC.as_test(max_examples=15)
-TestChunkStore = chunk_store_spec.SPEC.as_test(max_examples=15)
-TestIndex = index_spec.SPEC.as_test(max_examples=15)
-TestIndexOnFake = index_spec.ON_FAKE.as_test(max_examples=15)
-TestNode = node_spec.SPEC.as_test(max_examples=15)
-TestTwoDisks = node_spec.TWO_DISKS.as_test(max_examples=15)
-TestLimits = node_spec.LIMITS.as_test(max_examples=15)
-TestForgery = forgery_spec.SPEC.as_test(max_examples=15)
-TestFileDisk = file_disk_spec.SPEC.as_test(max_examples=15)
+FEW = settings(max_examples=10, stateful_step_count=40)
+
+TestSuperblock = superblock_spec.SPEC.as_test(scenarios=40, settings=FEW)
+TestExtents = extents_spec.SPEC.as_test(scenarios=40, settings=FEW)
+TestChunkStore = chunk_store_spec.SPEC.as_test(scenarios=40, settings=FEW)
+TestIndex = index_spec.SPEC.as_test(scenarios=40, settings=FEW)
+TestIndexOnFake = index_spec.ON_FAKE.as_test(scenarios=40, settings=FEW)
+TestNode = node_spec.SPEC.as_test(scenarios=40, settings=FEW)
+TestTwoDisks = node_spec.TWO_DISKS.as_test(scenarios=40, settings=FEW)
+TestLimits = node_spec.LIMITS.as_test(scenarios=40, settings=FEW)
+TestForgery = forgery_spec.SPEC.as_test(scenarios=40, settings=FEW)
+TestFileDisk = file_disk_spec.SPEC.as_test(scenarios=40, settings=FEW)
