@@ -24,6 +24,7 @@ from harness import (
     Interrupts,
     OnFile,
     Operation,
+    Overlaps,
     Reboot,
     SimulatedMedium,
     Spec,
@@ -326,6 +327,7 @@ def _spec(
         trace=CheckedNode.trace,
         events=WHOLE_STORE,
         interrupts=Interrupts(FOLDER, (InterruptedStoreError,), sparing, leaving_out=("spec_*.py",)),
+        overlaps=Overlaps(),
     )
 
 
@@ -347,17 +349,22 @@ SPEC = replace(
     bounds=spec_bounds.NODE,
 )
 
-TWO_DISKS = _spec(
-    "two disks",
-    2,
-    (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS, KNOBS, turn_knobs),),
-    (
-        Operation("remove_disk", disk=integers(0, 1), weight=2),
-        Operation("return_disk", disk=integers(0, 1), weight=2),
-        Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
+_OF_DISKS = ("remove_disk", "return_disk", "open_arranged")
+
+TWO_DISKS = replace(
+    _spec(
+        "two disks",
+        2,
+        (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS, KNOBS, turn_knobs),),
+        (
+            Operation("remove_disk", disk=integers(0, 1), weight=2),
+            Operation("return_disk", disk=integers(0, 1), weight=2),
+            Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
+        ),
+        sparing=_OF_DISKS,  # a disk that leaves broken comes back as after a crash
+        fatal=("remove_disk",),  # the disk is out then, and what has failed on it may be there or not
     ),
-    sparing=("remove_disk", "return_disk", "open_arranged"),  # a disk that leaves broken comes back as after a crash
-    fatal=("remove_disk",),  # the disk is out then, and what has failed on it may be there or not
+    overlaps=Overlaps(sparing=_OF_DISKS),  # what is under way on a disk that leaves may end in any error
 )
 
 # Sizes at a limit, one below and one above it, and empty; then what is as good as bytes, and what is not (ARG-1).

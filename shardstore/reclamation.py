@@ -9,6 +9,7 @@ Guarantees that no live chunk is lost, whatever a crash leaves:
     GC-3   the extent is reset only when everything the index has accepted so far is persistent: the copies, the entries
            that name them, and the changes that made the other chunks dead
     GC-4   if part of the extent cannot be read or decoded, it is kept unless the index shows that nothing live is in it
+    GC-5   an extent that is empty is not reset: by then another thread may have given it back
 
 Reclamation asks `References`, which is passed in, whether a chunk is live. It cannot import the index, which keeps
 itself in chunks. The caller holds the store's monitor, which is let go between slabs and between chunks.
@@ -120,7 +121,7 @@ class Reclamation:
         An extent that is being filled is closed first. Raises `NoSpaceError` if the room runs out on the way; chunks
         that were moved by then stay moved.
         """
-        if extent in self._running or self._chunks.has_pins(extent):
+        if not self._may_be_victim(extent):  # GC-5: whoever chose it may have waited since
             return None
         self._chunks.close_extent(extent)
         self._running.add(extent)

@@ -39,6 +39,23 @@ _CALLER, _SURROUNDINGS = Whose.CALLER, Whose.SURROUNDINGS
 
 _ROWS: Final = (
     Lane("knob", _CALLER, "how a knob of the configuration is turned", "its default", is_pinned=True),
+    Lane("overlap", _CALLER, "whether calls may overlap in this run", "they may not", is_pinned=True),
+    Lane(
+        "meanwhile",
+        _SURROUNDINGS,
+        "whether another call is made where one lets its monitor go, and which; and all choices of that call",
+        "none",
+        is_pinned=True,
+        is_lenient=True,
+    ),
+    Lane(
+        "turn",
+        _SURROUNDINGS,
+        "which of two calls that overlap goes on where one lets its monitor go",
+        "the same",
+        is_pinned=True,
+        is_lenient=True,
+    ),
     Lane("steps", _CALLER, "how many device steps a write-back takes", "one"),
     Lane("device", _SURROUNDINGS, "what the system asks its seam: which write, barrier or record goes next", "first"),
     Lane("entropy", _SURROUNDINGS, "how an identifier ends", "plain", is_rare=True, is_pinned=True),
@@ -129,6 +146,9 @@ OF_SURROUNDINGS: Final = lanes_where(lambda lane: lane.whose is Whose.SURROUNDIN
 SURVIVOR: Final = "survivor"
 REFUSED: Final = "refused"
 FAILING: Final = "failing"
+OVERLAP: Final = "overlap"
+MEANWHILE: Final = "meanwhile"
+TURN: Final = "turn"
 KNOB: Final = "knob"
 INTERRUPT: Final = "interrupt"
 INTERRUPTS: Final = "inside.0"  # a crash step with this choice interrupts one more operation
@@ -136,5 +156,23 @@ FOLLOWS: Final = "afterwards.0"  # and a crash step with this one performs so ma
 
 
 def lane_of(choice: str) -> str:
-    """The lane of a choice, from its full name; for a choice of an argument, the argument's name."""
+    """The lane of a choice, from its full name; for a choice of an argument, the argument's name.
+
+    All choices of a call in the middle of another are of the lane that began it.
+    """
     return choice.split(".", 1)[0]
+
+
+def is_of_call_between(choice: str) -> bool:
+    """Whether a choice is one of a call in the middle of another: ``meanwhile.<point>.<lane>.<n>``."""
+    return choice.startswith(f"{MEANWHILE}.") and choice.count(".") > 1
+
+
+def begins_call_between(choice: str) -> bool:
+    """Whether a choice that is not 0 begins such a call: ``meanwhile.<point>``."""
+    return choice.startswith(f"{MEANWHILE}.") and choice.count(".") == 1
+
+
+def own_name(choice: str) -> str:
+    """The name of a choice as the call in the middle of another would have it by itself."""
+    return choice.split(".", 2)[2] if is_of_call_between(choice) else choice

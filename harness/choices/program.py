@@ -10,6 +10,8 @@ choices and renames no others.
     ``key.0``             first draw for the argument ``key``
     ``device.2``          third decision the system left open in this step: issue order, barriers
     ``survivor.3.1``      at a crash: what is lost of the second write of step 3, on any medium
+    ``meanwhile.4``       whether another call is made at the fifth point where this one lets its monitor go, and which
+    ``meanwhile.4.key.0`` first draw for the argument ``key`` of that call
 
 The word before the first dot is the *lane*, see `harness.choices.lanes`.
 
@@ -25,7 +27,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from harness.choices.lanes import FOLLOWS, INTERRUPTS
+from harness.choices.lanes import FOLLOWS, INTERRUPTS, begins_call_between
 
 OPENING: Final = "open"  # operation of step 0
 ENDING: Final = "end"  # operation of the last step: clean shutdown and reopening
@@ -71,12 +73,16 @@ class Program:
 
 
 def operation_count(program: Program) -> int:
-    """The number of operations, counting those within a crash; the opening and the end do not count."""
+    """The number of operations, counting those within others and crashes; the opening and the end do not count."""
     return sum(
-        1 + bool(step.choices.get(INTERRUPTS)) + step.choices.get(FOLLOWS, 0)
+        1 + bool(step.choices.get(INTERRUPTS)) + step.choices.get(FOLLOWS, 0) + _calls_between_count(step)
         for step in program.steps
         if step.operation not in RESERVED_NAMES
     )
+
+
+def _calls_between_count(step: Step) -> int:
+    return sum(1 for name, value in step.choices.items() if value and begins_call_between(name))
 
 
 def cost(program: Program) -> tuple[int, int, int]:

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeVar
 
-from harness.choices.lanes import FAILING, INTERRUPT, KNOB, RARE, REFUSED, SCALED, SURVIVOR
+from harness.choices.lanes import (
+    FAILING,
+    INTERRUPT,
+    KNOB,
+    MEANWHILE,
+    OVERLAP,
+    RARE,
+    REFUSED,
+    SCALED,
+    SURVIVOR,
+    TURN,
+)
 from harness.choices.mix import SWARM_TABLE_COUNT, CrashSpan, Mix, place_crashes, place_faults
 from harness.choices.tape import Tape, Turn
 
@@ -29,6 +40,10 @@ STARVING_CHANCES = (0.0, 0.0, 0.9)
 # Chance that a knob is not at its default, one of these for each scenario. Half know only defaults: what is rare under
 # these must not get rarer (10).
 KNOB_CHANCES = (0.0, 0.0, 0.1, 0.5)
+# Chances that a call is made where another lets its monitor go, and that the turn changes, one pair of these for each
+# scenario that may have overlapping calls. A call lets its monitor go a few times, or dozens of times. Three of four
+# have none: what is rare without them must not get rarer.
+OVERLAP_CHANCES = (*((0.0, 0.0),) * 9, (0.02, 0.1), (0.1, 0.05), (0.3, 0.3))
 # Of twelve operations in whose middle something comes, an exception comes in three: at a call in one, at a line in two.
 INTERRUPT_DRAWS = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 2)
 # Of a fault: reads, writes, resets, barriers, everything, and seldom the end of all faults; then how many calls fail.
@@ -36,6 +51,7 @@ REFUSED_DRAWS = (0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5)
 FAILING_DRAWS = (0, 0, 0, 1, 3, 7, 7)
 # A scaled choice is drawn below its range, halved so many times: calls of a store have few places, or very many.
 SCALE_HALVINGS = (0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 6, 8)
+_OVERLAPS: Final = 0x6F7665726C6170  # of a stream of its own, since most specs never ask
 EVENLY: Final = -1  # in a table of draws: every value is equally likely, as without a table
 
 _MASK = (1 << 64) - 1
@@ -94,9 +110,10 @@ class RandomPolicy:
     Draws with `Random.random` alone: of all its methods, Python promises only that one's stream between versions.
     """
 
-    __slots__ = ("_last_unit_chance", "_ordinary", "_random", "_special", "_survival_chance")
+    __slots__ = ("_last_unit_chance", "_ordinary", "_random", "_seed", "_special", "_survival_chance")
 
     def __init__(self, seed: int) -> None:
+        self._seed = seed
         self._random = Random(seed).random
         self._survival_chance = self._last_unit_chance = 0.0
         # The lanes that are not drawn evenly, and how. One dictionary, since `pick` is on the hot path and looks once.
@@ -106,6 +123,7 @@ class RandomPolicy:
         self._ordinary[FAILING] = self._from_table(FAILING_DRAWS)
         self._ordinary.update(dict.fromkeys(SCALED, self._scaled))
         self._ordinary[SURVIVOR] = self._survivor
+        self._ordinary[OVERLAP] = self._overlap
         self._special = self._ordinary  # for whoever picks without a run
 
     def draw_style(self) -> CrashStyle:
@@ -180,6 +198,12 @@ class RandomPolicy:
         if random() < self._last_unit_chance:  # 1: only the last unit is lost, or, on a file, all of the write
             return min(1, count - 1)
         return int(random() * count)
+
+    def _overlap(self, count: int) -> int:
+        # Not a draw of the scenario's own, so that all others are the same with overlapping calls and without.
+        number = scenario_seed(self._seed, _OVERLAPS) % len(OVERLAP_CHANCES)
+        self._special[MEANWHILE], self._special[TURN] = map(self._seldom, OVERLAP_CHANCES[number])
+        return min(int(any(OVERLAP_CHANCES[number])), count - 1)
 
     def _from_table(self, table: Sequence[int]) -> Callable[[int], int]:
         random = self._random

@@ -44,7 +44,11 @@ class Policy(Protocol):
 
 
 class Tape:
-    """See the module. ``step`` is the identity of the step under way, ``operation`` the name of its operation."""
+    """See the module. ``step`` is the identity of the step under way, ``operation`` the name of its operation.
+
+    ``within`` begins the names of all choices that are made now; empty unless they are those of a call in the middle of
+    another, so that without it the other's choices keep their names.
+    """
 
     __slots__ = (
         "_choices",
@@ -59,6 +63,7 @@ class Tape:
         "name",
         "operation",
         "step",
+        "within",
     )
 
     choose: Callable[[str, int], int]
@@ -73,7 +78,7 @@ class Tape:
 
     def _reset(self) -> None:
         self.step = 0
-        self.name = ""
+        self.name = self.within = ""
         self.operation = OPENING
         self._steps: list[Step] = []
         self._choices: dict[str, int] = {}
@@ -140,6 +145,7 @@ class Tape:
         return self._decide(lane, self._next_name(lane), count)
 
     def _next_name(self, lane: str) -> str:
+        lane = self.within + lane
         number = self._drawn.get(lane, 0)
         self._drawn[lane] = number + 1
         return f"{lane}.{number}"

@@ -60,7 +60,7 @@ class CrashStep:
         scenario, action = self._scenario, self._action
         for name in action.flushes:
             if self._choose("flush", 2):
-                scenario.background(scenario.plan.action_of[name])
+                scenario.call(scenario.plan.action_of[name])
         inner = self._choose_inner() if self._is_fine else None
         if inner is not None:
             self._perform(inner)
@@ -100,7 +100,9 @@ class CrashStep:
         if where is Where.NOWHERE:
             self._cut(inner)
         else:
+            overlap, self._scenario.overlap = self._scenario.overlap, None  # one disturbance at a time
             self._is_all_persistent = interrupt(self._scenario, inner, where)
+            self._scenario.overlap = overlap
 
     def _cut(self, inner: Action) -> None:
         """Perform one more operation; the power fails in its middle, or after it if it has too few events."""

@@ -70,6 +70,16 @@ class Raised(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Meanwhile(Event):
+    """Something that another call did, in the middle of the step's own."""
+
+    event: Event
+
+    def lines(self) -> Iterable[str]:
+        yield from (f"meanwhile {line}" for line in self.event.lines())
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped(Event):
     """The operation was not called, since there was no earlier result that it could refer to."""
 

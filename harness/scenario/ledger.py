@@ -60,6 +60,9 @@ _HELD: Final = _Held()
 class LedgerWatcher(Protocol):
     """Is told of each entry. A watched ledger forgets no entry before it is settled, since a watcher wants them all."""
 
+    def returned(self, dependency: Dependency) -> None:
+        """A call has returned this dependency. The ledger is told of the call later, and the watcher too."""
+
     def acknowledged(self, dependency: Dependency | None, step: int, operation: str, key: Key | None) -> None:
         """An operation returned this dependency; ``key`` is None if it changes none."""
 
@@ -122,6 +125,11 @@ class Ledger:
         ledger._writes.extend(writes)
         ledger._group_count = max((write.group for write in writes), default=0)
         return ledger
+
+    def announce(self, dependency: Dependency | None) -> None:
+        """Let a watcher look at what a call has returned, while its order among others is not known yet."""
+        if self.watcher is not None and dependency is not None:
+            self.watcher.returned(dependency)
 
     def expect(self, model: Any, key: Key) -> None:
         """Note the outcome of a key that the model is about to change."""
@@ -187,13 +195,20 @@ class Ledger:
             self.watcher.polled(states)
         return states
 
-    def first_unfinished(self, *, may_fail: bool = True) -> tuple[int, str] | None:
-        """Step and operation of a dependency that is not persistent, and may not have failed or has not."""
+    def first_unfinished(self, *, may_fail: bool = True, but_of: int | None = None) -> tuple[int, str] | None:
+        """Step and operation of a dependency that is not persistent, and may not have failed or has not.
+
+        Those of the step ``but_of`` do not count.
+        """
         for write in self._writes:
-            if write.dependency is not None and not is_kept(write.dependency, may_fail=may_fail):
+            if (
+                write.dependency is not None
+                and write.step != but_of
+                and not is_kept(write.dependency, may_fail=may_fail)
+            ):
                 return write.step, write.operation
         for dependency, step, operation in self._others:
-            if not is_kept(dependency, may_fail=may_fail):
+            if step != but_of and not is_kept(dependency, may_fail=may_fail):
                 return step, operation
         return None
 

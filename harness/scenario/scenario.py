@@ -15,6 +15,7 @@ from harness.choices.tape import Tape
 from harness.scenario import history as events
 from harness.scenario.crash import CrashStep
 from harness.scenario.history import Event
+from harness.scenario.overlap import Overlap
 from harness.scenario.side_by_side import SideBySide
 from harness.scenario.verdict import Counters
 from harness.spec.models import copy_of
@@ -46,6 +47,8 @@ class Scenario(SideBySide):
         if self.history is not None:
             for line in self.knobs_turned():
                 self.note(events.Said, line)
+        if self.plan.overlapping and self.tape.choose("overlap", 2):
+            self.overlap = Overlap(self)
         self.open_system(OPENING)
 
     def resume(self, state: Recovered) -> None:
@@ -94,7 +97,7 @@ class Scenario(SideBySide):
         """
         self.begin_step()
         for name in flushes:
-            self.background(self.plan.action_of[name])
+            self.call(self.plan.action_of[name])
         begin()
         self.operation = self._actions[index].name
         self.act(self._actions[index])

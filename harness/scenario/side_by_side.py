@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol, TypeGuard
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeGuard
 
 from harness.choices.program import OPENING
 from harness.choices.tape import Tape
@@ -50,6 +50,28 @@ class Watcher(Protocol):
         """A step was performed, and nothing was violated."""
 
 
+class Overlapping(Protocol):
+    """Makes calls with others in their middle (`overlap.py`), in scenarios that have these."""
+
+    was_begun: bool  # one, in this step
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether such a call has begun, so that nobody knows yet what it will have changed."""
+
+    def act(self, action: Action) -> None:
+        """What `SideBySide.act` says."""
+
+
+class Answer(NamedTuple):
+    """The end of a call of the system: a result and perhaps a dependency, or an error that the spec names."""
+
+    result: Any = None
+    dependency: Dependency | None = None
+    error: Exception | None = None
+    is_excused: bool = False
+
+
 class SideBySide:
     """See the module. Many scenarios may add to the same ``counters``.
 
@@ -70,6 +92,7 @@ class SideBySide:
         "ledger",
         "model",
         "operation",
+        "overlap",
         "plan",
         "position",
         "system",
@@ -104,6 +127,7 @@ class SideBySide:
         self.world.faults.at_refusal = self._note_refusal
         self.model = spec.model()
         self.system: Any = None
+        self.overlap: Overlapping | None = None
 
     def _turn_knobs(self) -> Configuration:
         """The configuration of this scenario: the plan's, with each knob as the tape chooses."""
@@ -135,45 +159,72 @@ class SideBySide:
 
     def act(self, action: Action) -> None:
         """Make one step that is not a crash. Raises `Violated`, or `PowerCut` if the power fails meanwhile."""
+        if self.overlap is None:
+            self.act_alone(action)
+        else:
+            self.overlap.act(action)
+
+    def act_alone(self, action: Action) -> None:
+        """Do the same without another call in the middle."""
         kind = action.kind
-        if kind == OPERATION:
-            self._operation(action)
-        elif kind == BACKGROUND:
-            self.background(action)
+        if kind in (OPERATION, BACKGROUND):
+            self.call(action)
         elif kind == WRITE_BACK:
             self._write_back(action)
         else:
             self.counters.reboots += 1
             self.reboot(action.name)
 
-    def _operation(self, action: Action) -> None:
-        arguments = self._draw_arguments(action)
-        if arguments is None:
-            return
+    def call(self, action: Action) -> None:
+        """Call the system, and compare."""
+        arguments = self.draw_arguments(action)
+        if arguments is not None:
+            self.enter(action, arguments, self.answer(action, arguments))
+
+    def answer(self, action: Action, arguments: Mapping[str, Any]) -> Answer:
+        """Make a call of the system. An error that the spec does not name is raised as a violation."""
         try:
             answer = self._call(action.name, arguments)
         except self._excuses as excuse:
             self._excuse(excuse, action.name, arguments)
-            self._settle_refused(action, arguments)
-            return
+            return Answer(error=excuse, is_excused=True)
         except self._errors as error:
+            if action.kind != OPERATION:
+                self.fail_on(error, action.name)
             self._note_error(error, is_excused=False)
-            self.take(compare_error(self.plan, self.model, action, arguments, error))
-            return
+            return Answer(error=error)
         except BaseException as error:
             self.fail_on(error, action.name)
         result, dependency = split_answer(answer, self._dependency_types)
-        if action.key_argument is None and action.groups_of is None:
-            self._compare(action, arguments, result, dependency)
+        if self.history is not None and action.kind != WRITE_BACK:
+            self._note_result(result, dependency)
+        return Answer(result, dependency)
+
+    def enter(self, action: Action, arguments: dict[str, Any], answer: Answer) -> None:
+        """Compare an answer with the model, which takes over what the call has changed."""
+        result, dependency, error, is_excused = answer
+        is_operation = action.kind == OPERATION
+        if is_excused:
+            if is_operation:
+                self._settle_refused(action, arguments)
+            return
+        if error is not None:
+            self.take(compare_error(self.plan, self.model, action, arguments, error))
+            return
+        if not is_operation or (action.key_argument is None and action.groups_of is None):
+            if is_operation:
+                self._compare(action, arguments, result)
+            elif action.model_sees:
+                self._call_model(action.name, result, arguments)
             if dependency is not None:
                 self.ledger.note_other(dependency, self.position.step, action.name)
         else:
             self._compare_write(action, arguments, result, dependency)
-        self._take_promise(action, dependency)
+        self.take_promise(action, dependency)
         if action.remembered:
             self.drawer.remember(action.name, self.position.step, result)
 
-    def _take_promise(self, action: Action, dependency: Dependency | None) -> None:
+    def take_promise(self, action: Action, dependency: Dependency | None) -> None:
         """Hold the system to what the call has promised, now and after a crash."""
         if action.promises == "nothing":
             return
@@ -181,7 +232,9 @@ class SideBySide:
         if action.promises == "itself" and dependency is not None and not is_kept(dependency, may_fail=may_fail):
             self.take(broken_promise(action.name, self.position.step, action.name))
         if action.promises == "everything":
-            pending = self.ledger.first_unfinished(may_fail=may_fail)
+            # What was written while the call was under way it need not have waited for.
+            but_of = self.position.step if self.overlap is not None and self.overlap.was_begun else None
+            pending = self.ledger.first_unfinished(may_fail=may_fail, but_of=but_of)
             if pending is not None:
                 self.take(broken_promise(action.name, *pending))
         self.ledger.hold_to_all()
@@ -221,35 +274,14 @@ class SideBySide:
         if action.key_argument is not None:
             key = arguments[action.key_argument]
             ledger.expect(model, key)
-            self._compare(action, arguments, result, dependency)
+            self._compare(action, arguments, result)
             ledger.note(model, key, dependency, step, action.name)
             return
         groups = action.groups_written(arguments, result)
         ledger.expect_groups(model, groups)
-        self._compare(action, arguments, result, dependency)
+        self._compare(action, arguments, result)
         for group in groups:
             ledger.note_group(model, group, dependency, step, action.name)
-
-    def background(self, action: Action) -> None:
-        arguments = self._draw_arguments(action)
-        if arguments is None:
-            return
-        try:
-            answer = self._call(action.name, arguments)
-        except self._excuses as excuse:
-            self._excuse(excuse, action.name, arguments)
-            return
-        except BaseException as error:
-            self.fail_on(error, action.name)
-        result, dependency = split_answer(answer, self._dependency_types)
-        self._note_result(result, dependency)
-        if dependency is not None:
-            self.ledger.note_other(dependency, self.position.step, action.name)
-        if action.model_sees:
-            self._call_model(action.name, result, arguments)
-        self._take_promise(action, dependency)
-        if action.remembered:
-            self.drawer.remember(action.name, self.position.step, result)
 
     def _write_back(self, action: Action) -> None:
         steps = 1 + self.tape.choose("steps", action.steps_max)
@@ -369,7 +401,7 @@ class SideBySide:
             raise PowerCut
         return answer
 
-    def _draw_arguments(self, action: Action) -> dict[str, Any] | None:
+    def draw_arguments(self, action: Action) -> dict[str, Any] | None:
         self.arguments = arguments = self.drawer.draw(action)
         if arguments is None:
             self.counters.skipped += 1
@@ -378,12 +410,8 @@ class SideBySide:
             self.note(events.Called, action.name, arguments)
         return arguments
 
-    def _compare(
-        self, action: Action, arguments: Mapping[str, Any], result: object, dependency: Dependency | None
-    ) -> None:
+    def _compare(self, action: Action, arguments: Mapping[str, Any], result: object) -> None:
         """Call the model in the same way: it must answer the same, or adopt the result."""
-        if self.history is not None:
-            self._note_result(result, dependency)
         if action.adopts:
             self._call_model(action.name, result, arguments)
         else:
@@ -475,7 +503,8 @@ class SideBySide:
 
     def note(self, event: Callable[..., Event], *parts: object) -> None:
         if self.history is not None:
-            self.history.append(event(self.position.step, *parts))
+            happened = event(self.position.step, *parts)
+            self.history.append(events.Meanwhile(happened.step, happened) if self.tape.within else happened)
 
     def _say(self, line: str) -> None:
         self.note(events.Said, line)

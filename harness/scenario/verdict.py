@@ -50,6 +50,7 @@ class Counters:
     crashes_lossy: int = 0  # at which something was persistent, and something else was lost: only these test anything
     operations_cut: int = 0  # interrupted by the failing power
     interrupts: int = 0  # exceptions from outside that arrived in an operation
+    overlapped: int = 0  # calls in the middle of others
     recoveries_cut: int = 0
     excused: int = 0  # operations that the system refused with an error which the spec excuses
     reads_refused: int = 0  # by a fault; so are the following

@@ -117,6 +117,9 @@ class Asides:
         """Only in work that changes nothing of the model: else nobody knows yet what the call will have changed."""
         action = self._action()
         is_background = action is not None and action.kind in (BACKGROUND, WRITE_BACK) and not action.model_sees
+        overlap = self._scenario.overlap
+        if overlap is not None and overlap.is_under_way:
+            return False
         is_near = self._events_count < CUT_EVENTS_MAX * CUT_FAR_MAX and self._within_count < WITHIN_MAX
         return is_background and is_near and self._may_look() and self._random() < BARRIER_CHANCE
 

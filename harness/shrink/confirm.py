@@ -22,7 +22,17 @@ import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.choices.lanes import FOLLOWS, INTERRUPTS, OF_CRASH, OF_SURROUNDINGS, PINNED, lane_of
+from harness.choices.lanes import (
+    FOLLOWS,
+    INTERRUPTS,
+    MEANWHILE,
+    OF_CRASH,
+    OF_SURROUNDINGS,
+    PINNED,
+    begins_call_between,
+    lane_of,
+    own_name,
+)
 from harness.choices.mix import Mix
 from harness.choices.program import RESERVED_NAMES, Program, operation_count
 from harness.choices.tape import Tape, Turn
@@ -100,6 +110,8 @@ class _ConfirmingPolicy:
             return self._afterwards(count)
         if lane == "next":
             return self._next()
+        if lane == MEANWHILE:
+            return self._meanwhile(count)
         if lane in PINNED:
             allowed = [value for value in self._pinned[lane] if value < count]
             return allowed[self._trail.pick(len(allowed))]
@@ -108,6 +120,18 @@ class _ConfirmingPolicy:
         number = self._drawn.get(lane, 0)
         self._drawn[lane] = number + 1
         return min(self._arguments.get(f"{lane}.{number}", 0), count - 1)
+
+    def _meanwhile(self, count: int) -> int:
+        """None, or one of the case's calls that may be made in the middle of another."""
+        names = [action.name for action in self._plan.overlapping]
+        between = [call for call in self._calls if call.operation in names] if self.left_count else []
+        picked = self._trail.pick(1 + len(between))
+        if not picked:
+            return 0
+        self.left_count -= 1
+        call = between[picked - 1]
+        self._enter(call.arguments)
+        return min(1 + names.index(call.operation), count - 1)
 
     def _inside(self, count: int) -> int:
         if not self.left_count:
@@ -230,14 +254,26 @@ def _calls_of(plan: Plan, program: Program) -> list[_Call]:
     for step in program.steps:
         if step.operation in RESERVED_NAMES:
             continue
-        arguments = {
-            name: value for name, value in step.choices.items() if lane_of(name) not in OF_SURROUNDINGS | OF_CRASH
-        }
-        found = [_Call(step.operation, arguments)]
+        arguments = _arguments(step.choices)
+        found = [_Call(step.operation, arguments), *_between(plan, step.choices)]
         if step.choices.get(INTERRUPTS):
-            found = [_Call(step.operation, {}), *_interrupted(plan, step.choices, arguments)]
+            found = [_Call(step.operation, {}), *_interrupted(plan, step.choices, arguments), *found[1:]]
         calls += [call for call in found if call not in calls]
     return calls
+
+
+def _arguments(choices: Mapping[str, int]) -> dict[str, int]:
+    return {name: value for name, value in choices.items() if lane_of(name) not in OF_SURROUNDINGS | OF_CRASH}
+
+
+def _between(plan: Plan, choices: Mapping[str, int]) -> list[_Call]:
+    """The calls that were made in the middle of a step's own."""
+    found = []
+    for began, value in choices.items():
+        if begins_call_between(began) and 0 < value <= len(plan.overlapping):
+            own = {own_name(name): each for name, each in choices.items() if name.startswith(f"{began}.")}
+            found.append(_Call(plan.overlapping[value - 1].name, _arguments(own)))
+    return found
 
 
 def _interrupted(plan: Plan, choices: Mapping[str, int], arguments: Mapping[str, int]) -> list[_Call]:
@@ -253,6 +289,7 @@ def _pinned_in(program: Program) -> dict[str, list[int]]:
     values = {lane: {0} for lane in PINNED}
     for step in program.steps:
         for name, value in step.choices.items():
-            if lane_of(name) in PINNED:
-                values[lane_of(name)].add(value)
+            lane = lane_of(own_name(name))
+            if lane in PINNED:
+                values[lane].add(value)
     return {lane: sorted(found) for lane, found in values.items()}

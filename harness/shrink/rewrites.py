@@ -11,6 +11,7 @@
     turned     one step is left out, and one knob of the configuration has any other value
     fewer      one operation less follows on an exception that arrived in a crash step. Numbered choices get the number
                before, and one choice may be lowered
+    elsewhere  one step is left out, or none, and a call in the middle of another begins at any other of its points
     swapped    one step is left out, and one other is of another kind, with all its choices zero
 
 All but `swapped` are tried as they are, so they must fail alike with every other choice as it was. The caller draws the
@@ -22,13 +23,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from harness.choices.lanes import FOLLOWS, INTERRUPTS, KNOB, OF_CRASH, OF_SURROUNDINGS, SURVIVOR, lane_of
+from harness.choices.lanes import (
+    FOLLOWS,
+    INTERRUPTS,
+    KNOB,
+    MEANWHILE,
+    OF_CRASH,
+    OF_SURROUNDINGS,
+    SURVIVOR,
+    begins_call_between,
+    lane_of,
+)
 from harness.choices.program import OPENING, RESERVED_NAMES, Program, Step
 from harness.shrink.passes import lowered_and_shifted
 from harness.spec.plan import CRASH, Plan
 from harness.world.power import Strike
 
 REFITTED_VALUES_COUNT: Final = 64  # few arguments have more values
+POINTS_COUNT: Final = 32  # few calls let their monitor go more often
 
 
 def calmed(program: Program, plan: Plan) -> Iterator[Program]:
@@ -142,6 +154,23 @@ def fewer(program: Program, plan: Plan) -> Iterator[Program]:
         count = crash.choices.get(FOLLOWS, 0)
         if count:
             yield from lowered_and_shifted(program.with_choice(crash.identity, FOLLOWS, count - 1))
+
+
+def elsewhere(program: Program, plan: Plan) -> Iterator[Program]:
+    for gone in (None, *reversed(_ordinary(program, plan))):
+        shorter = program if gone is None else program.without([gone.identity])
+        for step in shorter.steps:
+            for began in filter(begins_call_between, step.choices):
+                for point in range(POINTS_COUNT):
+                    to = f"{MEANWHILE}.{point}"
+                    if to not in step.choices:
+                        choices = {_begun_at(to, began, name): value for name, value in step.choices.items()}
+                        yield _with_choices_of(shorter, step.identity, choices)
+
+
+def _begun_at(to: str, began: str, name: str) -> str:
+    """The name of a choice once the call that one choice began begins by another."""
+    return to + name.removeprefix(began) if name == began or name.startswith(f"{began}.") else name
 
 
 def swapped(program: Program, plan: Plan) -> Iterator[Program]:

@@ -33,7 +33,7 @@ from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violation
 from harness.scenario.watchdog import Watchdog
 from harness.shrink.passes import CANDIDATES_MAX, PassCounters, Search, minimise
-from harness.shrink.rewrites import calmed, enclosed, fewer, joined, moved, refitted, swapped, turned
+from harness.shrink.rewrites import calmed, elsewhere, enclosed, fewer, joined, moved, refitted, swapped, turned
 from harness.spec.plan import Plan, compile_plan
 
 REDRAW_STEPS_MAX = 20
@@ -115,7 +115,7 @@ def shrink(
 
     def rewrites(best: Program) -> Iterator[Program]:
         if operation_count(best) <= REDRAW_STEPS_MAX:
-            for rewrite in (turned, calmed, enclosed, fewer, joined, refitted, moved):
+            for rewrite in (turned, calmed, elsewhere, enclosed, fewer, joined, refitted, moved):
                 yield from islice(rewrite(best, plan), REWRITES_MAX)
 
     suggestions = [

@@ -14,6 +14,7 @@ from harness.choices.lanes import LANES
 from harness.choices.mix import Mix
 from harness.choices.program import RESERVED_NAMES
 from harness.spec.generators import Generator, ResultsOf
+from harness.spec.models import NotCopiableError, copy_of, state_of
 from harness.spec.spec import (
     Background,
     Configuration,
@@ -90,6 +91,7 @@ class Plan:
     fault_calls: tuple[DeviceCall, ...]  # which of the device's may fail
     reaches: Reaches | None  # which media an operation uses
     fatal: frozenset[str]  # operations after whose refusal by the device nobody knows what holds
+    overlapping: tuple[Action, ...]  # operations that may be made in the middle of one another
     read: Callable[[Any, Any], Any] | None
     settle: Callable[[Any, Key, Any], None] | None
     reboots: bool
@@ -129,6 +131,7 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
         fault_calls=() if fault is None else fault.calls,
         reaches=None if fault is None else fault.reaches,
         fatal=frozenset(() if fault is None else fault.fatal),
+        overlapping=() if mode is Mode.FAULTS else _overlapping(spec, actions, model),
         read=None if durability is None else durability.read,
         settle=None if durability is None else durability.settle,
         model_reopens=hasattr(model, "reopened"),
@@ -155,6 +158,9 @@ def _check_names(spec: Spec) -> None:
             if flushed not in names:
                 raise SpecError(f"spec {spec.name!r}: a crash flushes {flushed!r}, which is no operation")
     _check_interrupts(spec, names)
+    for spared in spec.overlaps.sparing if spec.overlaps else ():
+        if spared not in names:
+            raise SpecError(f"spec {spec.name!r}: overlaps spare {spared!r}, which is no operation")
     for fault in spec.operations:
         for name in fault.fatal if isinstance(fault, Fault) else ():
             if name not in names:
@@ -227,6 +233,19 @@ def _spared(spec: Spec, actions: Sequence[Action]) -> frozenset[str]:
 
 def _following(spec: Spec, actions: Sequence[Action]) -> tuple[Action, ...]:
     sparing = spec.interrupts.sparing if spec.interrupts else ()
+    return tuple(
+        action for action in actions if action.kind not in (CRASH, FAULT, REBOOT) and action.name not in sparing
+    )
+
+
+def _overlapping(spec: Spec, actions: Sequence[Action], model: Any) -> tuple[Action, ...]:
+    if spec.overlaps is None:
+        return ()
+    try:
+        state_of(copy_of(model))  # two calls are tried in both orders on copies
+    except NotCopiableError as error:
+        raise SpecError(f"spec {spec.name!r} has overlaps, and its model cannot be copied: {error}") from None
+    sparing = spec.overlaps.sparing
     return tuple(
         action for action in actions if action.kind not in (CRASH, FAULT, REBOOT) and action.name not in sparing
     )

@@ -350,6 +350,24 @@ class Interrupts:
     leaving_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Overlaps:
+    """Calls that overlap, as those of two threads do: where one lets a monitor of the seam go, another may be made.
+
+        Overlaps(sparing=("tidy",))
+
+    In some scenarios, an operation, background work or a write-back comes in the middle of another. The results of
+    both must be those of one order of the two, and so must be what the keys read as afterwards. Where the model does
+    not see the outer call, the inner one must answer as if it were alone.
+
+    An operation that ``writes`` must leave its keys the same whatever they were before. A call that changes several
+    groups of keys has no other in its middle, and comes in the middle of none. So do operations named by ``sparing``.
+    The model must be one that `harness.spec.models` can copy and compare.
+    """
+
+    sparing: tuple[str, ...] = ()
+
+
 class ViolationError(Exception):
     """Raised by an invariant or a model that sees the system do what it must not.
 
@@ -398,6 +416,7 @@ class Spec:
     on_file: OnFile | None = None  # for failures that only a real file shows
     interrupts: Interrupts | None = None  # for exceptions from outside
     events: Sequence[Event] = ()  # that scenarios should have; of those that none had, a long check is *unknown*
+    overlaps: Overlaps | None = None  # for calls in the middle of others
 
     def bounded(self) -> Spec:
         """The spec that `harness exhaust` runs: with the operations of its bounds only, and no knobs."""
@@ -413,7 +432,7 @@ class Spec:
         own = {configuration.name: configuration for configuration in self.bounds.configurations}
         configurations = [own.get(each.name, each).without_knobs() for each in self.configurations]
         name = f"{self.name}{BOUNDED}"
-        plain = replace(self, configurations=configurations, bounds=None, interrupts=None)
+        plain = replace(self, configurations=configurations, bounds=None, interrupts=None, overlaps=None)
         return replace(plain, name=name, operations=operations)
 
     def as_test(self, **options: Any) -> type[TestCase]:

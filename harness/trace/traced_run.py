@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.choices.tape import Tape
-from harness.scenario.ledger import PERSISTENT, Write
+from harness.scenario.ledger import PERSISTENT, Write, poll
 from harness.scenario.scenario import Scenario
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violated, Violation
@@ -77,6 +77,7 @@ class LifeRecorder:
         self._trial = trial
         self._judged = judged
         self._numbers: list[int] = []  # of the acknowledgement of each of the ledger's writes
+        self._seen_late: list[Dependency] = []  # the second call has made them persistent before the first returned
         self._is_whole = True  # the ledger has no write of an earlier life
         self._states_at: dict[int, StepState] = {}
         self.tracer: LifeTracer | None = None
@@ -102,14 +103,21 @@ class LifeRecorder:
 
     # --- a watcher of its ledger --------------------------------------------------------------------
 
+    def returned(self, dependency: Dependency) -> None:
+        """A call that overlaps another has returned this: what it waited for shows only while it is pending."""
+        if self.tracer is not None:
+            self.tracer.look_at(dependency)
+            if poll(dependency) == PERSISTENT:
+                self._seen_late.append(dependency)
+
     def acknowledged(self, dependency: Dependency | None, step: int, operation: str, key: Key | None) -> None:
         number = -1 if self.tracer is None else self.tracer.acknowledged(dependency, step, operation, key)
         if key is not None:
-            self._numbers.append(number)
+            self._numbers.append(-1 if dependency in self._seen_late else number)
 
     def polled(self, states: Sequence[str]) -> None:
         for number, state in zip(self._numbers, states, strict=True):
-            if self.tracer is not None and state == PERSISTENT:
+            if self.tracer is not None and state == PERSISTENT and number >= 0:
                 self.tracer.called_persistent(number)
 
     def settled(self) -> None:

@@ -25,14 +25,14 @@ from types import CodeType, FrameType
 from typing import Any, Final
 
 from harness.spec.spec import Interrupts
-from harness.world import medium, sequential_seam
+from harness.world import medium, sequential_seam, turns
 
 TraceFunction = Callable[[FrameType, str, Any], Any]
 _Line = tuple[CodeType, int]
 
 ROUNDS_MAX: Final = 3
 SPEC_FILES: Final = "*_spec.py"
-_OUTSIDE: Final = frozenset({medium.__file__, sequential_seam.__file__})
+_OUTSIDE: Final = frozenset({medium.__file__, sequential_seam.__file__, turns.__file__})
 
 
 class Where(IntEnum):

@@ -5,7 +5,8 @@ that nothing can satisfy raises `Deadlock`; a wait that is not satisfied after `
 `NoProgress`. Identifiers never repeat within a world, whatever ending was chosen. After a crash every use raises
 `DeadMedium`. All of these derive from `BaseException`, so that a store that catches `Exception` does not swallow them.
 
-Not promised: anything about races. One task runs, so the seam sees only the misuse that one task can show.
+Not promised: anything about races. One task runs, so the seam sees only the misuse that one task can show. Monitors for
+two tasks are in `turns.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _IDENTIFIER_MASK = (1 << 8 * _IDENTIFIER_SIZE_BYTES) - 1
 # ratio, so that they look like noise.
 _IDENTIFIER_FACTOR = 0x9E3779B97F4A7C15F39CC0605CEDC835
 
-_FREE, _HELD, _DEAD = 0, 1, 2
+FREE, _HELD, DEAD = 0, 1, 2
 
 
 class LockMisuse(BaseException):
@@ -43,7 +44,7 @@ class Monitor:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._state = _FREE
+        self._state = FREE
 
     def __enter__(self) -> None:
         if self._state:
@@ -54,7 +55,7 @@ class Monitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         if self._state == _HELD:
-            self._state = _FREE
+            self._state = FREE
         elif error is None:  # else the error under way says more than this one would
             self._refuse("released unheld")
 
@@ -66,12 +67,12 @@ class Monitor:
     def release(self) -> None:
         if self._state != _HELD:
             self._refuse("released unheld")
-        self._state = _FREE
+        self._state = FREE
 
     def abandon(self) -> None:
         """Let go of the monitor if it is held, after an interrupt that came nobody knows where."""
         if self._state == _HELD:
-            self._state = _FREE
+            self._state = FREE
 
     def notify_all(self) -> None:
         if self._state != _HELD:
@@ -96,19 +97,19 @@ class Monitor:
     def set_aside(self) -> int:
         """Free the monitor for a moment. Gives its state, which `put_back` takes."""
         state = self._state
-        if state == _HELD:
-            self._state = _FREE
+        if state != DEAD:
+            self._state = FREE
         return state
 
     def put_back(self, state: int) -> None:
-        if self._state != _DEAD:
+        if self._state != DEAD:
             self._state = state
 
     def kill(self) -> None:
-        self._state = _DEAD
+        self._state = DEAD
 
     def _refuse(self, what: str) -> None:
-        if self._state == _DEAD:
+        if self._state == DEAD:
             raise DeadMedium(f"the world of monitor {self.name!r} has crashed")
         raise LockMisuse(f"monitor {self.name!r} {what}")
 
@@ -116,21 +117,28 @@ class Monitor:
 class SequentialSeam:
     """Monitors, identifiers and open decisions of one life of a world, from opening to crash or shutdown."""
 
-    __slots__ = ("_choose", "_collisions", "_dead", "_monitors", "_next_serial", "_variant_count")
+    __slots__ = ("_choose", "_collisions", "_dead", "_monitors", "_new_monitor", "_next_serial", "_variant_count")
 
-    def __init__(self, tape: Tape, serials: Iterator[int], collisions: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        serials: Iterator[int],
+        collisions: Sequence[bytes],
+        new_monitor: Callable[[str], Monitor] = Monitor,
+    ) -> None:
         if any(len(suffix) > _IDENTIFIER_SIZE_BYTES // 2 for suffix in collisions):
             raise ValueError("a collision may take at most half of an identifier")
         self._choose = tape.choose
         self._next_serial = serials.__next__
         self._collisions = tuple(collisions)
         self._variant_count = 1 + len(collisions)
+        self._new_monitor = new_monitor
         self._monitors: list[Monitor] = []
         self._dead = False
 
     def monitor(self, name: str) -> Monitor:
         self._check_alive()
-        monitor = Monitor(name)
+        monitor = self._new_monitor(name)
         self._monitors.append(monitor)
         return monitor
 

@@ -16,7 +16,7 @@ from harness.spec.spec import Configuration, Tier
 from harness.world.faults import Fault, Faults
 from harness.world.medium import SimulatedMedium
 from harness.world.power import DevicePosition, Strike
-from harness.world.sequential_seam import SequentialSeam
+from harness.world.sequential_seam import Monitor, SequentialSeam
 
 NewMedium = Callable[[MediumShape, int, DevicePosition], SimulatedMedium]  # (shape, index, position): a new medium
 
@@ -43,11 +43,12 @@ class World:
     ``kept`` survives reboots and crashes; it is for fakes and stand-ins, which have no medium of their own.
     """
 
-    __slots__ = ("_serials", "_tape", "configuration", "faults", "kept", "media", "position", "seam")
+    __slots__ = ("_new_monitor", "_serials", "_tape", "configuration", "faults", "kept", "media", "position", "seam")
 
     def __init__(self, configuration: Configuration, tape: Tape, new_medium: NewMedium = SimulatedMedium) -> None:
         self._tape = tape
         self._serials = Serials()
+        self._new_monitor: Callable[[str], Monitor] = Monitor
         self.configuration = configuration
         self.kept: dict[str, Any] = {}
         self.faults = Faults(tape.choose, tape.choose_at)
@@ -64,6 +65,11 @@ class World:
     def identifiers_count(self) -> int:
         """How many identifiers the seams of this world have given out."""
         return self._serials.given_count
+
+    def make_monitors_by(self, new_monitor: Callable[[str], Monitor]) -> None:
+        """Let the seams of this world make their monitors in this way, before any system is opened."""
+        self._new_monitor = new_monitor
+        self.seam = self._new_seam()
 
     def resume(self, media: Sequence[Sequence[bytes]], kept: Mapping[str, Any], identifiers_count: int) -> None:
         """Go on where another world was; the contents of its media all count as persistent."""
@@ -129,4 +135,4 @@ class World:
         self.seam = self._new_seam()
 
     def _new_seam(self) -> SequentialSeam:
-        return SequentialSeam(self._tape, self._serials, self.configuration.collisions)
+        return SequentialSeam(self._tape, self._serials, self.configuration.collisions, self._new_monitor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,7 +32,8 @@ def test_every_event_has_its_place(spec: Spec) -> None:
 def test_no_line_of_the_store_comes_more_often(spec: Spec) -> None:
     """Interrupts come at the n-th line: a case must mean the same place where nobody counts events."""
     for configuration in spec.configurations[:1]:
-        plan = compile_plan(spec, configuration, Mode.CRASH)
+        # Interrupts and overlaps never meet, and a trace function does not follow from one of two calls to the other.
+        plan = compile_plan(replace(spec, overlaps=None), configuration, Mode.CRASH)
         for seed in range(2):
             lines_of_run(plan, seed)  # of the first run a plan learns something, such as how knobs are turned
             before = lines_of_run(plan, seed)
@@ -47,7 +49,8 @@ def lines_of_run(plan: Plan, seed: int) -> int:
         nonlocal total
         if not frame.f_code.co_filename.startswith(FOLDER):
             return None
-        total = hash((total, frame.f_code.co_qualname, event, frame.f_lineno))
+        if event == "line":  # and not the end of a generator, which comes when memory is collected
+            total = hash((total, frame.f_code.co_qualname, frame.f_lineno))
         return trace
 
     previous = sys.gettrace()

@@ -193,6 +193,15 @@ def test_gc_4_an_extent_with_a_damaged_chunk_is_kept_while_something_names_it(is
     assert reclaimed.is_reset != is_named
 
 
+def test_gc_5_an_extent_that_was_given_back_meanwhile_is_not_given_back_again() -> None:
+    world = new_world()
+    extent = world.fill()
+    assert world.reclamation.reclaim(extent) is not None
+    resetting_count = world.stack.extents.resetting_count()
+    assert world.reclamation.reclaim(extent) is None
+    assert world.stack.extents.resetting_count() == resetting_count
+
+
 def test_victims_are_those_with_most_garbage_first_and_the_open_ones_last() -> None:
     world = new_world()
     extents = []

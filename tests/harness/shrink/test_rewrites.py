@@ -5,7 +5,7 @@ from __future__ import annotations
 from toy_store import CONFIGURATIONS, toy_spec
 
 from harness.choices.program import parse_program
-from harness.shrink.rewrites import calmed, enclosed, joined, moved, refitted, swapped
+from harness.shrink.rewrites import POINTS_COUNT, calmed, elsewhere, enclosed, joined, moved, refitted, swapped
 from harness.spec.plan import Plan, compile_plan
 from harness.spec.spec import Mode
 
@@ -92,3 +92,13 @@ def test_a_swap_leaves_one_step_out_and_makes_another_of_another_kind() -> None:
     assert len(swaps) == (3 + 3 * 2) * (len(KINDS) - 1)
     assert parse_program("1 put\n3 compact\n4 crash inside.0=1") in swaps
     assert all(len(each.steps) == 3 for each in swaps)
+
+
+def test_a_call_in_the_middle_begins_elsewhere_with_its_own_choices() -> None:
+    program = parse_program("1 put key.0=1\n2 flush device.0=1 meanwhile.2=3 meanwhile.2.key.0=1 meanwhile.1=1")
+    found = list(elsewhere(program, PLAN))
+    moved_call = "1 put key.0=1\n2 flush device.0=1 meanwhile.{0}=3 meanwhile.{0}.key.0=1 meanwhile.1=1"
+    assert parse_program(moved_call.format(0)) in found
+    assert parse_program(moved_call.format(5).partition("\n")[2]) in found
+    assert parse_program("1 put key.0=1") not in found
+    assert len(found) == 4 * (POINTS_COUNT - 2)  # two calls, with the first step and without
