@@ -2,11 +2,12 @@
 # make test    set up, then lint, types and the whole test suite
 # make nightly set up, then what takes hours: a million crashes, short programs, crash images and kills, interrupts, planted bugs
 # make bench   measure; prints ratios of things measured in one run, this store and others among them
+# make mutants 300 small changes of the store, and which of them no spec sees; goes on where it was stopped
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: check test lint nightly bench clean
+.PHONY: check test lint nightly bench mutants clean
 
 check: .venv/ready
 	$(BIN)/python -m harness check
@@ -29,11 +30,15 @@ nightly: .venv/ready
 	$(BIN)/python -m pytest -q -m nightly --numprocesses auto --maxprocesses 8 || failed=1; \
 	exit $$failed
 
-bench: .venv/rivals
+bench: .venv/rivals .venv/mutants
 	$(BIN)/python tests/bench/rivals_print.py
 	$(BIN)/python tests/bench/reference_mix.py
 	$(BIN)/python tests/bench/endurance.py --superblock
 	$(BIN)/python tests/bench/endurance.py --operations 200000
+	$(BIN)/python tests/bench/mutants_print.py --count 5 --cpu-seconds 15
+
+mutants: .venv/mutants
+	$(BIN)/python tests/bench/mutants_print.py --count 300 --cpu-seconds 60 --results build/mutants.json
 
 # The stores to compare with, one by one: those that cannot be had are left out.
 .venv/rivals: .venv/ready
@@ -43,6 +48,10 @@ bench: .venv/rivals
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$package" </dev/null \
 	  || echo "$$package: cannot be installed, bench goes on without it"; \
 	done
+	@touch $@
+
+.venv/mutants: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutants]'
 	@touch $@
 
 .venv/ready: pyproject.toml

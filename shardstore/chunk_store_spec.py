@@ -11,7 +11,20 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from harness import Background, Crash, Durability, Operation, Reboot, Spec, Tracer, World, WriteBack, integers, keys
+from harness import (
+    Background,
+    Crash,
+    Durability,
+    Operation,
+    Reboot,
+    Spec,
+    Tracer,
+    ViolationError,
+    World,
+    WriteBack,
+    integers,
+    keys,
+)
 from refmodel.chunk_store import ChunkStoreModel
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import ChunkStore
@@ -50,6 +63,7 @@ class ReferenceTable:
     def __init__(self) -> None:
         self._history: dict[bytes, list[Reference]] = {}
         self.moved: list[tuple[bytes, Locator, Locator]] = []
+        self.asked_count = 0  # how often reclamation has had all references gone through
 
     def recover(self) -> None:
         """Keep of each key only the newest reference that was persistent."""
@@ -120,6 +134,7 @@ class ReferenceTable:
         return join([each.dependency for history in self._history.values() for each in history], None)
 
     def names_any_in(self, extent: int) -> bool:
+        self.asked_count += 1
         return any(locator.extent == extent for locator in self.locators().values())
 
 
@@ -130,6 +145,9 @@ class CheckedChunkStore(ExtentsStack):
         self._chunks = ChunkStore(self.cache, self.extents, self.pool, self.scheduler.step, world.seam, self, store)
         self._table: ReferenceTable = world.kept.setdefault("table", ReferenceTable())
         self._referred: tuple[Locator, ...] = ()
+        self._kept = world.kept
+        if not world.kept.pop("clean", False):  # a crash leaves pages that no frame covers
+            world.kept["lives"] = world.kept.get("lives", 0) + 1
         self._reclamation = Reclamation(self._chunks, self.extents, self._table, self)
         with self.monitor:
             self._chunks.recover(SECRET)
@@ -170,11 +188,14 @@ class CheckedChunkStore(ExtentsStack):
         with self.monitor:
             self._referred = tuple(self._table.locators().values())
             self._table.moved.clear()
+            self._table.asked_count = 0
             victims = self._reclamation.victims()
             reclaimed = None
             if victims:
                 with suppress(NoSpaceError):  # chunks that were moved by then stay moved
                     reclaimed = self._reclamation.reclaim(victims[choice % len(victims)])
+            if self._table.asked_count and self._kept["lives"] == 1:
+                raise ViolationError("COST-5", "a scan has missed something", "before a crash, frames cover an extent")
             extent = reclaimed.extent if reclaimed is not None and reclaimed.is_reset else None
             done = self.reclaimed_so_far()._replace(extent=extent)
             return done, CheckedDependency(self, self._table.settled())
@@ -192,6 +213,7 @@ class CheckedChunkStore(ExtentsStack):
 
     def shutdown(self) -> None:
         self.sync()
+        self._kept["clean"] = True
 
 
 class CheckedDependency(Dependency):

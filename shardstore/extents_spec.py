@@ -22,6 +22,7 @@ from harness import (
     Operation,
     Reboot,
     Spec,
+    ViolationError,
     World,
     WriteBack,
     integers,
@@ -31,7 +32,7 @@ from shardstore.dependency import PERSISTENT, Dependency, join
 from shardstore.errors import NoSpaceError
 from shardstore.spec_events import CACHE, EXTENTS, SUPERBLOCK, without
 from shardstore.spec_trace import trace_stack
-from shardstore.spec_world import PAGE_SIZE_BYTES, ExtentsStack, shape
+from shardstore.spec_world import PAGE_SIZE_BYTES, STORE, ExtentsStack, shape
 
 SLOT_COUNT = 3
 EXTENT_COUNT = 4 + SLOT_COUNT + 2  # more extents than slots, so that a slot need not come back to the same one
@@ -50,6 +51,9 @@ class CheckedExtents(ExtentsStack):
         super().__init__(world)
         self._directory: list[Appended] = world.kept.setdefault("directory", [])
         self._after: dict[int, Dependency] = {}  # of each slot, its last reset
+        self._read_last: dict[
+            tuple[int, int], None
+        ] = {}  # extent and page of the last that were read, the oldest first
         # Pages that recovery does not show were lost, and must not come back when the pointer passes over them.
         self._directory[:] = [appended for appended in self._directory if self._is_there(appended)]
 
@@ -81,14 +85,30 @@ class CheckedExtents(ExtentsStack):
     def read(self, slot: int) -> bytes:
         with self.monitor:
             pages = self._of(slot)
-            return b"".join([self.cache.read(each.extent, each.page, each.page_count) for each in pages])
+            return b"".join([self._read(each) for each in pages])
+
+    def _read(self, appended: Appended) -> bytes:
+        """Read pages through the cache, which must have those that were read last (COST-3)."""
+        keys = [(appended.extent, appended.page + at) for at in range(appended.page_count)]
+        before_count = self.extents.reads_count
+        data = self.cache.read(appended.extent, appended.page, appended.page_count)
+        if self.extents.reads_count > before_count and all(key in self._read_last for key in keys):
+            raise ViolationError("COST-3", f"{keys} were read again", f"the cache has {list(self._read_last)}")
+        for key in keys:
+            self._read_last.pop(key, None)
+            self._read_last[key] = None
+        while len(self._read_last) > STORE.cache_size_pages:
+            del self._read_last[next(iter(self._read_last))]
+        return data
 
     def reset(self, slot: int) -> Dependency:
         with self.monitor:
             pages = self._of(slot)
             if not pages:
                 return self._after.get(slot, PERSISTENT)
-            self._after[slot] = self.cache.reset(pages[0].extent, self._after.get(slot, PERSISTENT))
+            extent = pages[0].extent
+            self._after[slot] = self.cache.reset(extent, self._after.get(slot, PERSISTENT))
+            self._read_last = {key: None for key in self._read_last if key[0] != extent}
             return self._after[slot]
 
     def contents(self) -> dict[int, bytes]:

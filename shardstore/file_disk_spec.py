@@ -24,7 +24,7 @@ from harness import (
     sampled,
 )
 from refmodel.file_disk import REFUSED, FileDiskModel
-from shardstore.errors import DiskError
+from shardstore.errors import ConfigurationError, DiskError
 from shardstore.file_disk import LABEL_SIZE_BYTES, FileDisk
 from shardstore.spec_kernel import PATH, Fault, Kernel, media
 from shardstore.spec_world import violations
@@ -138,6 +138,25 @@ class CheckedFileDisk:
             return REFUSED
         return "opened"
 
+    def open_absent(self) -> str:
+        try:
+            FileDisk.open("elsewhere", calls=self.kernel).close()
+        except DiskError:
+            return REFUSED
+        return "opened"
+
+    def create_again(self, extent_count: int) -> str:
+        """Make a disk where one is, or of a size that none has."""
+        try:
+            FileDisk.create(
+                PATH, extent_count=extent_count, extent_size_pages=1, page_size_bytes=1, calls=self.kernel
+            ).close()
+        except FileExistsError:
+            return "exists"
+        except ConfigurationError:
+            return REFUSED
+        return "created"
+
     def contents(self) -> bytes:
         if self._contents is None:
             extents = [self._disk.read(extent, 0, EXTENT_SIZE_PAGES) for extent in range(EXTENT_COUNT)]
@@ -197,6 +216,12 @@ class CheckedModel:
 
     def open_twice(self) -> str:
         return REFUSED
+
+    def open_absent(self) -> str:
+        return REFUSED
+
+    def create_again(self, extent_count: int) -> str:
+        return "exists" if 0 < extent_count < 1 << 32 else REFUSED
 
     def contents(self) -> bytes:
         return self._model.read(0, SIZE_BYTES)
@@ -264,6 +289,8 @@ SPEC = Spec(
         Operation("reopen", adopts=True, writes=lambda *_: [[at] for at in range(SIZE_BYTES)], weight=2),
         Operation("use_in_child"),
         Operation("open_twice"),
+        Operation("open_absent"),
+        Operation("create_again", extent_count=sampled((1, 0, -1, 1 << 32))),
         Crash(),
     ],
     configurations=(_configuration("preallocated", True), _configuration("sparse", False)),

@@ -5,7 +5,10 @@ It runs on the real chunk store, and on the chunk store's model as its fake, whi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from harness import (
@@ -21,6 +24,7 @@ from harness import (
     Reboot,
     Spec,
     Tracer,
+    ViolationError,
     World,
     WriteBack,
     integers,
@@ -29,22 +33,39 @@ from harness import (
 )
 from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
+from shardstore import chunk_frame
+from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import PutChunk
 from shardstore.dependency import PENDING, PERSISTENT, Dependency
 from shardstore.errors import DiskError, NoSpaceError
 from shardstore.index.index import Index
 from shardstore.index.metadata_log import MetadataLog
+from shardstore.index.outlook import Outlook
+from shardstore.index.run_block import LOCATOR_SIZE_BYTES
+from shardstore.index.run_bounds import BLOCK_KEY_SIZE_BYTES, memtable_bound
 from shardstore.spec_events import DEPENDENCIES, INDEX, WHOLE_STORE, names_of, without
 from shardstore.spec_events import STORE as IN_STORE
 from shardstore.spec_trace import trace_scheduler, trace_store
-from shardstore.spec_world import COLLISIONS, SECRET, STORE, SmallStack, configurations, shape
+from shardstore.spec_world import (
+    COLLISIONS,
+    KNOBS,
+    SECRET,
+    STORE,
+    SmallStack,
+    configurations,
+    shape,
+    turn_knobs,
+)
 from shardstore.store import Store, format_store, open_store
-from shardstore.units import Kind, Locator
+from shardstore.units import Kind, Locator, RunBound, StoreConfiguration
 
 Entry = tuple[Locator, ...]
+BLOCK_COUNT_SIZE_BYTES = 4  # at the end of each block
+INDEX_KNOBS = tuple(knob for knob in KNOBS if knob.crossed in {event.name for event in INDEX})
 
 # The index never looks behind a locator of a value, so any will do.
 _LOCATORS = [Locator(1000 + i, 7 * i, 100 + i, bytes([i]) * 16) for i in range(8)]
+_VALUE_UUIDS = {locator.uuid for locator in _LOCATORS}
 locators: Generator = sampled([(locator,) for locator in _LOCATORS] + [tuple(_LOCATORS[:3])])
 
 
@@ -99,6 +120,18 @@ class CheckedIndex:
         self._host.shutdown()
 
 
+class CheckedFakeIndex(CheckedIndex):
+    """An index on the fake."""
+
+    def __init__(self, host: IndexOnFake) -> None:
+        super().__init__(host)
+        self.host = host
+
+    def merge_all(self) -> bool:
+        with self.host.monitor:
+            return self.host.index.merge_all()
+
+
 class CheckedStoreIndex(CheckedIndex):
     """The index of a whole store."""
 
@@ -114,33 +147,124 @@ class CheckedStoreIndex(CheckedIndex):
 
 
 class FakeChunks:
-    """The chunk store's model, behind the methods of a chunk store that the index calls."""
+    """The chunk store's model, behind the methods of a chunk store that the index calls.
+
+    It sees each block of a run come, be read and go, and holds the index to what that may cost.
+    """
 
     def __init__(self, model: ChunkStoreModel) -> None:
         self._model = model
+        self._pinned: set[Locator] = set()
+        self._keys: dict[Locator, bytes] = {}  # of the blocks that were put, and are not dead
+        self._last_read: Locator | None = None
+        self.written: list[int] = []  # the sizes of the blocks put since this was last emptied
 
     def put(self, kind: Kind, key: bytes, payload: bytes) -> PutChunk:
-        return PutChunk(self._model.put(kind, key, payload), PERSISTENT)
+        locator = self._model.put(kind, key, payload)
+        self._pinned.add(locator)
+        self._keys[locator] = key
+        self.written.append(len(payload))
+        return PutChunk(locator, PERSISTENT)
 
     def get(self, locator: Locator) -> bytes:
+        if locator == self._last_read:
+            raise ViolationError("COST-3", f"{locator} was read twice in a row", "the last block is kept")
+        self._last_read = locator
         return self._model.get(locator)
 
     def unpin(self, locator: Locator) -> None:
-        pass
+        if locator not in self._pinned:
+            raise ViolationError("GC-1", f"{locator} was unpinned twice", "a chunk is unpinned once")
+        self._pinned.discard(locator)
 
     def note_dead(self, locator: Locator) -> None:
-        pass
+        if locator.uuid not in _VALUE_UUIDS:
+            self._keys.pop(locator, None)
+
+    def check_at_rest(self, index: Index) -> None:
+        """What is not dead is live, and nothing is pinned."""
+        if self._pinned:
+            raise ViolationError("REST-1", f"pinned: {self._pinned}", "between calls nothing is")
+        for locator, key in self._keys.items():
+            if not index.is_live(Frame(locator.uuid, Kind.RUN, key, b"", locator.length_bytes), locator):
+                raise ViolationError("SPACE-5", f"block {locator} is not live", "garbage is noted as it arises")
+
+
+class BoundedIndex(Index):
+    """An index that is held to the bounds on which a store's reserve rests (SPACE-1), and to full blocks (COST-4)."""
+
+    def __init__(self, chunks: FakeChunks, metadata: MetadataLog, host: IndexOnFake, store: StoreConfiguration) -> None:
+        super().__init__(chunks, metadata, host, store, host)
+        self._fake = chunks
+        self._host = host
+        self._block_size_bytes = store.run_block_size_bytes
+
+    def flush(self) -> bool:
+        foreseen, before_bytes = self.outlook(), self._metadata_bytes
+        self._check_surplus(foreseen)
+        with self._bounded("a flush", foreseen.flush):
+            done = super().flush()
+        self._check_named("a flush", self._metadata_bytes - before_bytes, foreseen.flush_named_bytes)
+        return done
+
+    def compact(self) -> bool:
+        with self._bounded("a merge", self.outlook().merge):
+            return super().compact()
+
+    def merge_all(self) -> bool:
+        """Flush, then merge everything: what was foreseen counts what the memtable holds, and may yet take."""
+        foreseen = self.outlook()
+        self.flush()
+        self._check_named("live runs and a flush", self._metadata_bytes, foreseen.grown_named_bytes)
+        with self._bounded("a merge of everything", foreseen.merge):
+            done = self.compact_all()
+        self._check_named("the merged run", self._metadata_bytes, foreseen.grown_named_bytes)
+        return done
+
+    def _check_surplus(self, foreseen: Outlook) -> None:
+        """The flush is foreseen for what the memtable holds by now, with the further locators counted once."""
+        locators_count = sum(len(entry) - 1 for entry in self._memtable.entries.values() if entry)
+        recounted = memtable_bound(self._limits, locators_count * LOCATOR_SIZE_BYTES)
+        if foreseen.flush != recounted:
+            raise ViolationError("SPACE-1", f"a flush is foreseen to take {foreseen.flush}", recounted)
+
+    def _check_named(self, what: str, size_bytes: int, most_bytes: int) -> None:
+        if size_bytes > most_bytes:
+            raise ViolationError("SPACE-1", f"{what} takes {size_bytes} bytes of a record", f"at most {most_bytes}")
+
+    @contextmanager
+    def _bounded(self, what: str, foreseen: RunBound) -> Iterator[None]:
+        self._fake.written.clear()
+        self._host.bounds = [foreseen]
+        yield
+        for bound in self._host.bounds:
+            self._check(what, bound)
+        self._check_filled(what)
+
+    def _check(self, what: str, bound: RunBound) -> None:
+        sizes = [chunk_frame.frame_size_bytes(bytes(BLOCK_KEY_SIZE_BYTES), size) for size in self._fake.written]
+        actual = RunBound(sum(sizes), len(sizes), max(sizes, default=0))
+        if any(each > most for each, most in zip(actual, bound, strict=True)):
+            raise ViolationError("SPACE-1", f"{what} took {actual}", f"at most {bound}")
+
+    def _check_filled(self, what: str) -> None:
+        """A block ends only where the next entry does not fit, so two neighbours hold more than one may."""
+        for first, second in pairwise(self._fake.written):
+            if first + second - 2 * BLOCK_COUNT_SIZE_BYTES <= self._block_size_bytes:
+                raise ViolationError("COST-4", f"{what} wrote blocks of {first} and {second} bytes", "one of both")
 
 
 class IndexOnFake(SmallStack):
     """An index whose chunks are kept by a model, and whose metadata goes to the real disk."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.media[0], world.seam)
+        store: StoreConfiguration = world.configuration.parameters
+        super().__init__(world.media[0], world.seam, store)
         metadata = MetadataLog(self.scheduler, self.pool, self)
         self.scheduler.add_source(metadata)
-        chunks = FakeChunks(world.kept.setdefault("chunks", ChunkStoreModel()))
-        self.index = Index(chunks, metadata, self, world.configuration.parameters, self)
+        self.chunks = FakeChunks(world.kept.setdefault("chunks", ChunkStoreModel()))
+        self.bounds: list[RunBound] = []  # of the run that is being written
+        self.index = BoundedIndex(self.chunks, metadata, self, store)
         self.settle_device()
         with self.monitor:
             if "formatted" in world.kept:
@@ -149,6 +273,10 @@ class IndexOnFake(SmallStack):
                 metadata.format(SECRET)
                 self.drain()
         world.kept["formatted"] = True
+
+    def may_merge(self, bound: RunBound) -> bool:
+        self.bounds.append(bound)
+        return True
 
     def wait(self, dependency: Dependency) -> None:
         with self.monitor:
@@ -170,16 +298,20 @@ def open_system(world: World) -> CheckedIndex:
     return CheckedStoreIndex(store)
 
 
-def open_on_fake(world: World) -> CheckedIndex:
-    return CheckedIndex(IndexOnFake(world))
+def open_on_fake(world: World) -> CheckedFakeIndex:
+    return CheckedFakeIndex(IndexOnFake(world))
 
 
 def trace(index: CheckedStoreIndex, tracer: Tracer) -> None:
     trace_store(index._store, tracer)
 
 
-def trace_on_fake(index: CheckedIndex, tracer: Tracer) -> None:
-    trace_scheduler(index._host.scheduler, tracer)
+def trace_on_fake(index: CheckedFakeIndex, tracer: Tracer) -> None:
+    trace_scheduler(index.host.scheduler, tracer)
+
+
+def garbage_is_known(index: CheckedFakeIndex, _: IndexModel) -> None:
+    index.host.chunks.check_at_rest(index.host.index)
 
 
 def contents(subject: Any) -> dict[bytes, Entry]:
@@ -240,15 +372,16 @@ ON_FAKE = Spec(
     "index on fake",
     system=open_on_fake,
     model=IndexModel,
-    operations=[*OPERATIONS, Background("compact_again", weight=2)],
+    operations=[*OPERATIONS, Background("compact_again", weight=2), Background("merge_all")],
     steps_mean=60,
     configurations=(
-        Configuration("zoned", (shape(ZONED),), STORE, COLLISIONS),
+        Configuration("zoned", (shape(ZONED),), STORE, COLLISIONS, INDEX_KNOBS, turn_knobs),
         # Runs of level 0 are merged with each other only if level 1 is much larger than they are.
         Configuration("tiers", (shape(ZONED),), TIERS, COLLISIONS),
     ),
     contents=contents,
     durability=DURABILITY,
+    invariants=[garbage_is_known],
     excuses=(NoSpaceError,),
     trace=trace_on_fake,
     events=INDEX,

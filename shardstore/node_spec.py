@@ -95,8 +95,10 @@ class CheckedNode(Node):
 
     def wait_joined(self) -> None:
         """Wait for all changes at once, by the join of their dependencies."""
-        self._joined.wait()
-        self._joined = PERSISTENT
+        joined = self._joined
+        joined.wait()
+        if self._joined is joined:  # else another call has come in meanwhile
+            self._joined = PERSISTENT
 
     def drop_damaged(self) -> None:
         """Nothing is damaged, so there is nothing to drop (DAMAGE-1)."""
@@ -186,6 +188,16 @@ def open_system(world: World, kind: type[CheckedNode] = CheckedNode) -> CheckedN
     stores = opening(world.media, world.seam, world.configuration.parameters)
     world.kept["formatted"] = True
     return kind(world.media, stores, world.seam)
+
+
+def open_on_used_disk(world: World) -> CheckedNode:
+    """The same, but a new world's disks have held another node, whose logs have turned once more than a new one's."""
+    if not world.kept:
+        for opening in (format_stores, open_stores):  # the first record after opening is a full one
+            for store in opening(world.media, world.seam, world.configuration.parameters):
+                store.put(b"old", b"value of an older node").wait()
+                store.abandon()
+    return open_system(world)
 
 
 class NodeOnFile(CheckedNode):
@@ -400,6 +412,7 @@ def odd_pairs(choose: Choose, name: str) -> tuple[tuple[Any, Any], ...]:
 LIMITS = replace(
     one_disk(),
     name="limits",
+    system=open_on_used_disk,
     model=lambda: LimitedNodeModel(STORE, VALUE_SIZE_MAX_BYTES),
     operations=[
         Operation("get", key=odd_keys, weight=4),

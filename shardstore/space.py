@@ -253,12 +253,18 @@ class Space:
 
     def _merge_all(self) -> bool:
         """Merge all runs, or wait for a merge that is under way. False if nothing is left to merge, or no room."""
-        if self._index.is_merging():
-            self._upkeep.wait_until(lambda: not self._index.is_merging())
+        if self._await_merge():
             return True
         with suppress(NoSpaceError):
             return self._index.compact_all()
         return False
+
+    def _await_merge(self) -> bool:
+        """Wait for a merge that is under way, which may make room. False if there is none."""
+        if not self._index.is_merging():
+            return False
+        self._upkeep.wait_until(lambda: not self._index.is_merging())
+        return True
 
     # --- finding space ------------------------------------------------------------------------------
 
@@ -318,6 +324,8 @@ class Space:
     def _free_something(self, goal_count: int) -> bool:
         """Merge all runs, which brings garbage to light, or else survey every extent. False if neither helps."""
         trouble: StoreError | None = None
+        if self._await_merge():
+            return True
         try:
             if self._index.compact_all():
                 return True

@@ -129,7 +129,7 @@ class Kernel:
     def open(self, path: PathLike, flags: int, mode: int = 0o777) -> int:
         if flags & os.O_DIRECTORY:
             return self._enter(_FOLDER)
-        is_there = self._folder.read(0, 0, 1) == _SET
+        is_there = path == PATH and self._folder.read(0, 0, 1) == _SET
         if flags & os.O_CREAT and is_there and flags & os.O_EXCL:
             raise FileExistsError(errno.EEXIST, "File exists")
         if not is_there and not flags & os.O_CREAT:

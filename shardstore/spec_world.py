@@ -244,6 +244,16 @@ class SuperblockStack(SmallStack):
             raise CorruptionError(0, 0, "the superblock is gone")
 
 
+class CountingExtents(Extents):
+    """Extents that count how often they are read."""
+
+    reads_count = 0
+
+    def read(self, number: int, page: int, page_count: int) -> bytes:
+        self.reads_count += 1
+        return super().read(number, page, page_count)
+
+
 class ExtentsStack(SuperblockStack):
     """A stack with extents and cache too."""
 
@@ -253,12 +263,12 @@ class ExtentsStack(SuperblockStack):
 
     def _format(self) -> None:
         super()._format()
-        self.extents = Extents(self.scheduler, self.superblock)
+        self.extents = CountingExtents(self.scheduler, self.superblock)
         self.extents.format()
 
     def _recover(self) -> None:
         super()._recover()
-        self.extents = Extents(self.scheduler, self.superblock)
+        self.extents = CountingExtents(self.scheduler, self.superblock)
         self.extents.recover()
 
 
