@@ -51,9 +51,8 @@ class CheckedExtents(ExtentsStack):
         super().__init__(world)
         self._directory: list[Appended] = world.kept.setdefault("directory", [])
         self._after: dict[int, Dependency] = {}  # of each slot, its last reset
-        self._read_last: dict[
-            tuple[int, int], None
-        ] = {}  # extent and page of the last that were read, the oldest first
+        # Extent and page of the pages that were read last, the oldest first.
+        self._read_last: dict[tuple[int, int], None] = {}
         # Pages that recovery does not show were lost, and must not come back when the pointer passes over them.
         self._directory[:] = [appended for appended in self._directory if self._is_there(appended)]
 

@@ -29,6 +29,9 @@ from shardstore.errors import DiskError, InvariantError
 from shardstore.observer import Observer
 from shardstore.seam import Monitor, Seam
 
+OnItsWay = tuple[tuple[tuple[int, tuple[tuple[int, bytes | None], ...]], ...], tuple[tuple[int, int], ...]]
+"""What `IoScheduler.on_its_way` gives: what is queued, by extent, and the places of what was issued."""
+
 
 class RecordSource(Protocol):
     """Builds records only at the moment when they are submitted, so that each has all that is ready (LOG-3)."""
@@ -196,7 +199,7 @@ class IoScheduler:
         queued = sum([request.data is not None for queue in self._queues.values() for request in queue])
         return queued + sum([request.data is not None for request in self._issued])
 
-    def on_its_way(self) -> tuple[object, ...]:
+    def on_its_way(self) -> OnItsWay:
         """All requests that are not persistent yet, for checks.
 
         First by extent those not issued, each with its page and its bytes, which are None for a reset. Then extent and

@@ -26,9 +26,10 @@ from shardstore.dependency import AcrossStores, Dependency
 from shardstore.disk import Disk
 from shardstore.errors import ConfigurationError, OutOfServiceError, StoreError, WrongDisksError
 from shardstore.limits import value_size_max_bytes
+from shardstore.scrub import Verification
 from shardstore.seam import Seam
 from shardstore.space import Trouble
-from shardstore.store import Store, StoreSnapshot, Verification, format_store, open_store
+from shardstore.store import Store, StoreSnapshot, format_store, open_store
 from shardstore.units import Change, Delete, Membership, Put, StoreConfiguration
 
 P = ParamSpec("P")

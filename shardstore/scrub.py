@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from shardstore.chunk_store import ChunkStore
-from shardstore.errors import CorruptionError, DiskError, StaleLocatorError, StoreError
+from shardstore.errors import CorruptionError, DiskError, InterruptedStoreError, StaleLocatorError, StoreError
 from shardstore.extents import Extents
 from shardstore.index import run_block
 from shardstore.index.index import Index
@@ -64,6 +64,10 @@ class Tally(NamedTuple):
     value_chunks_count: int = 0
     keys_count: int = 0
     size_bytes: int = 0  # of records and frames, without padding between frames
+
+
+_Found = list[Damage] | None
+_Step = Callable[[], _Found]
 
 
 class Scrub:
@@ -230,3 +234,40 @@ class Scrub:
             self._found.append(Damage(part, error.extent, error.offset_bytes, keys, False, error.detail))
         except StoreError as error:
             self._found.append(Damage(part, extent, offset_bytes, keys, isinstance(error, DiskError), str(error)))
+
+
+class Verification:
+    """A scrub of one store's disk. Each step reads a little, and gives what of it is damaged: mostly nothing.
+
+        damaged = [damage for found in store.verify() for damage in found]
+
+    Between steps others are let in, and the caller may pause. It holds nothing of the store, and need not be closed.
+    A step raises `OutOfServiceError`, and `InterruptedStoreError` if an interrupt has cut an earlier one short.
+    """
+
+    def __init__(self, read: Callable[[_Step], _Found], scrub: Scrub) -> None:
+        self._read = read  # calls what it is given, with the store open and its monitor held
+        self._scrub = scrub
+        self._is_cut = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[Damage]:
+        if self._is_cut:
+            raise InterruptedStoreError("an interrupt has cut this scrub short: something was not read, or not told")
+        try:
+            found = self._read(self._scrub.step)
+        except StoreError:
+            raise
+        except BaseException:
+            self._is_cut = True
+            raise
+        if found is None:
+            raise StopIteration
+        return found
+
+    @property
+    def tally(self) -> Tally:
+        """What was read by now."""
+        return self._scrub.tally()

@@ -32,6 +32,11 @@ class _FlippedDisk:
     """A disk of which one bit reads flipped. It is only read."""
 
     def __init__(self, disk: Disk, extent: int, offset_bytes: int, bit: int) -> None:
+        self.holder = disk.holder
+        self.extent_count = disk.extent_count
+        self.extent_size_pages = disk.extent_size_pages
+        self.page_size_bytes = disk.page_size_bytes
+        self.zoned = disk.zoned
         self._disk = disk
         self._extent = extent
         self._offset_bytes = offset_bytes
@@ -47,6 +52,15 @@ class _FlippedDisk:
             return data
         return data[:at] + bytes((data[at] ^ self._mask,)) + data[at + 1 :]
 
+    def write(self, extent: int, page: int, data: bytes) -> None:
+        raise ViolationError("SCRUB-2", f"a write to extent {extent}", "a scrub only reads")
+
+    def reset(self, extent: int) -> None:
+        raise ViolationError("SCRUB-2", f"a reset of extent {extent}", "a scrub only reads")
+
+    def barrier(self) -> None:
+        raise ViolationError("SCRUB-2", "a barrier", "a scrub only reads")
+
 
 class FlippedScrub:
     """One scrub of a store. ``at`` picks the object, its byte and bit; 0 picks none."""
@@ -56,10 +70,9 @@ class FlippedScrub:
         objects = [None, *_objects(store)]
         self._target = objects[at % len(objects)]
         self._byte = self._target.start_bytes + at * 37 % self._target.size_bytes if self._target else 0
-        self._disk = store.disk
+        self._disk: Disk = store.disk
         if self._target is not None:
-            flipped = _FlippedDisk(store.disk, self._target.extent, self._byte, at % 8)
-            self._disk = flipped  # type: ignore[assignment]
+            self._disk = _FlippedDisk(store.disk, self._target.extent, self._byte, at % 8)
         self._verification = store.verify()
         self._found: list[Damage] = []
 
@@ -127,7 +140,7 @@ def _objects_on_device(store: Store) -> list[_Object]:
     queued, _ = store.scheduler.on_its_way()
     places = [
         (extent, page * size, page * size + len(data))
-        for extent, writes in queued  # type: ignore[attr-defined]
+        for extent, writes in queued
         for page, data in writes
         if data is not None
     ]

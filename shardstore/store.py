@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from shardstore import chunk_frame
 from shardstore.arguments import as_bytes, as_changes, as_count, as_pair
@@ -47,7 +47,7 @@ from shardstore.index.snapshot import Snapshot
 from shardstore.io_scheduler import IoScheduler
 from shardstore.limits import value_size_max_bytes
 from shardstore.reclamation import Reclaimed, Reclamation
-from shardstore.scrub import Damage, Scrub, Tally
+from shardstore.scrub import Scrub, Verification
 from shardstore.seam import Monitor, Seam
 from shardstore.space import Need, Space, Trouble
 from shardstore.superblock import Superblock
@@ -358,7 +358,7 @@ class Store:
         with self.monitor:
             self._check_open()
             parts = (self.superblock.log, self.metadata.log, self.extents, self.chunks, self.index)
-            return Verification(self, Scrub(*parts))
+            return Verification(self._read, Scrub(*parts))
 
     def health(self) -> tuple[Trouble, ...]:
         """What upkeep has failed at and not done since; empty if all is well.
@@ -611,43 +611,6 @@ class StoreSnapshot:
 
     def close(self) -> None:
         self._store._let_go(self._snapshot)
-
-
-class Verification:
-    """A scrub of one store's disk. Each step reads a little, and gives what of it is damaged: mostly nothing.
-
-        damaged = [damage for found in store.verify() for damage in found]
-
-    Between steps others are let in, and the caller may pause. It holds nothing of the store, and need not be closed.
-    A step raises `OutOfServiceError`, and `InterruptedStoreError` if an interrupt has cut an earlier one short.
-    """
-
-    def __init__(self, store: Store, scrub: Scrub) -> None:
-        self._store = store
-        self._scrub = scrub
-        self._is_cut = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> list[Damage]:
-        if self._is_cut:
-            raise InterruptedStoreError("an interrupt has cut this scrub short: something was not read, or not told")
-        try:
-            found = self._store._read(self._scrub.step)
-        except StoreError:
-            raise
-        except BaseException:
-            self._is_cut = True
-            raise
-        if found is None:
-            raise StopIteration
-        return found
-
-    @property
-    def tally(self) -> Tally:
-        """What was read by now."""
-        return self._scrub.tally()
 
 
 def format_store(

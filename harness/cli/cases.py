@@ -1,4 +1,4 @@
-"""Cases on the command line: reads one by its name, and puts its replay and its failing sequence in words."""
+"""Cases on the command line: reads one by its name, and puts its replay in words."""
 
 from __future__ import annotations
 
@@ -7,26 +7,12 @@ from pathlib import Path
 from harness.cli.exit_status import Unusable
 from harness.corpus.case_file import Case, CaseFileError, read_case
 from harness.corpus.replay import Replayed
-from harness.corpus.saving import replay_command
-from harness.scenario.failing_sequence import failing_sequence
-from harness.scenario.verdict import Run
 
 
 def describe_replay(replayed: Replayed) -> str:
     """A replay as one line: the answer, the step at which it showed, and the reason."""
     at = f" at step {replayed.step}" if replayed.step is not None else ""
     return f"{replayed.answer}{at}{f': {replayed.detail}' if replayed.detail else ''}"
-
-
-def sequence_of(case: Case, run: Run, path: Path) -> str:
-    return failing_sequence(
-        run,
-        spec=f"{case.name} ({case.spec})",
-        mode=case.mode,
-        configuration=case.configuration,
-        command=replay_command(path),
-        story=case.story,
-    )
 
 
 def read_named(name: str) -> Case:

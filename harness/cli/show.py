@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.cli.cases import describe_replay, read_named, sequence_of
+from harness.cli.cases import describe_replay, read_named
 from harness.cli.exit_status import exit_status_of_replays
 from harness.cli.report import make_console
 from harness.cli.timeline import timeline
 from harness.corpus.replay import replay
+from harness.corpus.saving import replay_command, sequence_of
 
 
 def show_case(name: str, svg_path: Path | None) -> int:
@@ -17,7 +18,7 @@ def show_case(name: str, svg_path: Path | None) -> int:
     console = make_console()
     replayed = replay(case)
     if replayed.run is not None and replayed.run.violation is not None:
-        console.print(sequence_of(case, replayed.run, Path(name)), soft_wrap=True)
+        console.print(sequence_of(case, replayed.run, replay_command(Path(name))), soft_wrap=True)
         if svg_path is not None:
             heading = f"{case.name}, {case.mode}, {case.configuration}: {case.property}"
             svg_path.write_text(timeline(replayed.run, heading), encoding="utf-8")

@@ -7,11 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from harness.choices.program import operation_count
-from harness.cli.cases import describe_replay, read_named, sequence_of
+from harness.cli.cases import describe_replay, read_named
 from harness.cli.exit_status import EXIT_VIOLATED, Unusable, exit_status_of_replays
 from harness.cli.report import make_console
 from harness.corpus.case_file import format_case
 from harness.corpus.replay import ReplayAnswer, replay
+from harness.corpus.saving import replay_command, sequence_of
 from harness.scenario.failing_sequence import comments
 from harness.shrink.shrink import NotReproducedError, shrink
 from harness.spec.loader import find_configuration, load_spec
@@ -43,7 +44,7 @@ def shrink_case(name: str, output: Path | None, json_path: Path | None) -> int:
     )
     for pass_name, counters in result.passes.items():
         console.print(f"  {pass_name:<9} {counters.tried:>7,} tried {counters.improved:>5,} improved")
-    console.print(sequence_of(smaller, after, path), soft_wrap=True)
+    console.print(sequence_of(smaller, after, replay_command(path)), soft_wrap=True)
     if json_path is not None:
         json_path.write_text(json.dumps(asdict(result), indent=2, default=dict) + "\n", encoding="utf-8")
     return EXIT_VIOLATED

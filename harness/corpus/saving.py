@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 from harness.choices.program import cost
 from harness.corpus.case_file import Case, CaseFileError, file_name, format_case, read_case
 from harness.corpus.replay import ReplayAnswer, Replayed, replay_on
+from harness.scenario.failing_sequence import failing_sequence
+from harness.scenario.verdict import Run
 from harness.spec.spec import Spec
 
 CORPUS_DEFAULT: Final = Path("fuzz_corpus")  # relative to the project
@@ -55,6 +57,18 @@ def find_saved(case: Case, corpus: Path, spec: Spec) -> Saved | None:
         if saved is not None:
             return saved if cost(saved.case.program) <= cost(case.program) else None
     raise AssertionError("the names of files do not end")
+
+
+def sequence_of(case: Case, run: Run, command: str) -> str:
+    """The failing sequence of a saved case, as it ran, with the command that replays it."""
+    return failing_sequence(
+        run,
+        spec=f"{case.name} ({case.spec})",
+        mode=case.mode,
+        configuration=case.configuration,
+        command=command,
+        story=case.story,
+    )
 
 
 def replay_command(path: Path) -> str:

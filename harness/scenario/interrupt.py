@@ -85,19 +85,20 @@ class _Struck:
 
 
 class _Broken:
-    """Stands in front of a system that may refuse a call. ``has_returned`` says whether one came to its end."""
+    """Stands in front of a system that may refuse an operation. ``has_returned`` says whether that came to its end."""
 
-    def __init__(self, system: Any, broken: tuple[type[Exception], ...]) -> None:
+    def __init__(self, system: Any, operation: str, broken: tuple[type[Exception], ...]) -> None:
         self._system = system
+        self._operation = operation
         self._broken = broken
         self.has_returned = False
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._system, name)
+        if name != self._operation:  # a reading, which must not be refused
+            return method
 
-        def call(*places: Any, **arguments: Any) -> Any:
-            if places:  # not the operation, whose arguments have names: a reading, which must not be refused
-                return method(*places, **arguments)
+        def call(**arguments: Any) -> Any:
             try:
                 answer = method(**arguments)
             except self._broken as error:
@@ -182,7 +183,7 @@ class _Aftermath:
         groups_refused = action.kind != OPERATION or action.key_argument or action.groups_of
         system = scenario.system
         scenario.arguments = None
-        scenario.system = broken = _Broken(system, self._interrupts.broken if groups_refused else ())
+        scenario.system = broken = _Broken(system, action.name, self._interrupts.broken if groups_refused else ())
         try:
             scenario.act(action)
         except _Refused as refusal:

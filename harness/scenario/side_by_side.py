@@ -123,7 +123,7 @@ class SideBySide:
         self.world = World(self._turn_knobs(), tape)
         self.position = self.world.position
         if history is not None:
-            self.position.say = self.world.faults.say = self._say
+            self.world.faults.say = self._say
         self.world.faults.at_refusal = self._note_refusal
         self.model = spec.model()
         self.system: Any = None
@@ -205,8 +205,7 @@ class SideBySide:
         result, dependency, error, is_excused = answer
         is_operation = action.kind == OPERATION
         if is_excused:
-            if is_operation:
-                self._settle_refused(action, arguments)
+            self._settle_refused(action, arguments)
             return
         if error is not None:
             self.take(compare_error(self.plan, self.model, action, arguments, error))
@@ -290,12 +289,7 @@ class SideBySide:
         self.write_back_steps(action, steps)
 
     def write_back_steps(self, action: Action, steps: int) -> None:
-        try:
-            self._call(action.name, {"steps": steps})
-        except self._excuses as excuse:
-            self._excuse(excuse, action.name, {"steps": steps})
-        except BaseException as error:
-            self.fail_on(error, action.name)
+        self.answer(action, {"steps": steps})
 
     def reboot(self, operation: str) -> None:
         """Shut down cleanly, after which every dependency must be persistent or failed; then open again."""
@@ -325,7 +319,6 @@ class SideBySide:
     def restart(self, operation: str) -> None:
         """The process dies, since nobody can tell what a call has done. What is left is judged like after a crash."""
         states = self.ledger.poll()
-        states += [PENDING] * (len(self.ledger.writes) - len(states))
         self.world.reboot()
         self.note(events.ProcessDied)
         self.open_system(operation)

@@ -14,8 +14,7 @@ from typing import Final
 
 from harness.corpus.case_file import SUFFIX, Case, CaseFileError, format_case, read_case
 from harness.corpus.replay import ReplayAnswer, replay_on
-from harness.corpus.saving import Saved, find_saved, replay_command
-from harness.scenario.failing_sequence import failing_sequence
+from harness.corpus.saving import Saved, find_saved, replay_command, sequence_of
 from harness.scenario.verdict import Run
 from harness.shrink.failure import Failure, case_of, save_failure, shrink_failure
 from harness.spec.loader import display_path, file_of, module_name
@@ -80,7 +79,7 @@ def saved_failure(plan: Plan, project: Project) -> str:
             warnings.warn(f"{path}: {replayed.answer}: {replayed.detail}", stacklevel=2)
         elif replayed.run is not None and replayed.run.violation is not None:
             is_alike = replayed.answer is ReplayAnswer.STILL_FAILS
-            text = _sequence_of(case, replayed.run, project.command(path))
+            text = sequence_of(case, replayed.run, project.command(path))
             return text if is_alike else f"{replayed.answer}: {replayed.detail}\n{text}"
     return ""
 
@@ -107,18 +106,7 @@ def _told(failure: Failure, command: str, trouble: str) -> str:
 
 def _known(saved: Saved, plan: Plan, project: Project) -> str:
     assert saved.replayed.run is not None
-    text = _sequence_of(saved.case, saved.replayed.run, project.command(saved.path))
+    text = sequence_of(saved.case, saved.replayed.run, project.command(saved.path))
     if saved.case.configuration == plan.configuration.name:
         return text
     return f"{text}\nfound again: {plan.mode}, {plan.configuration.name}\n"
-
-
-def _sequence_of(case: Case, run: Run, command: str) -> str:
-    return failing_sequence(
-        run,
-        spec=f"{case.name} ({case.spec})",
-        mode=case.mode,
-        configuration=case.configuration,
-        command=command,
-        story=case.story,
-    )

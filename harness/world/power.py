@@ -40,18 +40,12 @@ def _first(lane: str, count: int) -> int:
 
 
 class DevicePosition:
-    """The step a world is at, how many device entries that step has issued, and when its power will fail.
+    """The step a world is at, how many device entries that step has issued, and when its power or a call will fail."""
 
-    A medium that leaves something open asks ``choose(lane, count)``. It tells ``say``, if there is one, what people
-    should read of it in the history.
-    """
+    __slots__ = ("_at_cut", "_left_count", "_strike", "faults", "is_cut", "issued_count", "step")
 
-    __slots__ = ("_at_cut", "_left_count", "_strike", "choose", "faults", "is_cut", "issued_count", "say", "step")
-
-    def __init__(self, choose: Callable[[str, int], int] = _first, faults: Faults | None = None) -> None:
-        self.choose = choose
-        self.say: Callable[[str], None] | None = None
-        self.faults = faults or Faults(choose)
+    def __init__(self, faults: Faults | None = None) -> None:
+        self.faults = faults or Faults(_first)
         self.step = 0
         self.issued_count = 0
         self.is_cut = False

@@ -52,7 +52,7 @@ class World:
         self.configuration = configuration
         self.kept: dict[str, Any] = {}
         self.faults = Faults(tape.choose, tape.choose_at)
-        self.position = DevicePosition(tape.choose, self.faults)
+        self.position = DevicePosition(self.faults)
         self.media = tuple(new_medium(shape, index, self.position) for index, shape in enumerate(configuration.media))
         self.seam = self._new_seam()
 

@@ -12,8 +12,8 @@ from worlds import MANUAL, PAGE, Event, PlainSeam, new_medium, reopened
 
 from shardstore.errors import CorruptionError, InterruptedStoreError, OutOfServiceError
 from shardstore.node import format_node
-from shardstore.scrub import Damage, Part, Scrub
-from shardstore.store import Store, Verification, open_store
+from shardstore.scrub import Damage, Part, Scrub, Verification
+from shardstore.store import Store, open_store
 from shardstore.twin_log import Copies
 from shardstore.units import KeyRange, Locator
 

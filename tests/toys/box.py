@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from note import Note
+
 from harness import (
     ZONED,
     Background,
@@ -49,17 +51,6 @@ class BoxWorld(Protocol):
     def media(self) -> tuple[SimulatedMedium, ...]: ...
     @property
     def kept(self) -> dict[str, Any]: ...
-
-
-class Note:
-    def __init__(self) -> None:
-        self.state = "pending"
-
-    def is_persistent(self) -> bool:
-        return self.state == "persistent"
-
-    def is_failed(self) -> bool:
-        return self.state == "failed"
 
 
 class Box:
@@ -129,7 +120,7 @@ class Box:
         except OSError as error:
             self.is_broken = True
             self.kept["broken"] = True
-            self._settle("failed")
+            self._settle(is_failed=True)
             if self.bug != "sync says nothing":
                 raise BoxError from error
 
@@ -150,11 +141,11 @@ class Box:
             elif self.bug != "barrier swallowed":
                 raise
         self.waiting = {}
-        self._settle("persistent")
+        self._settle(is_failed=False)
 
-    def _settle(self, state: str) -> None:
+    def _settle(self, *, is_failed: bool) -> None:
         for note in self.notes:
-            note.state = state
+            note.failed, note.persistent = is_failed, not is_failed
         self.notes = []
 
     def shutdown(self) -> None:

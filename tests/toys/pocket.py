@@ -12,6 +12,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from note import Note
+
 from harness import (
     ZONED,
     Background,
@@ -35,17 +37,6 @@ some_values = sampled([b"x", b"y", b"z"])
 
 class BrokenError(Exception):
     """An interrupt has cut a change short; the store must be opened again."""
-
-
-class Note:
-    def __init__(self) -> None:
-        self.persistent = False
-
-    def is_persistent(self) -> bool:
-        return self.persistent
-
-    def is_failed(self) -> bool:
-        return False
 
 
 def guarded(method: Callable[..., Any]) -> Callable[..., Any]:

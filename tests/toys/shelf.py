@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from note import Note
+
 from harness import (
     FILE,
     Background,
@@ -26,17 +28,6 @@ from harness import (
 
 KEYS_COUNT = 3
 _keys = integers(0, KEYS_COUNT - 1)
-
-
-class Note:
-    def __init__(self) -> None:
-        self.persistent = False
-
-    def is_persistent(self) -> bool:
-        return self.persistent
-
-    def is_failed(self) -> bool:
-        return False
 
 
 class Shelf:

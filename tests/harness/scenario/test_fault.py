@@ -12,7 +12,7 @@ from toy_store import SPEC as TOY
 
 from harness import ZONED, Configuration, Fault, MediumShape, Operation, World, sampled
 from harness.choices.program import operation_count
-from harness.scenario.runner import replay_program
+from harness.scenario.runner import record_scenario, replay_program
 from harness.scenario.verdict import Answer
 from harness.search.check import check
 from harness.shrink.shrink import shrink
@@ -126,3 +126,19 @@ def test_a_fault_needs_a_durability_and_operations_that_are_there(change: dict[s
     spec: Spec = replace(box_spec(), **change)
     with pytest.raises(SpecError):
         compile_plan(spec, spec.configurations[0], Mode.FAULTS)
+
+
+def test_after_a_refusal_that_is_fatal_the_process_dies_whether_the_model_sees_the_call_or_not() -> None:
+    fault = Fault(errors=(BoxError,), calls=("write",), fatal=("sync",))
+    spec = replace(box_spec(), operations=[*box_spec().operations[:-1], fault])
+    plan = compile_plan(spec, spec.configurations[0], Mode.FAULTS)
+    deaths_count = 0
+    for seed in range(40):
+        run = record_scenario(plan, seed)
+        assert run.violation is None
+        lines = run.history
+        for at, line in enumerate(lines):
+            if line.endswith(" sync()") and any("BoxError" in each for each in lines[at : at + 3]):
+                deaths_count += 1
+                assert any("the process dies" in each for each in lines[at : at + 4])
+    assert deaths_count

@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 from enumerating import simplest_tape
+from misuses import MISUSES
 
 from harness.choices.mix import Mix
 from harness.choices.program import Program, Step
@@ -34,18 +35,7 @@ def new_seam(tape: Tape | None = None) -> SequentialSeam:
     return SequentialSeam(tape or begun(simplest_tape()), count(1), COLLISIONS)
 
 
-@pytest.mark.parametrize(
-    "misuse",
-    [
-        lambda monitor: (monitor.acquire(), monitor.acquire()),
-        lambda monitor: (monitor.acquire(), monitor.__enter__()),
-        lambda monitor: monitor.release(),
-        lambda monitor: monitor.__exit__(None, None, None),
-        lambda monitor: monitor.notify_all(),
-        lambda monitor: monitor.wait_until(lambda: True, lambda: True),
-        lambda monitor: (monitor.acquire(), monitor.wait_until(lambda: False, lambda: monitor.release() is None)),
-    ],
-)
+@pytest.mark.parametrize("misuse", MISUSES)
 def test_misuse_is_seen(misuse: Callable[[Monitor], object]) -> None:
     with pytest.raises(LockMisuse):
         misuse(new_seam().monitor("store"))
