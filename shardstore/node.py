@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial, wraps
 from heapq import merge
 from itertools import combinations
-from typing import Concatenate, ParamSpec, Self
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from crc32c import crc32c
 
@@ -33,6 +33,7 @@ from shardstore.store import Store, StoreSnapshot, format_store, open_store
 from shardstore.units import Change, Delete, Membership, Put, StoreConfiguration
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _lets_go_if_cut_short(method: Callable[Concatenate[Node, P], None]) -> Callable[Concatenate[Node, P], None]:
@@ -132,6 +133,7 @@ class Node:
         finally:
             with self._monitor:
                 self._leaving.discard(disk)
+                self._monitor.notify_all()
                 if not store.is_open():  # a shutdown that found no room leaves the store open
                     self._stores[disk] = None
 
@@ -165,33 +167,52 @@ class Node:
             raise errors[0]
 
     def sync(self) -> None:
-        """Return once every change accepted so far on the disks in service is persistent. Raises `DiskError`."""
-        for store in self.in_service():
-            store.sync()
+        """Return once every change accepted so far on the disks in service is persistent. Raises `DiskError`.
+
+        A disk that leaves meanwhile is waited for. Raises `OutOfServiceError` if it could not be shut down cleanly.
+        """
+        for disk, store in enumerate(self._stores):
+            if store is not None:
+                self._sync(disk, store)
+
+    def _sync(self, disk: int, store: Store) -> None:
+        while not store.is_clean():
+            try:
+                store.sync()
+                break
+            except OutOfServiceError:
+                with self._monitor:
+                    self._monitor.wait_until(lambda: disk not in self._leaving, _others_only)
+                if not store.is_open() and not store.is_clean():
+                    raise
 
     # --- background work ----------------------------------------------------------------------------
 
     def write_back(self, steps: int) -> int:
         """Do up to ``steps`` steps of IO on each disk. Gives how many were done in all."""
         as_count(steps, "a number of steps")
-        return sum(store.write_back(steps) for store in self.in_service())
+        return sum(self._of_each(lambda store: store.write_back(steps)))
 
     def flush_buffers(self) -> None:
-        for store in self.in_service():
-            store.flush_buffers()
+        self._of_each(Store.flush_buffers)
 
     def flush(self) -> None:
-        for store in self.in_service():
-            store.flush()
+        self._of_each(Store.flush)
 
     def compact(self) -> None:
-        for store in self.in_service():
-            store.compact()
+        self._of_each(Store.compact)
 
     def reclaim(self, choice: int = 0) -> None:
         as_count(choice, "a choice")
+        self._of_each(lambda store: store.reclaim(choice))
+
+    def _of_each(self, work: Callable[[Store], T]) -> builtins.list[T]:
+        """What this gives for each disk in service, but for those that leave before it is done."""
+        done = []
         for store in self.in_service():
-            store.reclaim(choice)
+            with suppress(OutOfServiceError):
+                done.append(work(store))
+        return done
 
     def health(self) -> dict[int, tuple[Trouble, ...]]:
         """What upkeep has failed at, by disk; without disks where all is well, and those out of service."""

@@ -102,8 +102,7 @@ class CheckedNode(Node):
 
     def drop_damaged(self) -> None:
         """Nothing is damaged, so there is nothing to drop (DAMAGE-1)."""
-        for store in self.in_service():
-            dropped = store.drop_damaged()
+        for dropped in self._of_each(Store.drop_damaged):
             if dropped:
                 raise ViolationError("DAMAGE-1", dropped, "only what is damaged is dropped")
 
@@ -122,9 +121,18 @@ class CheckedNode(Node):
                     trace_store(store, self._tracer)
 
     def open_arranged(self, order: tuple[int, ...]) -> None:
-        """Open these disks of the node as if they were a node by themselves."""
-        for store in open_stores([self._disks[disk] for disk in order], self._seam, self._configurations[0]):
-            store.abandon()
+        """Open these disks of the node as if they were a node by themselves. None of them may be in use (NODE-2)."""
+        disks = [self._disks[disk] for disk in order]
+        users = [disk.holder for disk in disks if isinstance(disk.holder, Store)]
+        try:
+            for store in open_stores(disks, self._seam, self._configurations[0]):
+                store.abandon()
+        except InUseError:
+            raise
+        except WrongDisksError:
+            if len(set(order)) == len(order) and any(store.is_using_disk() for store in users):
+                raise ViolationError("NODE-2", order, "a disk that a store still writes to is in use") from None
+            raise
 
     def put_durably(self, key: bytes, value: bytes) -> Dependency:
         dependency = self.put(key, value)
@@ -153,9 +161,10 @@ class CheckedNode(Node):
     def scrub(self, objects: int, at: int) -> None:
         """Go on with a scrub of each disk, or begin one, which has something to find; see `FlippedScrub`."""
         for store in self.in_service():
-            scrub = self._scrubs.pop(store, None) or FlippedScrub(store, at)
-            if scrub.go_on(objects):
-                self._scrubs[store] = scrub
+            with suppress(OutOfServiceError):  # it may leave meanwhile
+                scrub = self._scrubs.pop(store, None) or FlippedScrub(store, at)
+                if scrub.go_on(objects):
+                    self._scrubs[store] = scrub
 
     def open_listing(self, slot: int, page_size_keys: int) -> None:
         """Begin a listing, which is read page by page in later steps. What was in the slot before is closed."""
@@ -363,20 +372,17 @@ SPEC = replace(
 
 _OF_DISKS = ("remove_disk", "return_disk", "open_arranged")
 
-TWO_DISKS = replace(
-    _spec(
-        "two disks",
-        2,
-        (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS, KNOBS, turn_knobs),),
-        (
-            Operation("remove_disk", disk=integers(0, 1), weight=2),
-            Operation("return_disk", disk=integers(0, 1), weight=2),
-            Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
-        ),
-        sparing=_OF_DISKS,  # a disk that leaves broken comes back as after a crash
-        fatal=("remove_disk",),  # the disk is out then, and what has failed on it may be there or not
+TWO_DISKS = _spec(
+    "two disks",
+    2,
+    (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS, KNOBS, turn_knobs),),
+    (
+        Operation("remove_disk", disk=integers(0, 1), weight=2),
+        Operation("return_disk", disk=integers(0, 1), weight=2),
+        Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
     ),
-    overlaps=Overlaps(sparing=_OF_DISKS),  # what is under way on a disk that leaves may end in any error
+    sparing=("remove_disk", "return_disk", "open_arranged"),  # a disk that leaves broken comes back as after a crash
+    fatal=("remove_disk",),  # the disk is out then, and what has failed on it may be there or not
 )
 
 # Sizes at a limit, one below and one above it, and empty; then what is as good as bytes, and what is not (ARG-1).

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
+from types import TracebackType
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from shardstore import chunk_frame
@@ -124,6 +125,8 @@ class Store:
         self.space = Space(configuration, self.extents, self.chunks, self.index, self.reclamation, upkeep)
         self._is_open = True
         self._is_broken = False  # an interrupt has cut a change short
+        self._is_clean = False  # whether a shutdown has found everything on the disk
+        self._work_under_way = _WorkUnderWay(self)
 
     # --- opening and closing ------------------------------------------------------------------------
 
@@ -163,7 +166,7 @@ class Store:
 
     @_breaks_if_cut_short
     def shutdown(self) -> None:
-        """Take no more requests, and make everything persistent that can be.
+        """Take no more requests, and make everything persistent that can be, once the work under way is done.
 
         Raises `DiskError` if a write has failed. Raises `NoSpaceError`, and stays open, if an open listing holds the
         room that the last flush needs. Raises `InterruptedStoreError` if an interrupt has cut a change short; the disk
@@ -175,6 +178,7 @@ class Store:
             if self._is_broken:
                 self._check_takes_changes()
             try:
+                self._wait_for_work()
                 self.space.flush(is_last=True)  # IDX-3
                 self._drain()
             except NoSpaceError:
@@ -185,6 +189,14 @@ class Store:
                     self.scheduler.stop()
             if self.metadata.is_failed or not self._is_settled():
                 raise DiskError("some writes failed and are not persistent")
+            self._is_clean = True
+
+    def _wait_for_work(self) -> None:
+        """Let work that has let the monitor go come to its end; no more begins (STOP-1)."""
+        work = self._work_under_way
+        self.monitor.wait_until(lambda: not work.count or self._is_broken, self.scheduler.step)
+        if self._is_broken:
+            self._check_takes_changes()
 
     def _is_settled(self) -> bool:
         """Whether nothing is left in memory that is not on the disk, looked at rather than concluded."""
@@ -211,7 +223,7 @@ class Store:
 
     @_breaks_if_cut_short
     def _apply(self, batch: Sequence[Change]) -> Dependency:
-        with self.monitor:
+        with self.monitor, self._work_under_way:
             self._check_takes_changes()
             need = self._need(batch)
             self.space.make_room(need.entries_count)  # first, since what is reserved depends on it
@@ -292,7 +304,7 @@ class Store:
 
     @_breaks_if_cut_short
     def _write_back(self, steps: int) -> int:
-        with self.monitor:
+        with self.monitor, self._work_under_way:
             self._check_takes_changes()
             for done in range(steps):
                 if not self.scheduler.step():
@@ -326,7 +338,7 @@ class Store:
 
     @_breaks_if_cut_short
     def _work(self, work: Callable[[], T], afterwards: Callable[[], None] = lambda: None) -> T:
-        with self.monitor:
+        with self.monitor, self._work_under_way:
             self._check_takes_changes()
             try:
                 result = work()
@@ -397,7 +409,7 @@ class Store:
         with self.monitor:
             self.monitor.wait_until(
                 lambda: dependency.poll() is not PENDING or self.scheduler.is_stopped(),
-                lambda: self._progress(is_flush_needed=self.index.is_unwritten(dependency)),
+                lambda: self._progress(dependency),
             )
             state = dependency.poll()
         if state is FAILED:
@@ -407,22 +419,23 @@ class Store:
         if state is PENDING:
             raise OutOfServiceError("the disk went out of service before this was persistent")
 
-    def _progress(self, *, is_flush_needed: bool = False) -> bool:
-        """Do one step towards making everything persistent. False if there is none for this caller (WAIT-1).
+    def _progress(self, dependency: Dependency) -> bool:
+        """Do one step towards making a dependency persistent. False if there is none for this caller (WAIT-1).
 
         If the memtable must be flushed for what is waited for, that comes first, so that one barrier passes the values
         and the run that names them. It waits for a barrier that is running, so that all who come meanwhile share it.
         """
-        is_barrier_running = self.scheduler.is_barrier_running()
-        if is_flush_needed and not is_barrier_running and self.space.flush():
-            return True
-        if (not is_barrier_running and self.chunks.flush()) or self.scheduler.step():
-            return True
-        if self.scheduler.is_barrier_running():
-            return False
-        # A flush may wait for that of another thread, and find nothing left to flush. That one has left work behind,
-        # which nobody else may do: look again, for what is looked at before a wait is out of date.
-        return self.space.flush() or self.scheduler.step() or self.chunks.flush()
+        with self._work_under_way:
+            is_barrier_running = self.scheduler.is_barrier_running()
+            if not is_barrier_running and self.index.is_unwritten(dependency) and self.space.flush():
+                return True
+            if (not is_barrier_running and self.chunks.flush()) or self.scheduler.step():
+                return True
+            if self.scheduler.is_barrier_running():
+                return False
+            # A flush may wait for that of another thread, and find nothing left to flush. That one has left work
+            # behind, which nobody else may do: look again, for what is looked at before a wait is out of date.
+            return self.space.flush() or self.scheduler.step() or self.chunks.flush()
 
     # --- the steps of a batch -----------------------------------------------------------------------
 
@@ -526,6 +539,14 @@ class Store:
         """Whether the store takes requests, that is, has not been shut down."""
         return self._is_open
 
+    def is_using_disk(self) -> bool:
+        """Whether the store may still write: until a shutdown has come to its end, not until it begins."""
+        return self._is_open or not self.scheduler.is_stopped()
+
+    def is_clean(self) -> bool:
+        """Whether the store has been shut down with everything that it had accepted on the disk."""
+        return self._is_clean
+
     def _check_open(self) -> None:
         if not self._is_open:
             raise OutOfServiceError("the disk is out of service")
@@ -555,6 +576,24 @@ class Holdings(NamedTuple):
     lost_buffers_count: int  # taken by neither chunks nor writes on their way
     endless_resets_count: int  # that are waited for although nothing is left to do
     excess_pages_count: int  # in the cache, beyond its capacity
+
+
+class _WorkUnderWay:
+    """Counts the calls that may change something and have not returned. A shutdown waits for them (STOP-1)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.count -= 1
+        if not self._store.is_open() and (error is None or isinstance(error, StoreError)):
+            self._store.monitor.notify_all()
 
 
 class _StoreUpkeep:
@@ -641,7 +680,7 @@ def open_store(disk: Disk, seam: Seam, configuration: StoreConfiguration) -> Sto
 @contextmanager
 def _claimed(disk: Disk, store: Store) -> Iterator[None]:
     """Open this store, and no other, on the disk (NODE-2). If that fails, the disk is free again."""
-    if isinstance(disk.holder, Store) and disk.holder.is_open():
+    if isinstance(disk.holder, Store) and disk.holder.is_using_disk():
         raise InUseError("a store is open on this disk; it must be shut down first")
     disk.holder = store
     try:

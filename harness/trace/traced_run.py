@@ -1,7 +1,8 @@
 """Traced runs: runs a scenario with a tracer, and keeps each life with its trace and all that a judge needs.
 
 A life lasts from an opening of the system to the next crash or shutdown. Neither the system nor the tape sees the
-tracing, so a traced run makes the same choices as an untraced one.
+tracing, so a traced run makes the same choices as an untraced one. The exception is a program interrupted at a line:
+the system's lines that tell its observer count, too.
 """
 
 from __future__ import annotations

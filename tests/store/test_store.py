@@ -716,7 +716,7 @@ def test_wait_1_a_flush_that_waited_for_another_looks_again(monkeypatch: pytest.
     with store.monitor:
         while store.chunks.flush() or store.scheduler.step():
             pass
-        assert store._progress()
+        assert store._progress(dependency)
     dependency.wait()
     assert dependency.is_persistent()
 
