@@ -86,6 +86,13 @@ MOVES: Events = (
     Event("block of a run moved", Index.move, "self._metadata.enqueue"),
     Event("value moved", Index.move, "self._set("),
 )
+DAMAGE: Events = (
+    Event("extent kept, since it does not decode", Reclamation._may_reset, "return scan", "not scan.is_complete"),
+    Event("extent with damage given back", Reclamation._reclaim, "self._chunks.reset", "not scan.is_complete"),
+    Event("one copy of a record lost", TwinLog._chain, "return [copies", "self.needs_repair"),
+    Event("damaged block emptied", Index._empty, "edit = "),
+    Event("compaction stopped by damage", Space._noted, "self._troubles.setdefault"),
+)
 STORE: Events = (
     Event("memtable full", Space.make_room, "self.flush()"),
     Event("value of several chunks", Store._store_value, "pieces: list"),

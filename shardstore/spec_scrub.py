@@ -129,8 +129,8 @@ def _objects(store: Store) -> list[_Object]:
 
 def _objects_on_device(store: Store) -> list[_Object]:
     size = store.disk.page_size_bytes
-    found = _records(Part.SUPERBLOCK_RECORD, store.superblock.log, store.disk)
-    found += _records(Part.METADATA_RECORD, store.metadata.log, store.disk)
+    found = records_on_device(Part.SUPERBLOCK_RECORD, store.superblock.log, store.disk)
+    found += records_on_device(Part.METADATA_RECORD, store.metadata.log, store.disk)
     named = [(Part.RUN_BLOCK, locator) for run in store.index.runs() for locator in run.locators]
     named += [(Part.VALUE_CHUNK, locator) for _, locators in store.index.items() for locator in locators]
     for part, locator in named:
@@ -147,7 +147,7 @@ def _objects_on_device(store: Store) -> list[_Object]:
     return [each for each in found if not any(_overlaps(each, *place) for place in places)]
 
 
-def _records(part: Part, log: TwinLog, disk: Disk) -> list[_Object]:
+def records_on_device(part: Part, log: TwinLog, disk: Disk) -> list[_Object]:
     """Both copies of each record on the device from the newest full one on, if both are there."""
     found = []
     for extent in log._extents:

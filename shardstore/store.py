@@ -217,7 +217,7 @@ class Store:
         """Make these changes, all or none of them: for other callers, and after a crash (BULK-1).
 
         Raises `TooLargeError`, `NoSpaceError`, `DiskError`, `OutOfServiceError`, and `TypeError` for what are no bytes;
-        then nothing has changed.
+        then nothing has changed. `CorruptionError` means that room must be found, which a damaged block prevents.
         """
         return self._apply(as_changes(batch))
 
@@ -382,7 +382,8 @@ class Store:
     def drop_damaged(self) -> list[KeyRange]:
         """Give up the blocks of the index that are damaged, so that listings and upkeep go on. Reads the whole index.
 
-        Gives the ranges of keys that they may have held: each of these reads as an older change left it, or is gone.
+        Gives the ranges of keys that they may have held. Each of these reads as an older change left it, or is gone; or
+        it still answers `CorruptionError`, since what the older change put was given back, until it is written again.
         Raises `DiskError`, `NoSpaceError`.
         """
         return self._work(self.index.drop_damaged)

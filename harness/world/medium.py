@@ -7,7 +7,8 @@ there. A medium that has crashed refuses all IO.
 Contents are immutable: an extent is one ``bytes`` object. Each write replaces it, and all images that have it share it.
 The content of an extent with a write pointer ends at the pointer, so that writing is appending.
 
-Calls are refused where `Faults` say so. Not simulated: bit rot, and devices that break their own model.
+Calls are refused where `Faults` say so, and bits rot where a spec says so (`rot`). Not simulated: devices that break
+their own model.
 """
 
 from __future__ import annotations
@@ -219,6 +220,14 @@ class SimulatedMedium:
             self._extents[extent] = self.survivors(entries, choose_survivor, [])
         self._log.clear()
 
+    def rot(self, extent: int, offset_bytes: int, mask: int) -> None:
+        """Flip bits of a byte at rest, for good. The caller takes one that no crash may take back."""
+        self._extents[extent] = _flipped(self._extents[extent], offset_bytes, mask)
+        self._log = [
+            entry._replace(before=_flipped(entry.before, offset_bytes, mask)) if entry.extent == extent else entry
+            for entry in self._log
+        ]
+
     def is_open(self) -> bool:
         """Whether anything was issued since the last completed barrier, so that a crash may take it."""
         return bool(self._log)
@@ -260,3 +269,9 @@ class SimulatedMedium:
         image._extents = extents
         image._log = log
         return image
+
+
+def _flipped(content: bytes, offset_bytes: int, mask: int) -> bytes:
+    if offset_bytes >= len(content):  # of an entry's content before: the byte came later
+        return content
+    return content[:offset_bytes] + bytes((content[offset_bytes] ^ mask,)) + content[offset_bytes + 1 :]
