@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from refmodel.node import NodeModel
+from refmodel.store import as_bytes
 from shardstore.errors import TooLargeError
 from shardstore.units import StoreConfiguration
 
@@ -23,20 +24,20 @@ class LimitedNodeModel(NodeModel):
         self.bulk_create([(key, value)])
 
     def get(self, key: Any) -> bytes:
-        return super().get(_bytes(key))
+        return super().get(as_bytes(key))
 
     def delete(self, key: Any) -> None:
         self.bulk_remove([key])
 
     def bulk_create(self, items: Sequence[tuple[Any, Any]]) -> None:
-        plain = [(_bytes(key), _bytes(value)) for key, value in items]
+        plain = [(as_bytes(key), as_bytes(value)) for key, value in items]
         self._check_keys([key for key, _ in plain])
         if any(len(value) > self._value_size_max_bytes for _, value in plain):
             raise TooLargeError("value")
         super().bulk_create(plain)
 
     def bulk_remove(self, keys: Sequence[Any]) -> None:
-        plain = [_bytes(key) for key in keys]
+        plain = [as_bytes(key) for key in keys]
         self._check_keys(plain)
         super().bulk_remove(plain)
 
@@ -48,16 +49,10 @@ class LimitedNodeModel(NodeModel):
         return self.list_keys()
 
     def settle(self, key: Any, value: bytes | None) -> None:
-        super().settle(_bytes(key), value)
+        super().settle(as_bytes(key), value)
 
     def _check_keys(self, keys: Sequence[bytes]) -> None:
         if any(not 0 < len(key) <= self._key_size_max_bytes for key in keys):
             raise TooLargeError("key")
         if len(keys) > self._keys_count_max:
             raise TooLargeError("request")
-
-
-def _bytes(value: Any) -> bytes:
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError(type(value).__name__)
-    return bytes(value)

@@ -302,7 +302,7 @@ class RottingNode(CheckedNode):
     def scrub_all(self) -> None:
         """A whole scrub tells all that has rotted and is live (SCRUB-1), and nothing else (SCRUB-2)."""
         with self._unharmed("a scrub"):
-            found = [damage for part in self.store.verify() for damage in part]
+            found = [damage for verification in self.verify().values() for part in verification for damage in part]
         told = {(damage.part, damage.extent, damage.offset_bytes) for damage in found}
         known = set(self._known_damage())
         allowed = known | {(each.part, each.extent, each.offset_bytes) for each in self.rotten.logs}
@@ -310,6 +310,13 @@ class RottingNode(CheckedNode):
             self._check_told(damage, allowed)
         if not known <= told:
             raise ViolationError("SCRUB-1", found, f"told: {sorted(known - told)}")
+
+    def look_well(self) -> None:
+        """Upkeep fails only where a block has rotted (DAMAGE-2)."""
+        for troubles in self.health().values():
+            for trouble in troubles:
+                if not (self.rotten.chunks and isinstance(trouble.error, CorruptionError)):
+                    raise ViolationError("DAMAGE-2", trouble, f"only what has rotted fails: {self.rotten.chunks}")
 
     def _check_told(self, damage: Damage, allowed: set[tuple[Part, int, int]]) -> None:
         if (damage.part, damage.extent, damage.offset_bytes) not in allowed:
@@ -402,6 +409,7 @@ SPEC = replace(
         Background("rot", at=integers(0, 40), byte=_bytes, bit=_bits, weight=3),
         Background("rot_log", at=integers(0, 40), byte=_bytes, bit=_bits),
         Background("scrub_all", weight=2),
+        Background("look_well"),
         Operation("drop_lost", adopts=True),
         WriteBack(weight=2),
         Reboot(),

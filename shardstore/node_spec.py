@@ -160,6 +160,8 @@ class CheckedNode(Node):
 
     def scrub(self, objects: int, at: int) -> None:
         """Go on with a scrub of each disk, or begin one, which has something to find; see `FlippedScrub`."""
+        if len(self.verify()) != len(self.in_service()):
+            raise ViolationError("NODE-1", list(self.verify()), "a scrub of each disk in service")
         for store in self.in_service():
             with suppress(OutOfServiceError):  # it may leave meanwhile
                 scrub = self._scrubs.pop(store, None) or FlippedScrub(store, at)

@@ -90,11 +90,24 @@ class BrimNode(CheckedNode):
             while store.compact():
                 pass
             for _ in store.extents.in_use():
-                store.reclaim()
+                self._reclaim_one(store)
             store.sync()
             while store.write_back(100):
                 pass
         self._check_in_use(store)
+
+    def _reclaim_one(self, store: Store) -> None:
+        """If copies may be made, whatever may be reclaimed is; and what is said of it is so (GC-6)."""
+        extents = store.extents
+        may_copy = store.space.may_copy()
+        victims = store.reclamation.victims()
+        epochs = {extent: extents.epoch(extent) for extent in victims}
+        reclaimed = store.reclaim()
+        if reclaimed is None:
+            if victims and may_copy:
+                raise ViolationError("GC-6", f"nothing is reclaimed, with {extents.free_count()} free", victims)
+        elif reclaimed.is_reset != (extents.epoch(reclaimed.extent) > epochs[reclaimed.extent]):
+            raise ViolationError("GC-6", reclaimed, "reset if its epoch has changed")
 
     def _check_in_use(self, store: Store) -> None:
         extents = store.extents

@@ -225,6 +225,8 @@ class Store:
     def _apply(self, batch: Sequence[Change]) -> Dependency:
         with self.monitor, self._work_under_way:
             self._check_takes_changes()
+            if not batch:
+                return PERSISTENT  # not the memtable's promise, which nothing might ever bind
             need = self._need(batch)
             self.space.make_room(need.entries_count)  # first, since what is reserved depends on it
             if need.frame_sizes:  # a batch of deletions must work on a full disk
