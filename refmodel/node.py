@@ -15,6 +15,9 @@ class NodeModel:
         self._shards: dict[bytes, bytes] = {}
         self._out: set[int] = set()
         self._pages: dict[int, list[tuple[bytes, ...]]] = {}  # by slot, what is left to read of an open listing
+        self._cut_short: set[int] = set()  # slots of listings of which a disk has left before their end
+        self._ended: set[int] = set()  # slots of listings read to their end
+        self._out_at_opening: dict[int, set[int]] = {}  # by slot, the disks that a listing does not have
 
     def put(self, key: bytes, value: bytes) -> None:
         self._require_in_service([key])
@@ -52,6 +55,8 @@ class NodeModel:
 
     def open_listing(self, slot: int, page_size_keys: int) -> None:
         keys = self.list_keys()
+        self.close_listing(slot)
+        self._out_at_opening[slot] = set(self._out)
         self._pages[slot] = [keys[at : at + page_size_keys] for at in range(0, len(keys), page_size_keys)]
 
     def next_page(self, slot: int) -> tuple[bytes, ...] | None:
@@ -59,15 +64,23 @@ class NodeModel:
         pages = self._pages.get(slot)
         if pages is None:
             return None
-        return pages.pop(0) if pages else ()
+        if slot in self._cut_short:
+            raise OutOfServiceError(f"listing {slot}")
+        if pages:
+            return pages.pop(0)
+        self._ended.add(slot)
+        return ()
 
     def close_listing(self, slot: int) -> None:
         self._pages.pop(slot, None)
+        self._cut_short.discard(slot)
+        self._ended.discard(slot)
 
     def remove_disk(self, disk: int) -> None:
         if disk in self._out:
             raise OutOfServiceError(str(disk))
         self._out.add(disk)
+        self._cut_short |= {slot for slot in self._pages if disk not in self._out_at_opening[slot]} - self._ended
 
     def return_disk(self, disk: int) -> None:
         self._out.discard(disk)
@@ -85,6 +98,8 @@ class NodeModel:
         """The node was opened again: every disk is in service, and no listing is open."""
         self._out.clear()
         self._pages.clear()
+        self._cut_short.clear()
+        self._ended.clear()
 
     def settle(self, key: bytes, value: bytes | None) -> None:
         """Make the key read as a crash has left it."""

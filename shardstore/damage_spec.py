@@ -306,6 +306,8 @@ class RottingNode(CheckedNode):
         told = {(damage.part, damage.extent, damage.offset_bytes) for damage in found}
         known = set(self._known_damage())
         allowed = known | {(each.part, each.extent, each.offset_bytes) for each in self.rotten.logs}
+        if len(told) != len(found):
+            raise ViolationError("SCRUB-2", found, "each damaged object is told once")
         for damage in found:
             self._check_told(damage, allowed)
         if not known <= told:

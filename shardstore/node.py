@@ -216,7 +216,11 @@ class Node:
 
     def health(self) -> dict[int, tuple[Trouble, ...]]:
         """What upkeep has failed at, by disk; without disks where all is well, and those out of service."""
-        troubles = {disk: store.health() for disk, store in enumerate(self._stores) if store is not None}
+        troubles = {}
+        for disk, store in enumerate(self._stores):
+            if store is not None:
+                with suppress(OutOfServiceError):  # it is being taken out of service
+                    troubles[disk] = store.health()
         return {disk: found for disk, found in troubles.items() if found}
 
     def verify(self) -> dict[int, Verification]:

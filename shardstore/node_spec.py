@@ -40,7 +40,7 @@ from harness import (
 from refmodel.node import NodeModel
 from refmodel.node_limits import LimitedNodeModel
 from shardstore import spec_bounds
-from shardstore.dependency import PERSISTENT, AcrossStores, Dependency
+from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, AcrossStores, Dependency
 from shardstore.disk import Disk
 from shardstore.errors import (
     DiskError,
@@ -90,7 +90,10 @@ class CheckedNode(Node):
         return self._join(super().bulk_remove(keys))
 
     def _join(self, dependency: Dependency) -> Dependency:
-        self._joined = self._joined & dependency
+        self._joined = joined = self._joined & dependency
+        done_count = sum([each.state is PERSISTENT_STATE for each in joined.joined()])
+        if done_count > 5:
+            raise ViolationError("DEP-3", f"{done_count} parts are persistent", "a join drops what is persistent")
         return dependency
 
     def wait_joined(self) -> None:
@@ -160,8 +163,10 @@ class CheckedNode(Node):
 
     def scrub(self, objects: int, at: int) -> None:
         """Go on with a scrub of each disk, or begin one, which has something to find; see `FlippedScrub`."""
-        if len(self.verify()) != len(self.in_service()):
-            raise ViolationError("NODE-1", list(self.verify()), "a scrub of each disk in service")
+        self.health()  # answers whatever is under way
+        in_service = [disk for disk, store in enumerate(self._stores) if store in self.in_service()]
+        if list(self.verify()) != in_service:
+            raise ViolationError("NODE-1", list(self.verify()), f"a scrub of each disk in service: {in_service}")
         for store in self.in_service():
             with suppress(OutOfServiceError):  # it may leave meanwhile
                 scrub = self._scrubs.pop(store, None) or FlippedScrub(store, at)
@@ -359,7 +364,6 @@ def one_disk() -> Spec:
     return _spec("node", 1, configurations())
 
 
-# A listing of all disks ends where one of them leaves, so these are of a single disk.
 _LISTINGS = (
     Operation("open_listing", slot=integers(0, 1), page_size_keys=integers(1, 3)),
     Operation("next_page", slot=integers(0, 1), weight=3),
@@ -382,8 +386,15 @@ TWO_DISKS = _spec(
         Operation("remove_disk", disk=integers(0, 1), weight=2),
         Operation("return_disk", disk=integers(0, 1), weight=2),
         Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
+        *_LISTINGS,
     ),
-    sparing=("remove_disk", "return_disk", "open_arranged"),  # a disk that leaves broken comes back as after a crash
+    sparing=(
+        "remove_disk",
+        "return_disk",
+        "open_arranged",
+        "open_listing",
+        "close_listing",
+    ),  # a disk that leaves broken comes back as after a crash
     fatal=("remove_disk",),  # the disk is out then, and what has failed on it may be there or not
 )
 

@@ -129,8 +129,9 @@ class Space:
         """
         if not self._configuration.automatic:
             return self._index.flush()
+        self._index.await_flush()  # first, since its run takes of the room that is asked for
         while not self._may_flush() and (self._wait_for_restoration() or self._restore()):
-            pass
+            self._index.await_flush()  # again
         flushed = self._index.flush()
         if not is_last:
             self._noted("compaction", "runs of level 0 are not merged, so that reads get slower", self._compact_if_due)
@@ -244,10 +245,15 @@ class Space:
         return self._may_flush() or not self._index.has_unwritten()
 
     def _reclaim_known(self, goal_count: int) -> bool:
-        """Reclaim known garbage and carry out the resets. False if there is none."""
-        if not self._evacuate_known(goal_count) and not self._extents.resetting_count():
+        """Reclaim known garbage and carry out the resets. False if there is none.
+
+        Nothing is moved while a memtable that was filled by copies could not be flushed.
+        """
+        evacuated = self._may_flush() and self._evacuate_known(goal_count)
+        if not evacuated and not self._extents.resetting_count():
             return False
-        self._index.flush()  # resets wait for the entries in the memtable
+        if self._may_settle():  # another thread may have used up the room meanwhile; then runs are merged first
+            self._index.flush()  # resets wait for the entries in the memtable
         self._upkeep.drain()
         return True
 

@@ -5,6 +5,7 @@ The disks are so small that a dozen puts fill them: either the extents of chunks
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -86,15 +87,33 @@ class BrimNode(CheckedNode):
     def tidy(self) -> None:
         """Merge and reclaim whatever can be. Then what lives says how many extents may be in use (SPACE-4)."""
         (store,) = self.in_service()
+        store.sync()
         for _ in range(2):  # once more, since what the first round has moved may have left an extent half empty
             while store.compact():
                 pass
+            self._check_known_live(store)
             for _ in store.extents.in_use():
                 self._reclaim_one(store)
             store.sync()
             while store.write_back(100):
                 pass
         self._check_in_use(store)
+
+    def _check_known_live(self, store: Store) -> None:
+        """Once all is merged, no more is thought to be live in an extent than is (SPACE-6).
+
+        It may be less: what a merge drops is taken off, though its extent may have been given back and filled since.
+        """
+        live: Counter[int] = Counter()
+        for run in store.index.runs():
+            for locator in run.locators:
+                live[locator.extent] += locator.length_bytes
+        for _, locators in store.index.items():
+            for locator in locators:
+                live[locator.extent] += locator.length_bytes
+        thought = {extent: size for extent, size in store.chunks._live_bytes.items() if size > live[extent]}
+        if thought and len(store.index.runs()) < 2 and not store.index.has_unwritten():
+            raise ViolationError("SPACE-6", thought, {extent: live[extent] for extent in thought})
 
     def _reclaim_one(self, store: Store) -> None:
         """If copies may be made, whatever may be reclaimed is; and what is said of it is so (GC-6)."""
@@ -125,11 +144,23 @@ class BrimNode(CheckedNode):
             answered = f"{used_count} extents are in use for {len(live)} keys of {sum(sizes)} bytes"
             raise ViolationError("SPACE-4", answered, f"at most {allowed_count}")
 
+    def _check_reserve(self, store: Store) -> None:
+        """What has just been accepted has left two flushes and a merge of everything their room (SPACE-1)."""
+        sizes = store.extents.extent_size_bytes, store.extents.page_size_bytes
+        outlook = store.index.outlook()
+        kept_count = 2 * outlook.flush.extents_count(*sizes) + outlook.merge.extents_count(*sizes)
+        if store.extents.free_count() < kept_count:
+            raise ViolationError("SPACE-1", f"{store.extents.free_count()} extents are free", f"{kept_count} at least")
+
     @contextmanager
     def _lawfully(self, items: Sequence[tuple[bytes, bytes]]) -> Iterator[None]:
-        """A put may be refused, but not if hardly anything is on the disk (SPACE-2)."""
+        """A put may be refused if much is on the disk (SPACE-2). Else it leaves the reserve whole (SPACE-1)."""
+        (store,) = self.in_service()
+        before = _upkeep_done(store)
         try:
             yield
+            if before == _upkeep_done(store):
+                self._check_reserve(store)
         except NoSpaceError as error:
             wanted = {**dict(self.contents()), **dict(items)}
             size_bytes = sum(map(_size_on_disk_bytes, wanted, wanted.values()))
@@ -137,6 +168,11 @@ class BrimNode(CheckedNode):
                 refused = f"{len(wanted)} keys of {size_bytes} bytes were refused: {error}"
                 raise ViolationError("SPACE-2", refused, "so little always fits") from None
             raise
+
+
+def _upkeep_done(store: Store) -> tuple[int, int]:
+    """What a flush, a merge or a move would change."""
+    return store.index._next_run_id, store.reclamation.moved_count
 
 
 def _size_on_disk_bytes(key: bytes, value: bytes) -> int:

@@ -107,7 +107,7 @@ STORE: Events = (
     Event("search for room ends at its goal", Space._evacuate_known, "break"),
     Event("refusal for want of room", Space.reserve, "raise NoSpaceError"),
     Event("reclaim during flush", Space._flush_and_reclaim, "self._evacuate_known", "self._extents._resetting"),
-    Event("flush waits for room", Space.flush, "pass"),
+    Event("flush waits for room", Space.flush, "self._index.await_flush()  # again"),
     Event("reserve restored", Space._gain),
     Event("copies stopped by the reserve", Space.make_room_for_copy, "raise NoSpaceError"),
     Event("survey of all extents", Reclamation.survey),

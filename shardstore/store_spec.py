@@ -89,6 +89,7 @@ class CheckedStore:
         view = self._views.pop(slot, None)
         if view is not None:
             view.close()
+            view.close()  # which does nothing more
 
     def views_count(self) -> int:
         return len(self._views)

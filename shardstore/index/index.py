@@ -188,12 +188,12 @@ class Index:
         Raises `NoSpaceError` or another `StoreError`, and then keeps every entry.
         """
         # Frozen first, since writing may wait and so let other threads in (IDX-5).
-        if self._frozen is not None:
-            self._upkeep.wait_until(lambda: self._frozen is None)
+        self.await_flush()
         if not self._memtable.entries:
             return False
         frozen = self._frozen = self._memtable
         self._memtable = Memtable(Promise(self._waiter), self._configuration.prune_at_count)
+        self._outlook = None  # there are two memtables now, whoever comes in while one is written
         try:
             run, written = self._write_run(0, frozen.items())
         except StoreError:
@@ -206,12 +206,18 @@ class Index:
         self._upkeep.notify_all()
         return True
 
+    def await_flush(self) -> None:
+        """Wait for a flush that another thread is at, if there is one."""
+        if self._frozen is not None:
+            self._upkeep.wait_until(lambda: self._frozen is None)
+
     def _thaw(self, frozen: Memtable) -> None:
         if self._memtable.entries:
             frozen.put_under(self._memtable)
         else:
             self._memtable = frozen
         self._frozen = None
+        self._outlook = None
         self._upkeep.notify_all()
 
     def _write_run(
@@ -356,8 +362,7 @@ class Index:
 
     def _merge_within_level0(self) -> bool:
         # A run's id says how new it is: that of a run which is being written must not be lower than the merged one's.
-        if self._frozen is not None:
-            self._upkeep.wait_until(lambda: self._frozen is None)
+        self.await_flush()
         choice = self._next_compaction
         if choice is None or choice.target or self._compacting:  # other threads have been at it meanwhile
             return False
