@@ -100,7 +100,7 @@ class PartlyKeys(tuple[bytes, ...]):
     def _known(self, keys: tuple[bytes, ...]) -> list[bytes]:
         return [key for key in keys if key not in self._unknown]
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # what is unknown is no part of it
 
 
 class RottingNode(CheckedNode):
@@ -133,7 +133,7 @@ class RottingNode(CheckedNode):
         ]
         if records:
             part, extent, start, size, name = records[at % len(records)]
-            generation = name[0]  # type: ignore[index]
+            generation = name[0]  # type: ignore[index]  # the same
             self._medium.rot(extent, start + byte % size, 1 << bit)
             rotten = RottenLog(part, extent, start, generation)
             self.rotten.logs.add(rotten)

@@ -10,11 +10,13 @@ from hypothesis import settings
 from shardstore import (
     chunk_store_spec,
     costs_spec,
+    damage_spec,
     extents_spec,
     file_disk_spec,
     forgery_spec,
     index_spec,
     node_spec,
+    store_spec,
     superblock_spec,
 )
 
@@ -29,5 +31,7 @@ TestNode = node_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestTwoDisks = node_spec.TWO_DISKS.as_test(scenarios=100, settings=FEW)
 TestLimits = node_spec.LIMITS.as_test(scenarios=40, settings=FEW)
 TestForgery = forgery_spec.SPEC.as_test(scenarios=40, settings=FEW)
+TestDamage = damage_spec.SPEC.as_test(scenarios=40, settings=FEW)
+TestStore = store_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestCosts = costs_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestFileDisk = file_disk_spec.SPEC.as_test(scenarios=40, settings=FEW)
