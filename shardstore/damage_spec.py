@@ -129,11 +129,11 @@ class RottingNode(CheckedNode):
             each
             for part, log in self._logs()
             for each in records_on_device(part, log, self._medium)
-            if (part, each.name[0]) not in self.rotten.generations  # type: ignore[index]  # a log record is named so
+            if (part, each.name[0]) not in self.rotten.generations
         ]
         if records:
             part, extent, start, size, name = records[at % len(records)]
-            generation = name[0]  # type: ignore[index]  # the same
+            generation, _ = name
             self._medium.rot(extent, start + byte % size, 1 << bit)
             rotten = RottenLog(part, extent, start, generation)
             self.rotten.logs.add(rotten)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness import ViolationError
 from shardstore.disk import Disk
@@ -25,7 +25,7 @@ class _Object(NamedTuple):
     extent: int
     start_bytes: int
     size_bytes: int
-    name: object
+    name: Any  # a locator, or generation and page of a log record
 
 
 class _FlippedDisk:

@@ -173,7 +173,7 @@ some_keys: Generator = lists_of(keys, STORE.memtable_entries_max + 1)
 
 
 def changes(choose: Choose, name: str) -> tuple[Any, ...]:
-    return tuple(_change(choose, name, key) for key in lists_of(keys, STORE.memtable_entries_max + 1)(choose, name))
+    return tuple(_change(choose, name, key) for key in some_keys(choose, name))
 
 
 def _change(choose: Choose, name: str, key: Any) -> Any:
@@ -184,7 +184,7 @@ def _change(choose: Choose, name: str, key: Any) -> Any:
 
 
 def pairs(choose: Choose, name: str) -> tuple[Any, ...]:
-    return tuple(_pair(choose, name, key) for key in lists_of(keys, STORE.memtable_entries_max + 1)(choose, name))
+    return tuple(_pair(choose, name, key) for key in some_keys(choose, name))
 
 
 def _pair(choose: Choose, name: str, key: Any) -> Any:

@@ -335,3 +335,16 @@ def test_a_state_tells_what_is_there_if_all_that_is_open_is_lost(zoned: bool) ->
         medium.barrier()
         states.add(("past a barrier", medium.state()))
     assert len(states) == 3
+
+
+@pytest.mark.parametrize("device", [devices.ZONED, devices.FILE], ids=["zoned", "file"])
+def test_what_has_rotted_stays_so_whatever_a_crash_takes_of_later_writes(device: Any) -> None:
+    medium = SimulatedMedium(MediumShape(1, 4, 128, device))
+    medium.write(0, 0, bytes(128))
+    medium.barrier()
+    medium.write(0, 1, bytes(128))
+    medium.rot(0, 5, 0b100)
+    assert medium.read(0, 0, 1)[5] == 0b100
+    image = medium.crash_image(lambda name, count: 1, "coarse")
+    assert image.losses
+    assert image.read(0, 0, 1) == bytes(5) + b"\x04" + bytes(122)
