@@ -210,6 +210,7 @@ def test_an_edge_that_nothing_needs_is_reported(tmp_path: Path) -> None:
     assert {name: kinds[kind]["need"] for name, kind in NEEDED.items()} == dict.fromkeys(NEEDED, "needed")
 
 
+@pytest.mark.nightly
 def test_what_only_a_run_without_the_edge_shows_is_needed(tmp_path: Path) -> None:
     """On a file an extent's reset does nothing to its bytes; but an extent that is free too soon is used too soon."""
     figures, said = _audit(tmp_path, str(ROOT / "shardstore/node_spec.py"), "--config", "file", "--scenarios", "60")
