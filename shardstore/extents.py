@@ -124,7 +124,7 @@ class Extents:
         if record.owner == UNOWNED:
             return False
         if self._disk.zoned:
-            return self._disk.write_pointer(place.extent) >= place.end_page
+            return self._scheduler.write_pointer(place.extent) >= place.end_page
         if place.first_page == place.end_page:
             return True
         pages = self._scheduler.read(place.extent, place.first_page, place.end_page - place.first_page)
@@ -143,7 +143,7 @@ class Extents:
         raised = self._raised(places)
         for number in range(RESERVED_EXTENTS_COUNT, self._disk.extent_count):
             record = raised.get(number) or self._superblock.recorded(number)
-            hard_pages = self._disk.write_pointer(number) if self._disk.zoned else 0
+            hard_pages = self._scheduler.write_pointer(number) if self._disk.zoned else 0
             if record is not PRISTINE:
                 self._extents[number] = _Extent(record)
             if self._disk.zoned and (record is not PRISTINE or hard_pages):

@@ -200,11 +200,11 @@ class BoundedIndex(Index):
         self._block_size_bytes = store.run_block_size_bytes
 
     def flush(self) -> bool:
-        foreseen, before_bytes = self.outlook(), self._metadata_bytes
+        foreseen, before_bytes = self.outlook(), self._totals.metadata_bytes
         self._check_surplus(foreseen)
         with self._bounded("a flush", foreseen.flush):
             done = super().flush()
-        self._check_named("a flush", self._metadata_bytes - before_bytes, foreseen.flush_named_bytes)
+        self._check_named("a flush", self._totals.metadata_bytes - before_bytes, foreseen.flush_named_bytes)
         return done
 
     def compact(self) -> bool:
@@ -215,10 +215,10 @@ class BoundedIndex(Index):
         """Flush, then merge everything: what was foreseen counts what the memtable holds, and may yet take."""
         foreseen = self.outlook()
         self.flush()
-        self._check_named("live runs and a flush", self._metadata_bytes, foreseen.grown_named_bytes)
+        self._check_named("live runs and a flush", self._totals.metadata_bytes, foreseen.grown_named_bytes)
         with self._bounded("a merge of everything", foreseen.merge):
             done = self.compact_all()
-        self._check_named("the merged run", self._metadata_bytes, foreseen.grown_named_bytes)
+        self._check_named("the merged run", self._totals.metadata_bytes, foreseen.grown_named_bytes)
         return done
 
     def _check_surplus(self, foreseen: Outlook) -> None:

@@ -57,10 +57,22 @@ from shardstore.file_disk import FileDisk
 from shardstore.limits import value_size_max_bytes
 from shardstore.node import Listing, Node, format_stores, open_stores
 from shardstore.seam import Seam, ThreadSeam
-from shardstore.spec_events import WHOLE_STORE
+from shardstore.spec_events import AGED, WHOLE_STORE
 from shardstore.spec_scrub import FlippedScrub
 from shardstore.spec_trace import trace_store
-from shardstore.spec_world import COLLISIONS, KNOBS, STORE, configurations, keys, shape, turn_knobs, values
+from shardstore.spec_world import (
+    AGES,
+    COLLISIONS,
+    KNOBS,
+    STORE,
+    age,
+    configurations,
+    keys,
+    number_from,
+    shape,
+    turn_knobs,
+    values,
+)
 from shardstore.store import Store, format_store, open_store
 from shardstore.units import KEY_SIZE_MAX_BYTES, StoreConfiguration
 
@@ -202,6 +214,11 @@ def open_system(world: World, kind: type[CheckedNode] = CheckedNode) -> CheckedN
     """Format the disks of a new world, or open what they hold."""
     opening = open_stores if world.kept else format_stores
     stores = opening(world.media, world.seam, world.configuration.parameters)
+    first_number = world.configuration.parameters.first_number
+    if first_number and not world.kept:
+        age(stores, first_number)
+        stores = open_stores(world.media, world.seam, world.configuration.parameters)
+        number_from(stores, first_number)
     world.kept["formatted"] = True
     return kind(world.media, stores, world.seam)
 
@@ -353,7 +370,7 @@ def _spec(
         invariants=[holds_nothing],
         share=3,  # most of what is wrong anywhere shows here
         trace=CheckedNode.trace,
-        events=WHOLE_STORE,
+        events=(*WHOLE_STORE, *AGED),
         interrupts=Interrupts(FOLDER, (InterruptedStoreError,), sparing, leaving_out=("spec_*.py",)),
         overlaps=Overlaps(),
     )
@@ -361,17 +378,17 @@ def _spec(
 
 def one_disk() -> Spec:
     """The spec of a node of one disk, to be given other operations."""
-    return _spec("node", 1, configurations())
+    return _spec("node", 1, configurations((*KNOBS, *AGES)))
 
 
-_LISTINGS = (
+LISTINGS = (
     Operation("open_listing", slot=integers(0, 1), page_size_keys=integers(1, 3)),
     Operation("next_page", slot=integers(0, 1), weight=3),
     Operation("close_listing", slot=integers(0, 1)),
 )
 
 SPEC = replace(
-    _spec("node", 1, configurations(), _LISTINGS, sparing=("open_listing", "close_listing")),
+    _spec("node", 1, configurations((*KNOBS, *AGES)), LISTINGS, sparing=("open_listing", "close_listing")),
     on_file=ON_FILE,
     bounds=spec_bounds.NODE,
 )
@@ -381,12 +398,12 @@ _OF_DISKS = ("remove_disk", "return_disk", "open_arranged")
 TWO_DISKS = _spec(
     "two disks",
     2,
-    (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS, KNOBS, turn_knobs),),
+    (Configuration("mixed", (shape(ZONED), shape(FILE)), STORE, COLLISIONS, (*KNOBS, *AGES), turn_knobs),),
     (
         Operation("remove_disk", disk=integers(0, 1), weight=2),
         Operation("return_disk", disk=integers(0, 1), weight=2),
         Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
-        *_LISTINGS,
+        *LISTINGS,
     ),
     sparing=(
         "remove_disk",

@@ -159,6 +159,15 @@ class Space:
         """For how many requests room is held."""
         return len(self._held)
 
+    def wrong_counts(self) -> list[str]:
+        """The counts that are kept for an outlook, if they are not those of that outlook (COUNT-1)."""
+        outlook = self._seen_outlook
+        if outlook is None:
+            return []
+        flush_count, merge_count = self._extents_counts(outlook)
+        kept = (self._seen_flush_count, self._seen_reserve_count)
+        return [] if kept == (flush_count, 2 * flush_count + merge_count) else [f"reserve {kept}"]
+
     def troubles(self) -> tuple[Trouble, ...]:
         """What upkeep has failed at, and has not done since."""
         return tuple(self._troubles.values())

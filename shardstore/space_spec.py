@@ -17,6 +17,7 @@ from harness import (
     Choose,
     Configuration,
     Crash,
+    Interrupts,
     Operation,
     Overlaps,
     Reboot,
@@ -28,8 +29,8 @@ from harness import (
 from refmodel.node import NodeModel
 from shardstore import chunk_frame, node_spec
 from shardstore.dependency import Dependency
-from shardstore.errors import NoSpaceError
-from shardstore.node_spec import CheckedNode, open_system
+from shardstore.errors import InterruptedStoreError, NoSpaceError
+from shardstore.node_spec import LISTINGS, CheckedNode, open_system
 from shardstore.spec_events import WHOLE_STORE, without
 from shardstore.spec_world import COLLISIONS, PAGE_SIZE_BYTES, STORE, shape
 from shardstore.store import Store
@@ -42,19 +43,8 @@ FEW_KEYS = 5  # so many keys, and so many bytes of padded frames, always fit, wh
 FEW_BYTES = 4_000
 
 
-@contextmanager
-def always_works(what: str) -> Iterator[None]:
-    """No lack of space may stop this (SPACE-1)."""
-    try:
-        yield
-    except NoSpaceError as error:
-        raise ViolationError(
-            "SPACE-1", f"{what} was refused: {error}", "only puts are refused on a full disk"
-        ) from None
-
-
 class BrimNode(CheckedNode):
-    """A node of one disk that tells lawful refusals from others."""
+    """A node of one disk that tells lawful refusals from others. While listings hold old runs, any is lawful."""
 
     def put(self, key: bytes, value: bytes) -> Dependency:
         with self._lawfully([(key, value)]):
@@ -65,24 +55,39 @@ class BrimNode(CheckedNode):
             return super().bulk_create(items)
 
     def delete(self, key: bytes) -> Dependency:
-        with always_works("a deletion"):
+        with self._always_works("a deletion"):
             return super().delete(key)
 
     def bulk_remove(self, keys: Sequence[bytes]) -> Dependency:
-        with always_works("a deletion"):
+        with self._always_works("a deletion"):
             return super().bulk_remove(keys)
 
     def sync(self) -> None:
-        with always_works("a sync"):
+        with self._always_works("a sync"):
             super().sync()
 
     def flush(self) -> None:
-        with always_works("a flush"):
+        with self._always_works("a flush"):
             super().flush()
 
     def shutdown(self) -> None:
-        with always_works("a shutdown"):
+        with self._always_works("a shutdown"):
             super().shutdown()
+
+    @contextmanager
+    def _always_works(self, what: str) -> Iterator[None]:
+        """No lack of space may stop this (SPACE-1)."""
+        try:
+            yield
+        except NoSpaceError as error:
+            if self._holds_old_runs():
+                raise
+            raise ViolationError(
+                "SPACE-1", f"{what} was refused: {error}", "only puts are refused on a full disk"
+            ) from None
+
+    def _holds_old_runs(self) -> bool:
+        return any(store.index.superseded_runs_count() for store in self.in_service())
 
     def tidy(self) -> None:
         """Merge and reclaim whatever can be. Then what lives says how many extents may be in use (SPACE-4)."""
@@ -91,13 +96,15 @@ class BrimNode(CheckedNode):
         for _ in range(2):  # once more, since what the first round has moved may have left an extent half empty
             while store.compact():
                 pass
-            self._check_known_live(store)
+            if not self._holds_old_runs():
+                self._check_known_live(store)
             for _ in store.extents.in_use():
                 self._reclaim_one(store)
             store.sync()
             while store.write_back(100):
                 pass
-        self._check_in_use(store)
+        if not self._holds_old_runs():
+            self._check_in_use(store)
 
     def _check_known_live(self, store: Store) -> None:
         """Once all is merged, no more is thought to be live in an extent than is (SPACE-6).
@@ -164,7 +171,7 @@ class BrimNode(CheckedNode):
         except NoSpaceError as error:
             wanted = {**dict(self.contents()), **dict(items)}
             size_bytes = sum(map(_size_on_disk_bytes, wanted, wanted.values()))
-            if len(wanted) <= FEW_KEYS and size_bytes <= FEW_BYTES:
+            if len(wanted) <= FEW_KEYS and size_bytes <= FEW_BYTES and not self._holds_old_runs():
                 refused = f"{len(wanted)} keys of {size_bytes} bytes were refused: {error}"
                 raise ViolationError("SPACE-2", refused, "so little always fits") from None
             raise
@@ -205,6 +212,9 @@ def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
 SPEC = replace(
     node_spec.one_disk(),
     name="full disk",
+    interrupts=Interrupts(
+        node_spec.FOLDER, (InterruptedStoreError,), ("open_listing", "close_listing"), leaving_out=("spec_*.py",)
+    ),
     overlaps=Overlaps(sparing=("tidy",)),  # which counts extents, and lets nobody change them meanwhile
     system=lambda world: open_system(world, BrimNode),
     model=NodeModel,
@@ -230,6 +240,7 @@ SPEC = replace(
         WriteBack(weight=2),
         Reboot(),
         Crash(flushes=("flush", "flush_buffers")),
+        *LISTINGS,
     ],
     configurations=(
         Configuration("by values", (shape(ZONED),), BRIM, COLLISIONS),

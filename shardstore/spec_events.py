@@ -38,6 +38,7 @@ EXTENTS: Events = (
     Event("dead tail behind a soft pointer", Extents._recover_zoned, ".next_page = ", "hard_pages > record.soft_pages"),
     Event("reset repeated by recovery", Extents._recover_zoned, "self._resetting.append"),
 )
+AGED: Events = (Event("epoch beyond a byte", Extents.reset, "extent.soft_pages = ", "extent.epoch > 255"),)
 CACHE: Events = (
     Event("cache miss", BufferCache._read_through),
     Event("cache full", BufferCache._read_through, "del pages["),

@@ -6,9 +6,9 @@ after half a dozen records. A memtable has room for 6 keys, the cache for 4 page
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -30,22 +30,38 @@ from harness import (
 from shardstore import chunk_frame
 from shardstore.buffer_cache import BufferCache
 from shardstore.buffer_pool import BufferPool
-from shardstore.dependency import PENDING, Dependency, State
+from shardstore.dependency import PENDING, PERSISTENT, Dependency, State
 from shardstore.disk import Disk
 from shardstore.errors import ConfigurationError, CorruptionError, InvariantError
 from shardstore.extents import Extents
 from shardstore.io_scheduler import IoScheduler
 from shardstore.limits import value_size_max_bytes
 from shardstore.seam import Seam
-from shardstore.superblock import Superblock
-from shardstore.units import SECRET_SIZE_BYTES, Membership, RunBound, StoreConfiguration
+from shardstore.store import Store
+from shardstore.superblock import ExtentRecord, Superblock
+from shardstore.units import (
+    RESERVED_EXTENTS_COUNT,
+    SECRET_SIZE_BYTES,
+    UNOWNED,
+    Membership,
+    RunBound,
+    StoreConfiguration,
+)
 
 PAGE_SIZE_BYTES = 128
 SECTOR_SIZE_BYTES = 64
 EXTENT_SIZE_PAGES = 16
 EXTENT_COUNT = 20
 
-STORE = StoreConfiguration(
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedConfiguration(StoreConfiguration):
+    """A store's configuration, and the number from which the counters of a new disk go on; see `age`."""
+
+    first_number: int = 0
+
+
+STORE = CheckedConfiguration(
     key_size_max_bytes=16,
     chunk_payload_max_bytes=300,
     write_buffer_size_bytes=512,
@@ -87,6 +103,8 @@ KNOBS = (
     Knob("extent_size_pages", (EXTENT_SIZE_PAGES, 8, 11, 32), "extent full"),
     Knob("extent_count", (EXTENT_COUNT, 1, 30), "search for room"),  # 1: no more than it needs
 )
+# A record has room for counters of many years. No scenario lives so long, so it may begin late.
+AGES = (Knob("first_number", (0, 255, 65_535, (1 << 31) - 1), "epoch beyond a byte"),)
 _OF_MEDIA = frozenset(("page_size_bytes", "extent_size_pages", "extent_count"))
 _VALUE_SIZE_MAX_BYTES = 2_100  # of the values below
 
@@ -166,6 +184,23 @@ def configurations(knobs: tuple[Knob, ...] = KNOBS) -> tuple[Configuration, Conf
         Configuration("zoned", (shape(ZONED),), STORE, COLLISIONS, knobs, turn_knobs),
         Configuration("file", (shape(FILE),), STORE, COLLISIONS, knobs, turn_knobs),
     )
+
+
+def age(stores: Sequence[Store], number: int) -> None:
+    """Let the epochs of new disks go on from this number, once the disks are opened again."""
+    for store in stores:
+        with store.monitor:
+            for extent in range(RESERVED_EXTENTS_COUNT, store.extents.extent_count):
+                store.superblock.change(extent, ExtentRecord(number, 0, UNOWNED), PERSISTENT, "epoch")
+        store.shutdown()
+
+
+def number_from(stores: Sequence[Store], number: int) -> None:
+    """Let generations of records and ids of runs go on from this number. The next record of each log is a full one."""
+    for store in stores:
+        for log in (store.superblock.log, store.metadata.log):
+            log._next_generation += number
+        store.index._next_run_id += number
 
 
 class SmallStack:

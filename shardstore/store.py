@@ -528,6 +528,7 @@ class Store:
                 self._pool.taken_count() - self.chunks.buffered_count() - self.scheduler.writes_count(),
                 self.extents.resetting_count() if self._is_at_rest() else 0,
                 self.chunks.excess_pages_count(),
+                (*self.superblock.wrong_counts(), *self.index.wrong_counts(), *self.space.wrong_counts()),
             )
         )
 
@@ -571,7 +572,7 @@ class Store:
 
 
 class Holdings(NamedTuple):
-    """What a store holds: while no call is under way and no listing is open, each of these is 0 (REST-1)."""
+    """What a store holds: while no call is under way and no listing is open, each of these is 0 or empty (REST-1)."""
 
     pinned_extents_count: int
     reservations_count: int
@@ -579,6 +580,7 @@ class Holdings(NamedTuple):
     lost_buffers_count: int  # taken by neither chunks nor writes on their way
     endless_resets_count: int  # that are waited for although nothing is left to do
     excess_pages_count: int  # in the cache, beyond its capacity
+    wrong_counts: tuple[str, ...]  # kept figures that are not what working them out anew gives (COUNT-1)
 
 
 class _WorkUnderWay:

@@ -6,7 +6,8 @@ on while the store changes, and what is no key, no value or no number is refused
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from harness import (
@@ -32,7 +33,7 @@ from harness import (
 )
 from refmodel.store import StoreModel, as_bytes
 from shardstore.dependency import Dependency, State
-from shardstore.errors import NoSpaceError, NotFoundError, TooLargeError
+from shardstore.errors import NoSpaceError, NotFoundError, OutOfServiceError, TooLargeError
 from shardstore.limits import value_size_max_bytes
 from shardstore.scrub import Damage
 from shardstore.spec_world import COLLISIONS, STORE, shape
@@ -40,6 +41,21 @@ from shardstore.store import Store, StoreSnapshot, format_store, open_store
 from shardstore.units import Change, Delete, Put
 
 VALUE_SIZE_MAX_BYTES = min(value_size_max_bytes(SimulatedMedium(shape(device)), STORE) for device in (ZONED, FILE))
+
+
+_WITHOUT_ARGUMENTS = (
+    "snapshot",
+    "flush_buffers",
+    "flush",
+    "compact",
+    "reclaim",
+    "verify",
+    "health",
+    "drop_damaged",
+    "holdings",
+    "sync",
+    "shutdown",
+)
 
 
 class CheckedStore:
@@ -58,7 +74,7 @@ class CheckedStore:
             store.compact,
             store.sync,
         )
-        self.write_back, self.shutdown = store.write_back, store.shutdown
+        self.write_back = store.write_back
 
     def _remembering(self, change: Any) -> Any:
         def call(**arguments: Any) -> Dependency:
@@ -76,6 +92,27 @@ class CheckedStore:
         last.wait()
         if not (last.is_persistent() and self.store.poll(last) is State.PERSISTENT):
             raise ViolationError("WAIT-2", self.store.poll(last), "persistent, since it was waited for")
+
+    def shutdown(self) -> None:
+        """From then on the store answers nothing, nor does what was got from it (STOP-2)."""
+        store = self.store
+        scrub = store.verify()
+        store.shutdown()
+        calls: dict[str, Callable[[], object]] = {
+            "get": lambda: store.get(b"a"),
+            "contents": lambda: list(store.contents()),
+            "a scrub": lambda: next(scrub),
+            "write_back": lambda: store.write_back(1),
+            **{name: partial(getattr(store, name), []) for name in ("apply", "bulk_put", "bulk_delete")},
+            **{name: getattr(store, name) for name in _WITHOUT_ARGUMENTS},
+            **{f"view {slot}": partial(view.keys_after, b"a", 1) for slot, view in self._views.items()},
+        }
+        for name, call in calls.items():
+            try:
+                answered = call()
+            except OutOfServiceError:
+                continue
+            raise ViolationError("STOP-2", f"{name} after a shutdown: {answered!r}", "OutOfServiceError")
 
     def take_view(self, slot: int) -> None:
         self.close_view(slot)

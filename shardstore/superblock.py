@@ -174,6 +174,12 @@ class Superblock:
         """Whether some change is not recorded persistently yet, or the last record has failed."""
         return bool(self._pending) or not self._log.is_ready() or self._log.is_failed()
 
+    def wrong_counts(self) -> list[str]:
+        """Of the changes that are counted as they come and go, the counts that are wrong (COUNT-1)."""
+        changes = [change for queue in self._pending.values() for change in queue]
+        counted = (self._pending_count, self._urgent_count)
+        return [] if counted == (len(changes), sum([not each.may_wait for each in changes])) else [f"changes {counted}"]
+
     # --- records ------------------------------------------------------------------------------------
 
     def is_due(self) -> bool:

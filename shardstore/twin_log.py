@@ -260,7 +260,7 @@ class TwinLog:
 
     def _reset_inactive(self) -> None:
         inactive = self._extents[self._active ^ 1]
-        if self._disk.zoned and self._disk.write_pointer(inactive):
+        if self._disk.zoned and self._scheduler.write_pointer(inactive):
             self._scheduler.submit_reset(inactive, PERSISTENT, f"{self._name} reset")
 
     def _chain(self, log: list[Record], first: int) -> list[Record]:
@@ -287,7 +287,7 @@ class TwinLog:
     def _scan(self, extent: int) -> Iterator[Record]:
         """Every whole copy of a record in the extent."""
         size = self._disk.page_size_bytes
-        page_count = self._disk.write_pointer(extent) if self._disk.zoned else self._disk.extent_size_pages
+        page_count = self._scheduler.write_pointer(extent) if self._disk.zoned else self._disk.extent_size_pages
         page = 0
         slab_start, slab = 0, b""
         while page < page_count:

@@ -59,6 +59,7 @@ _ROWS: Final = (
     Lane("steps", _CALLER, "how many device steps a write-back takes", "one"),
     Lane("device", _SURROUNDINGS, "what the system asks its seam: which write, barrier or record goes next", "first"),
     Lane("entropy", _SURROUNDINGS, "how an identifier ends", "plain", is_rare=True, is_pinned=True),
+    Lane("early", _SURROUNDINGS, "whether a fault is armed before the system first opens", "none", is_pinned=True),
     Lane("refused", _SURROUNDINGS, "which calls of the device fail", "what fails is mended", is_pinned=True),
     Lane("refusing", _SURROUNDINGS, "on which medium", "the first", is_pinned=True),
     Lane("passing", _SURROUNDINGS, "how many such calls pass first", "none", is_scaled=True, is_pinned=True),

@@ -24,6 +24,9 @@ refused by any typed error, since it may have met what the refused one had begun
 Two calls never overlap if they do not leave the model alike in both orders, and neither answers nor keys would tell
 which it was: the model predicts that before the inner call begins. Nor do two that the model sees if it adopts one of
 them, or if one changes several groups of keys, since nobody promises that others see all of them at once.
+
+Where the device fails, calls come only in the middle of calls that the model does not see, and only those of which a
+refusal has changed nothing. Of others nobody could tell what they have done without ending the life of the system.
 """
 
 from __future__ import annotations
@@ -86,9 +89,10 @@ class Overlap:
         """Make one step with other calls in its middle, as the tape chooses. Raises what `SideBySide.act` does."""
         scenario = self._scenario
         try:
-            if action not in scenario.plan.overlapping:
+            is_seen = action.kind == OPERATION or action.model_sees
+            if action not in scenario.plan.overlapping or (is_seen and scenario.tolerance is not None):
                 scenario.act_alone(action)
-            elif action.kind == OPERATION or action.model_sees:
+            elif is_seen:
                 self._act_seen(action)
             else:
                 self._with_inner(INNER_CALLS_MAX, lambda: scenario.act_alone(action))
@@ -186,11 +190,19 @@ class Overlap:
     # --- which calls may overlap --------------------------------------------------------------------
 
     def _may_be_inner(self, inner: _Made) -> bool:
+        if self._scenario.tolerance is not None and not self._is_whole_if_refused(inner):
+            return False
         if self._outer is None or inner.action.kind not in (OPERATION, BACKGROUND):
             return True
         if not _may_overlap(inner):
             return False
         return inner.action.kind == BACKGROUND or self._will_be_told_apart(self._outer, inner)
+
+    def _is_whole_if_refused(self, inner: _Made) -> bool:
+        """Whether a call that the device has made fail has changed nothing."""
+        action = inner.action
+        is_open = action.promises == "itself" or len(inner.groups) > 1
+        return not is_open and action.name not in self._scenario.plan.fatal
 
     def _will_be_told_apart(self, outer: _Made, inner: _Made) -> bool:
         """Whether answers or keys will say which call came first, if that makes any difference to the model."""

@@ -8,7 +8,7 @@ a tape, a state machine rule by rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from harness.choices.program import ENDING, OPENING
 from harness.choices.tape import Tape
@@ -20,6 +20,8 @@ from harness.scenario.side_by_side import SideBySide
 from harness.scenario.verdict import Counters
 from harness.spec.models import copy_of
 from harness.spec.plan import CRASH, FAULT, Plan
+
+EARLY_ODDS: Final = 6  # in faults mode the first opening of one scenario of so many meets a fault
 
 
 class Recovered(NamedTuple):
@@ -49,6 +51,8 @@ class Scenario(SideBySide):
                 self.note(events.Said, line)
         if self.plan.overlapping and self.tape.choose("overlap", 2):
             self.overlap = Overlap(self)
+        if self.tolerance is not None and self.tape.choose("early", EARLY_ODDS) == 1:
+            self.arm_fault()
         self.open_system(OPENING)
 
     def resume(self, state: Recovered) -> None:

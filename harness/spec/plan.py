@@ -131,7 +131,7 @@ def compile_plan(spec: Spec, configuration: Configuration, mode: Mode) -> Plan:
         fault_calls=() if fault is None else fault.calls,
         reaches=None if fault is None else fault.reaches,
         fatal=frozenset(() if fault is None else fault.fatal),
-        overlapping=() if mode is Mode.FAULTS else _overlapping(spec, actions, model),
+        overlapping=_overlapping(spec, actions, model),
         read=None if durability is None else durability.read,
         settle=None if durability is None else durability.settle,
         model_reopens=hasattr(model, "reopened"),

@@ -134,8 +134,9 @@ class SimulatedMedium:
 
     def write_pointer(self, extent: int) -> int:
         """The page of an extent that may be written next. Raises `DeviceMisuseError` if the device has no pointers."""
-        if self._dead:
+        if self._watched:
             self._check_alive()
+            self._meet_faults(Site.READ, extent)
         if not self.zoned or not 0 <= extent < self.extent_count:
             raise DeviceMisuseError("no write pointer", f"extent {extent}")
         return len(self._extents[extent]) // self.page_size_bytes

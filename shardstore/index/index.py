@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from shardstore.chunk_frame import Frame
 from shardstore.dependency import FAILED, PERSISTENT, Dependency, Promise, Waiter, join, reaches
@@ -35,12 +36,22 @@ from shardstore.index.metadata_log import (
     run_size_bytes,
 )
 from shardstore.index.outlook import Figures, Outlook, Outlooks
+from shardstore.index.outlook import outlook as outlook_of
 from shardstore.index.run import Chunks, Run, RunReader, block_key, in_blocks, newest
 from shardstore.index.run_block import LOCATOR_SIZE_BYTES, ONE_LOCATOR_ENTRY_SIZE_BYTES, Entry, Item
 from shardstore.index.run_bounds import RunLimits, run_bound
 from shardstore.index.snapshot import Snapshot
 from shardstore.units import KeyRange, Kind, Locator, RunBound, StoreConfiguration, new_tuple
 from shardstore.upkeep import Upkeep
+
+
+class _Totals(NamedTuple):
+    """Of all live runs."""
+
+    size_bytes: int  # of their blocks
+    entry_count: int
+    entry_size_max_bytes: int  # of those that are no deletions
+    metadata_bytes: int  # that a full record takes to name them
 
 
 class Index:
@@ -274,16 +285,17 @@ class Index:
     ) -> Figures:
         memtable, frozen = self._memtable, self._frozen
         surplus = memtable.surplus_size_bytes + surplus_size_bytes
+        totals = self._totals
         self._entry_size_max_bytes = max(
-            self._runs_entry_size_max_bytes,
+            totals.entry_size_max_bytes,
             memtable.entry_size_max_bytes,
             0 if frozen is None else frozen.entry_size_max_bytes,
         )
         figures = (
             self._limits,
-            self._runs_size_bytes,
-            self._runs_entry_count,
-            self._metadata_bytes,
+            totals.size_bytes,
+            totals.entry_count,
+            totals.metadata_bytes,
             1 if frozen is None else 2,
             max(self._entry_size_max_bytes, entry_size_bytes),
             surplus,
@@ -292,9 +304,19 @@ class Index:
         )
         return new_tuple(Figures, figures)
 
+    def wrong_counts(self) -> list[str]:
+        """Of the sizes that are kept until something changes, those that something has changed (COUNT-1)."""
+        kept, known, longest = self._totals, self._outlook, self._entry_size_max_bytes
+        wrong = [] if kept == self._add_up() else [f"runs: {kept}"]
+        wrong += ["memtable" for each in (self._memtable, self._frozen) if each is not None and each.is_undercounted()]
+        if known is not None and (known, longest) != (outlook_of(self._figures()), self._entry_size_max_bytes):
+            wrong.append(f"outlook: {known}")
+        self._entry_size_max_bytes = longest  # who looks must mend nothing
+        return wrong
+
     def may_flush(self) -> bool:
         """Whether a full record has room for one more memtable's run, however long its keys."""
-        return self._metadata.fits(self._metadata_bytes + self.outlook().flush_named_bytes)
+        return self._metadata.fits(self._totals.metadata_bytes + self.outlook().flush_named_bytes)
 
     def may_grow(self, outlook: Outlook) -> bool:
         """Whether a full record has room for the run of a flush, also after all are merged, in this outlook."""
@@ -392,12 +414,17 @@ class Index:
         """
         sizes = [[run.entry_count for run in level] for level in self._levels]
         self._next_compaction = choose(sizes, self._configuration)
-        runs = self.runs()
-        self._runs_size_bytes = _size_bytes(runs)
-        self._runs_entry_count = sum([run.entry_count for run in runs])
-        self._runs_entry_size_max_bytes = max([run.entry_size_max_bytes for run in runs], default=0)
-        self._metadata_bytes = self._metadata_size_bytes(())
+        self._totals = self._add_up()
         self._outlook = None
+
+    def _add_up(self) -> _Totals:
+        runs = self.runs()
+        return _Totals(
+            _size_bytes(runs),
+            sum([run.entry_count for run in runs]),
+            max([run.entry_size_max_bytes for run in runs], default=0),
+            self._metadata_size_bytes(()),
+        )
 
     def _runs_of(self, level: int) -> list[Run]:
         return self._levels[level] if level < len(self._levels) else []

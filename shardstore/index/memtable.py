@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Dependency, Promise
-from shardstore.index.run_block import Entry, Item
+from shardstore.index.run_block import LOCATOR_SIZE_BYTES, Entry, Item, entry_size_bytes
 
 
 class Memtable:
@@ -65,6 +65,13 @@ class Memtable:
         newer.entry_size_max_bytes = max(newer.entry_size_max_bytes, self.entry_size_max_bytes)
         newer.surplus_size_bytes += self.surplus_size_bytes
         self.promise.bind(newer.promise)
+
+    def is_undercounted(self) -> bool:
+        """Whether some entry is longer, or has more surplus, than is known: then too little room is kept (COUNT-1)."""
+        entries = [(key, entry) for key, entry in self.entries.items() if entry is not None]
+        surplus_size_bytes = sum([LOCATOR_SIZE_BYTES * (len(entry) - 1) for _, entry in entries])
+        longest = max([entry_size_bytes(*item) for item in entries], default=0)
+        return surplus_size_bytes > self.surplus_size_bytes or longest > self.entry_size_max_bytes
 
     def value_dependencies(self) -> list[Dependency]:
         """The dependencies, each once, that must be persistent before a record may name these entries (IDX-1)."""

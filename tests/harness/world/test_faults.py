@@ -59,7 +59,7 @@ def writes(medium: SimulatedMedium, *extents: int) -> list[Callable[[], object]]
         (Fault(0, (Site.WRITE,), 1, None, False), [False, True, True, True]),
         (Fault(0, (Site.WRITE,), 0, None, True), [True, False, True, False]),  # as its first extent, and no other
         (Fault(1, (Site.WRITE,), 0, None, False), [False, False, False, False]),
-        (Fault(0, (Site.READ, Site.BARRIER), 0, None, False), [False, False, False, False]),
+        (Fault(0, (Site.RESET, Site.BARRIER), 0, None, False), [False, False, False, False]),
     ],
 )
 def test_which_calls_are_refused(fault: Fault, expected: list[bool]) -> None:
@@ -115,3 +115,9 @@ def test_nothing_is_refused_or_counted_while_faults_are_suspended_nor_once_they_
     assert refused(writes(medium, 0, 1)) == [False, True]
     faults.mend()
     assert refused(writes(medium, 2)) == [False]
+
+
+def test_asking_for_a_write_pointer_is_a_read() -> None:
+    medium, _ = new_medium(Fault(0, (Site.READ,), 1, 1, False))
+    medium.land(0, 0, b"x" * PAGE)
+    assert refused([partial(medium.read, 0, 0, 1), *[partial(medium.write_pointer, 0)] * 2]) == [False, True, False]
