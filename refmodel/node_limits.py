@@ -23,6 +23,9 @@ class LimitedNodeModel(NodeModel):
     def put(self, key: Any, value: Any) -> None:
         self.bulk_create([(key, value)])
 
+    def put_durably(self, key: Any, value: Any) -> None:
+        self.put(key, value)
+
     def get(self, key: Any) -> bytes:
         return super().get(as_bytes(key))
 

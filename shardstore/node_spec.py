@@ -26,19 +26,16 @@ from harness import (
     Operation,
     Overlaps,
     Reboot,
-    SimulatedMedium,
     Spec,
     Tracer,
     ViolationError,
     World,
     WriteBack,
     integers,
-    keys_from,
     lists_of,
     sampled,
 )
 from refmodel.node import NodeModel
-from refmodel.node_limits import LimitedNodeModel
 from shardstore import spec_bounds
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, AcrossStores, Dependency
 from shardstore.disk import Disk
@@ -50,11 +47,9 @@ from shardstore.errors import (
     NotFoundError,
     OutOfServiceError,
     StoreError,
-    TooLargeError,
     WrongDisksError,
 )
 from shardstore.file_disk import FileDisk
-from shardstore.limits import value_size_max_bytes
 from shardstore.node import Listing, Node, format_stores, open_stores
 from shardstore.seam import Seam, ThreadSeam
 from shardstore.spec_events import AGED, WHOLE_STORE
@@ -74,7 +69,7 @@ from shardstore.spec_world import (
     values,
 )
 from shardstore.store import Store, format_store, open_store
-from shardstore.units import KEY_SIZE_MAX_BYTES, StoreConfiguration
+from shardstore.units import StoreConfiguration
 
 FOLDER = Path(__file__).parent
 
@@ -221,16 +216,6 @@ def open_system(world: World, kind: type[CheckedNode] = CheckedNode) -> CheckedN
         number_from(stores, first_number)
     world.kept["formatted"] = True
     return kind(world.media, stores, world.seam)
-
-
-def open_on_used_disk(world: World) -> CheckedNode:
-    """The same, but a new world's disks have held another node, whose logs have turned once more than a new one's."""
-    if not world.kept:
-        for opening in (format_stores, open_stores):  # the first record after opening is a full one
-            for store in opening(world.media, world.seam, world.configuration.parameters):
-                store.put(b"old", b"value of an older node").wait()
-                store.abandon()
-    return open_system(world)
 
 
 class NodeOnFile(CheckedNode):
@@ -413,58 +398,4 @@ TWO_DISKS = _spec(
         "close_listing",
     ),  # a disk that leaves broken comes back as after a crash
     fatal=("remove_disk",),  # the disk is out then, and what has failed on it may be there or not
-)
-
-# Sizes at a limit, one below and one above it, and empty; then what is as good as bytes, and what is not (ARG-1).
-VALUE_SIZE_MAX_BYTES = value_size_max_bytes(SimulatedMedium(shape(ZONED)), STORE)
-_ODD_KEYS: tuple[Any, ...] = (
-    b"a",
-    b"b",
-    b"",
-    *(b"k" * (STORE.key_size_max_bytes + more) for more in (-1, 0, 1)),
-    b"k" * (KEY_SIZE_MAX_BYTES + 1),
-    memoryview(b"b"),
-    "a",
-    None,
-    (b"a",),
-)
-_ODD_VALUES: tuple[Any, ...] = (
-    b"x",
-    b"",
-    *(bytes(STORE.chunk_payload_max_bytes + more) for more in (-1, 0, 1)),
-    *(bytes(VALUE_SIZE_MAX_BYTES + more) for more in (-1, 0, 1)),
-    memoryview(b"y"),
-    "x",
-    None,
-)
-odd_keys: Generator = keys_from(_ODD_KEYS, (5, 5))
-odd_values: Generator = keys_from(_ODD_VALUES, (10,))
-
-
-def odd_pairs(choose: Choose, name: str) -> tuple[tuple[Any, Any], ...]:
-    return tuple((key, odd_values(choose, name + ".value")) for key in lists_of(odd_keys, 9)(choose, name))
-
-
-LIMITS = replace(
-    one_disk(),
-    name="limits",
-    system=open_on_used_disk,
-    model=lambda: LimitedNodeModel(STORE, VALUE_SIZE_MAX_BYTES),
-    operations=[
-        Operation("get", key=odd_keys, weight=4),
-        Operation("put", key=odd_keys, value=odd_values, weight=8, writes="key"),
-        Operation("delete", key=odd_keys, weight=3, writes="key"),
-        Operation("list_pages", page_size_keys=sampled((1, 3, 0, -1, "1", None))),
-        Operation("bulk_create", items=odd_pairs, writes=lambda args, _: [[key for key, _ in args["items"]]]),
-        Operation("bulk_remove", keys=lists_of(odd_keys, 9), writes=lambda args, _: [args["keys"]]),
-        Background("flush", weight=2),
-        Background("sync", promises="everything"),
-        WriteBack(weight=4),
-        Reboot(),
-        Crash(flushes=("flush",)),
-    ],
-    share=1,
-    events=(),
-    configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
-    errors=(NotFoundError, OutOfServiceError, TooLargeError, TypeError, ValueError),
 )

@@ -32,6 +32,9 @@ def _text_of(value: object) -> str:
         return "{" + _join(sorted(_text_of(item) for item in value)) + "}"
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return "(" + _join(_text_of(item) for item in value) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, tuple) and type(value).__repr__.__module__ == "collections":  # a named tuple's own
+        named = zip(type(value)._fields, value, strict=True)  # type: ignore[attr-defined]
+        return f"{type(value).__name__}({_join(f'{name}={_text_of(item)}' for name, item in named)})"
     if isinstance(value, list):
         return "[" + _join(_text_of(item) for item in value) + "]"
     if isinstance(value, BaseException):

@@ -15,6 +15,7 @@ from shardstore import (
     file_disk_spec,
     forgery_spec,
     index_spec,
+    limits_spec,
     node_spec,
     store_spec,
     superblock_spec,
@@ -29,7 +30,8 @@ TestIndex = index_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestIndexOnFake = index_spec.ON_FAKE.as_test(scenarios=40, settings=FEW)
 TestNode = node_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestTwoDisks = node_spec.TWO_DISKS.as_test(scenarios=100, settings=FEW)
-TestLimits = node_spec.LIMITS.as_test(scenarios=40, settings=FEW)
+TestLimits = limits_spec.LIMITS.as_test(scenarios=40, settings=FEW)
+TestWide = limits_spec.WIDE.as_test(scenarios=20, settings=FEW)
 TestForgery = forgery_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestDamage = damage_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestStore = store_spec.SPEC.as_test(scenarios=40, settings=FEW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,18 @@ class Plain:
     pass
 
 
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+class Own(NamedTuple):
+    number: int
+
+    def __repr__(self) -> str:
+        return f"own {self.number}"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -38,6 +51,8 @@ class Plain:
         (Place(3, frozenset("ab")), "Place(extent=3, tags={'a', 'b'})"),
         (Plain(), "<Plain>"),
         (list(range(30)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... 18 more]"),
+        (Pair(memoryview(b"a"), [bytearray(b"b")]), "Pair(left=b'a', right=[b'b'])"),  # no addresses
+        (Own(1), "own 1"),
     ],
 )
 def test_texts(value: object, text: str) -> None:
