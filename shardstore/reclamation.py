@@ -79,13 +79,16 @@ class Reclamation:
         ]
         return [candidate[-1] for candidate in sorted(candidates)]
 
-    def known_victims(self, dead_bytes_min: int) -> list[int]:
-        """Victims that are thought to gain this much, or to have nothing live; the most promising first."""
+    def known_victims(self, dead_bytes_min: int, *, even_open: bool = False) -> list[int]:
+        """Victims that are thought to gain this much, or to have nothing live; the most promising first.
+
+        Of those that are still being filled only the former, unless ``even_open``.
+        """
         chunks = self._chunks
         promising = []
         for extent in self._extents.in_use():
             size = chunks.gain_bytes(extent)
-            if size >= dead_bytes_min or (chunks.is_known_dead(extent) and not chunks.is_open(extent)):
+            if size >= dead_bytes_min or (chunks.is_known_dead(extent) and (even_open or not chunks.is_open(extent))):
                 promising.append((-size, extent))
         return [extent for _, extent in sorted(promising) if self._may_be_victim(extent)]
 

@@ -242,7 +242,9 @@ class Space:
             if fruitless_count > _FRUITLESS_MAX:
                 return False
             # Merge first if not even the memtable can be flushed, since resets wait for its entries.
-            if (self._may_settle() and self._reclaim_known(self._goal())) or self._merge_all():
+            if self._may_settle() and self._reclaim_known(self._goal()):
+                continue
+            if self._finish_resets() or self._merge_all():
                 continue
             if surveyed or not self._may_settle():
                 return False
@@ -265,6 +267,13 @@ class Space:
             self._index.flush()  # resets wait for the entries in the memtable
         self._upkeep.drain()
         return True
+
+    def _finish_resets(self) -> bool:
+        """Carry out the resets that wait for nothing in the memtable. False if no extent is free by that."""
+        before_count = self._extents.free_count()
+        if self._extents.resetting_count():
+            self._upkeep.drain()
+        return self._extents.free_count() > before_count
 
     def _merge_all(self) -> bool:
         """Merge all runs, or wait for a merge that is under way. False if nothing is left to merge, or no room."""
@@ -337,7 +346,11 @@ class Space:
         return self._fits(need)
 
     def _free_something(self, goal_count: int) -> bool:
-        """Merge all runs, which brings garbage to light, or else survey every extent. False if neither helps."""
+        """Merge all runs, which brings garbage to light, or else survey every extent. False if neither helps.
+
+        Then even extents that are being filled are given back if nothing in them is live: on the smallest disks these
+        are all there is (SPACE-7).
+        """
         trouble: StoreError | None = None
         if self._await_merge():
             return True
@@ -347,16 +360,16 @@ class Space:
         except StoreError as error:
             trouble = error
         self._reclamation.survey()
-        if self._evacuate_known(goal_count):
+        if self._evacuate_known(goal_count) or self._evacuate_known(goal_count, even_open=True):
             return True
         if trouble is not None and not isinstance(trouble, NoSpaceError):
             raise trouble  # the disk is not full: it could not be read
         return False
 
-    def _evacuate_known(self, goal_count: int) -> bool:
+    def _evacuate_known(self, goal_count: int, *, even_open: bool = False) -> bool:
         """Reclaim extents that are worth it, until so many are free or soon will be. False if that changed nothing."""
         done = False
-        for extent in self._reclamation.known_victims(self._dead_bytes_min):
+        for extent in self._reclamation.known_victims(self._dead_bytes_min, even_open=even_open):
             if self._extents.free_count() + self._extents.resetting_count() >= goal_count:
                 break
             before_count = self._reclamation.moved_count
