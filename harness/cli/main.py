@@ -181,15 +181,23 @@ def replay(cases: tuple[str, ...], json_path: Path | None) -> int:
 @harness.command()
 @click.argument("case")
 @click.option("--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Instead of CASE.")
+@click.option(
+    "--seconds",
+    metavar="S",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="Then, or on Ctrl-C, the best so far is written.",
+)
 @_json_option
-def shrink(case: str, output: Path | None, json_path: Path | None) -> int:
+def shrink(case: str, output: Path | None, seconds: float, json_path: Path | None) -> int:
     """Make a saved failure minimal and write it back."""
     from harness.cli.shrink import shrink_case
 
     _check_writable(json_path)
     _check_writable(output or Path(case), "case")
     with _one_line_errors():
-        return shrink_case(case, output, json_path)
+        return shrink_case(case, output, seconds, json_path)
 
 
 @harness.command()

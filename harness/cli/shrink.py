@@ -19,8 +19,11 @@ from harness.spec.loader import find_configuration, load_spec
 from harness.spec.plan import compile_plan
 
 
-def shrink_case(name: str, output: Path | None, json_path: Path | None) -> int:
-    """Shrink a case, write it back or to ``output``, and give the exit status, as for replaying it."""
+def shrink_case(name: str, output: Path | None, seconds_max: float, json_path: Path | None) -> int:
+    """Shrink a case, write it back or to ``output``, and give the exit status, as for replaying it.
+
+    After so many seconds, or on Ctrl-C, the best so far is written, and it is said so.
+    """
     case = read_named(name)
     console = make_console()
     replayed = replay(case)
@@ -30,7 +33,7 @@ def shrink_case(name: str, output: Path | None, json_path: Path | None) -> int:
     each = load_spec(case.spec, case.name, Path.cwd())
     plan = compile_plan(each.spec, find_configuration(each.spec, case.configuration), case.mode)
     try:
-        result = shrink(plan, replayed.run.program, replayed.run.violation)
+        result = shrink(plan, replayed.run.program, replayed.run.violation, seconds_max=seconds_max)
     except NotReproducedError as error:
         raise Unusable(f"{name}: {error}") from error
     smaller = replace(case, program=result.program)
@@ -39,7 +42,8 @@ def shrink_case(name: str, output: Path | None, json_path: Path | None) -> int:
     path.write_text(format_case(smaller, comments(after.events)), encoding="utf-8")
     console.print(
         f"{name}: {operation_count(case.program)} to {operation_count(result.program)} operations, "
-        f"{result.seconds:.1f} s, {'' if result.one_minimal else 'not shown to be '}1-minimal, written to {path}",
+        f"{result.seconds:.1f} s, {'' if result.one_minimal else 'not shown to be '}1-minimal, "
+        f"{f'{result.stopped}, the best so far ' if result.stopped else ''}written to {path}",
         soft_wrap=True,
     )
     for pass_name, counters in result.passes.items():

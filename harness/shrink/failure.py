@@ -13,8 +13,10 @@ from harness.corpus.saving import replay_command, save_case
 from harness.scenario.failing_sequence import comments, failing_sequence
 from harness.scenario.runner import replay_program
 from harness.scenario.verdict import Run
-from harness.shrink.shrink import NotReproducedError, ShrinkResult, shrink
+from harness.shrink.shrink import INTERRUPTED, NotReproducedError, ShrinkResult, shrink
 from harness.spec.plan import Plan
+
+SECONDS_MAX = 300.0  # then the best so far is saved, which `harness shrink` can take up
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,15 @@ def shrink_failure(plan: Plan, run: Run, case: Case) -> Failure:
     """Shrink a failing run. If that does not come to its end, the failure is the run as it was found."""
     assert run.violation is not None
     try:
-        shrunk = shrink(plan, run.program, run.violation)
+        shrunk = shrink(plan, run.program, run.violation, seconds_max=SECONDS_MAX)
         minimal = replay_program(plan, shrunk.program, strict=True)
     except NotReproducedError as error:
         return Failure(case, run, None, None, f"not shrunk: {error}; the system is not deterministic")
     except KeyboardInterrupt:
         return Failure(case, run, None, None, "not shrunk: interrupted", is_interrupted=True)
-    return Failure(replace(case, program=minimal.program), minimal, None, shrunk)
+    trouble = f"not shrunk to the end: {shrunk.stopped}" if shrunk.stopped else ""
+    is_interrupted = shrunk.stopped == INTERRUPTED
+    return Failure(replace(case, program=minimal.program), minimal, None, shrunk, trouble, is_interrupted)
 
 
 def save_failure(failure: Failure, plan: Plan, corpus: Path) -> Failure:

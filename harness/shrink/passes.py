@@ -13,8 +13,8 @@
               and one down. The result is *1-minimal* only if none of these fails alike
 
 A program is simpler if it has fewer operations; then, fewer choices that are not zero; then, a smaller sum of choices.
-No pass ever makes the program less simple. The passes run until none improves it. The bound is on candidates, never on
-time, so that a result does not depend on the machine.
+No pass ever makes the program less simple. The passes run until none improves it, or a bound is reached. That on
+candidates does not depend on the machine; who asks for one on time gives ``before_run``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ Address = tuple[int, str]
 """Names a choice: the identity of its step, and its name."""
 
 
-class _BoundReached(BaseException):
+class BoundReached(BaseException):
+    """Ends a search early, with the best so far."""
+
+
+def _always_go_on() -> None:
     pass
 
 
@@ -60,6 +64,7 @@ class Search:
     reproduce: Reproduce
     best: Program
     candidates_max: int = CANDIDATES_MAX
+    before_run: Callable[[], None] = _always_go_on  # may raise `BoundReached`
     passes: dict[str, PassCounters] = field(default_factory=dict)
     tried: int = 0
     _seen: set[tuple[object, ...]] = field(default_factory=set)
@@ -81,7 +86,8 @@ class Search:
 
     def run(self, name: str, candidate: Program) -> Program | None:
         if self.tried >= self.candidates_max:
-            raise _BoundReached
+            raise BoundReached
+        self.before_run()
         self.tried += 1
         self.passes.setdefault(name, PassCounters()).tried += 1
         return self.reproduce(candidate)
@@ -110,7 +116,7 @@ def minimise(search: Search, suggestions: Sequence[tuple[str, Suggest]] = ()) ->
                     pass
                 tried[suggest] = search.best
         return is_one_minimal(search)
-    except _BoundReached:
+    except BoundReached:
         return False
 
 

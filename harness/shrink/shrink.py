@@ -12,6 +12,8 @@ another kind of local minimum:
     swap      a step less, and one other operation in the place of another: for two steps that do as much as one of
               a different kind
 
+A limit of seconds, or Ctrl-C, ends the search with the best program so far, which is then not called 1-minimal.
+
 A program that hangs is shrunk by the passes alone, since each candidate that hangs costs its whole bound of seconds. A
 search that reaches its bound on candidates is not called 1-minimal. Not promised: that no shorter program exists, only
 that none is one change away.
@@ -20,7 +22,7 @@ that none is one change away.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -32,7 +34,7 @@ from harness.scenario.runner import record_scenario, replay_program, run_plan, r
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violation
 from harness.scenario.watchdog import Watchdog
-from harness.shrink.passes import CANDIDATES_MAX, PassCounters, Search, minimise
+from harness.shrink.passes import CANDIDATES_MAX, BoundReached, PassCounters, Search, minimise
 from harness.shrink.rewrites import calmed, elsewhere, enclosed, fewer, joined, moved, refitted, swapped, turned
 from harness.spec.plan import Plan, compile_plan
 
@@ -51,7 +53,10 @@ class NotReproducedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ShrinkResult:
-    """A failing program that no pass makes simpler. ``one_minimal``: it was tried and is 1-minimal."""
+    """A failing program that no pass makes simpler. ``one_minimal``: it was tried and is 1-minimal.
+
+    ``stopped`` says what ended the search early, in words; empty if nothing did.
+    """
 
     program: Program
     violation: Violation
@@ -59,6 +64,23 @@ class ShrinkResult:
     errors: int  # candidates that made the spec or the harness itself raise an error
     seconds: float
     one_minimal: bool
+    stopped: str = ""
+
+
+INTERRUPTED = "interrupted"
+
+
+class _Deadline:
+    """Ends a search once its seconds are over."""
+
+    def __init__(self, started: float, seconds_max: float | None) -> None:
+        self._end = None if seconds_max is None else started + seconds_max
+        self.is_over = False
+
+    def __call__(self) -> None:
+        if self._end is not None and time.perf_counter() >= self._end:
+            self.is_over = True
+            raise BoundReached
 
 
 class Reproducer:
@@ -88,8 +110,12 @@ def shrink(
     violation: Violation,
     *,
     candidates_max: int = CANDIDATES_MAX,
+    seconds_max: float | None = None,
 ) -> ShrinkResult:
-    """Make a failing program minimal; raises `NotReproducedError` if it does not fail like ``violation``."""
+    """Make a failing program minimal; raises `NotReproducedError` if it does not fail like ``violation``.
+
+    The search ends early after ``seconds_max``, or by a `KeyboardInterrupt`: then the result depends on the machine.
+    """
     started = time.perf_counter()
     is_hanging = violation.property == "no progress"
     if is_hanging:  # each candidate that hangs takes the whole bound, so make the bound short
@@ -99,19 +125,20 @@ def shrink(
     as_it_ran = reproduce(program)
     if as_it_ran is None:
         raise NotReproducedError(f"the program does not break {violation.property} at {violation.place}")
-    search = Search(reproduce, as_it_ran, candidates_max)
+    deadline = _Deadline(started, seconds_max)
+    search = Search(reproduce, as_it_ran, candidates_max, deadline)
 
     def redraw(best: Program) -> Iterator[Program]:
-        return redrawn_failures(plan, violation.signature, best)
+        return redrawn_failures(plan, violation.signature, best, before_run=deadline)
 
     def redraw_on(best: Program) -> Iterator[Program]:
-        return redrawn_failures(plan, violation.signature, best, first_seed=REDRAWS_COUNT)
+        return redrawn_failures(plan, violation.signature, best, first_seed=REDRAWS_COUNT, before_run=deadline)
 
     def swap(best: Program) -> Iterator[Program]:
-        return swapped_failures(plan, violation.signature, best)
+        return swapped_failures(plan, violation.signature, best, before_run=deadline)
 
     def again(best: Program) -> Iterator[Program]:
-        return similar_failures(plan, violation.signature, operation_count(best))
+        return similar_failures(plan, violation.signature, operation_count(best), before_run=deadline)
 
     def rewrites(best: Program) -> Iterator[Program]:
         if operation_count(best) <= REDRAW_STEPS_MAX:
@@ -126,7 +153,13 @@ def shrink(
         ("redraw", redraw_on),
         ("rewrite", rewrites),
     ]
-    one_minimal = minimise(search, [] if is_hanging else suggestions)
+    stopped = ""
+    try:
+        one_minimal = minimise(search, [] if is_hanging else suggestions)
+        if deadline.is_over:
+            stopped = f"stopped after {seconds_max:g} s"
+    except KeyboardInterrupt:
+        one_minimal, stopped = False, INTERRUPTED
     final = _strict_violation(plan, search.best)
     alike = final is not None and final.signature == violation.signature
     return ShrinkResult(
@@ -136,6 +169,7 @@ def shrink(
         reproduce.errors,
         time.perf_counter() - started,
         one_minimal and alike,
+        stopped,
     )
 
 
@@ -145,6 +179,7 @@ def redrawn_failures(
     program: Program,
     *,
     first_seed: int = 0,
+    before_run: Callable[[], None] = lambda: None,
 ) -> Iterator[Program]:
     """Programs of one step fewer that fail alike with some of their choices drawn anew."""
     if operation_count(program) > REDRAW_STEPS_MAX:
@@ -152,31 +187,38 @@ def redrawn_failures(
     for step in reversed(program.steps):
         shorter = program.without([step.identity])
         for seed in range(first_seed, first_seed + REDRAWS_COUNT // len(program.steps)):
+            before_run()
             run = run_recorded(plan, varying_tape(shorter, seed))
             if run.violation is not None and run.violation.signature == signature:
                 yield run.program
                 break  # one is enough without this step: on to the next
 
 
-def swapped_failures(plan: Plan, signature: tuple[str, str], program: Program) -> Iterator[Program]:
+def swapped_failures(
+    plan: Plan, signature: tuple[str, str], program: Program, *, before_run: Callable[[], None] = lambda: None
+) -> Iterator[Program]:
     """Programs of one step fewer that fail alike with another step of another kind and some choices drawn anew."""
     if operation_count(program) > REDRAW_STEPS_MAX:
         return
     swaps = list(swapped(program, plan))
     for seed in range(-(-SWAPS_COUNT // max(1, len(swaps)))):
         for swap in swaps:
+            before_run()
             run = run_recorded(plan, varying_tape(swap, seed))
             if run.violation is not None and run.violation.signature == signature:
                 yield run.program
 
 
-def similar_failures(plan: Plan, signature: tuple[str, str], operations: int) -> Iterator[Program]:
+def similar_failures(
+    plan: Plan, signature: tuple[str, str], operations: int, *, before_run: Callable[[], None] = lambda: None
+) -> Iterator[Program]:
     """Random programs that fail alike: first about as short, then of any length. They depend on the arguments alone."""
     spec = plan.spec
     short = compile_plan(replace(spec, steps_mean=max(2, operations)), plan.configuration, plan.mode)
     for each in (short, plan):
         found = 0
         for seed in range(AGAIN_SCENARIOS_MAX):
+            before_run()
             if signature_of(each, seed) == signature:
                 yield record_scenario(each, seed).program
                 found += 1

@@ -215,6 +215,12 @@ def test_a_padded_case_shrinks_back(case: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(Path("shrink.json").read_text())["one_minimal"] is True
 
 
+def test_a_shrink_that_is_stopped_writes_the_best_so_far(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["shrink", str(case), "--seconds", "1e-9"]) == EXIT_VIOLATED
+    assert "not shown to be 1-minimal, stopped after 1e-09 s, the best so far written to" in capsys.readouterr().out
+    assert operation_count(read_case(case).program) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

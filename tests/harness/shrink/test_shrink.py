@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from toy_store import CONFIGURATIONS, toy_spec
 from harness.choices.program import ENDING, OPENING, Program, Step, cost, operation_count, parse_program
 from harness.choices.replay_policy import VARIATIONS, varying_tape
 from harness.scenario.runner import replay_program, run_recorded
+from harness.scenario.verdict import Run
 from harness.scenario.violation import Violation
 from harness.search.check import check
 from harness.shrink.passes import CANDIDATES_MAX, Search, ddmin, minimise, neighbours
@@ -162,6 +165,34 @@ def test_known_minima_are_reached_from_any_seed(bug: str, mode: Mode, operations
     assert operation_count(result.program) == operations
     assert result.one_minimal
     assert result.violation.signature == failure.signature
+
+
+@pytest.mark.parametrize("how", ["a limit of seconds", "an interrupt"])
+def test_what_ends_early_gives_the_best_so_far(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, violation = failing_crash_program("barrier left out")
+    plan = compile_plan(toy_spec("barrier left out"), ZONED, Mode.CRASH)
+    runs_count = 0
+
+    def run_some(*arguments: Any, **named: Any) -> Run:
+        nonlocal runs_count
+        runs_count += 1
+        if runs_count == 20:
+            now.append(1e9)
+            if how == "an interrupt":
+                raise KeyboardInterrupt
+        return replay_program(*arguments, **named)
+
+    now = [0.0]
+    monkeypatch.setattr("harness.shrink.shrink.replay_program", run_some)
+    monkeypatch.setattr("harness.shrink.shrink.time.perf_counter", lambda: now[-1])
+    result = shrink(plan, program, violation, seconds_max=10)
+    assert result.stopped == ("interrupted" if how == "an interrupt" else "stopped after 10 s")
+    assert runs_count < 30
+    assert not result.one_minimal
+    assert operation_count(result.program) < operation_count(program)
+    found = replay_program(plan, result.program, strict=True).violation
+    assert found is not None
+    assert found.signature == violation.signature
 
 
 def test_one_minimal_means_what_it_says() -> None:

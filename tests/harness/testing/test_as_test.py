@@ -56,7 +56,7 @@ def of_crashes(spec: Spec, kind: str, *, configuration: str = "small", seed: int
 def unshrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shrinking gives up, where it is not what a test is about."""
 
-    def gives_up(*_: object) -> None:
+    def gives_up(*_: object, **__: object) -> None:
         raise NotReproducedError("in a test")
 
     monkeypatch.setattr(failures, "shrink", gives_up)
@@ -182,7 +182,7 @@ def test_the_corpus_may_be_elsewhere_and_so_may_the_tests(
 def test_an_interrupted_shrinking_saves_the_failure_as_it_was_found(
     planted: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(failures, "shrink", interrupted)
