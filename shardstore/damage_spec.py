@@ -116,8 +116,13 @@ class RottingNode(CheckedNode):
     # --- rot ----------------------------------------------------------------------------------------
 
     def rot(self, at: int, byte: int, bit: int) -> None:
-        """Flip a bit of a live value's chunk or of a block of a run, if it is on the disk."""
-        live = [locator for locator in self._live() if self._is_at_rest(locator)]
+        """Flip a bit of a live value's chunk or of a block of a run, if it is on the disk.
+
+        Not of two blocks that may hold the same key: once the newer is dropped, a merge may bring the older to light
+        again, from the cache. Nobody can say then what the key reads as.
+        """
+        apart = self._blocks_over_rotten()
+        live = [locator for locator in self._live() if locator not in apart and self._is_at_rest(locator)]
         if live:
             locator = live[at % len(live)]
             self._medium.rot(locator.extent, locator.offset_bytes + byte % locator.length_bytes, 1 << bit)
@@ -203,12 +208,20 @@ class RottingNode(CheckedNode):
         return is_hidden or any(locator in self.rotten.chunks for locator in locators)
 
     def _rotten_blocks(self) -> list[tuple[Locator, KeyRange]]:
+        return [(locator, keys) for locator, keys in self._blocks() if locator in self.rotten.chunks]
+
+    def _blocks(self) -> list[tuple[Locator, KeyRange]]:
+        """The blocks of live runs, and the keys that each may hold."""
         return [
             (locator, KeyRange(first, end))
             for run in self.store.index.runs()
             for locator, first, end in zip(run.locators, run.first_keys, [*run.first_keys[1:], None], strict=True)
-            if locator in self.rotten.chunks
         ]
+
+    def _blocks_over_rotten(self) -> set[Locator]:
+        """The blocks that may hold a key which a rotten one may hold, too."""
+        lost = [key for key in KEYS if any(_is_within(key, keys) for _, keys in self._rotten_blocks())]
+        return {locator for locator, keys in self._blocks() if any(_is_within(key, keys) for key in lost)}
 
     @contextmanager
     def _unharmed(self, what: str, *, is_harmed: bool = False) -> Iterator[None]:

@@ -97,7 +97,10 @@ class CheckedNode(Node):
         return self._join(super().bulk_remove(keys))
 
     def _join(self, dependency: Dependency) -> Dependency:
-        self._joined = joined = self._joined & dependency
+        before = self._joined
+        self._joined = joined = before & dependency
+        if joined is before:  # it waits for all of this by now
+            return dependency
         done_count = sum([each.state is PERSISTENT_STATE for each in joined.joined()])
         if done_count > 5:
             raise ViolationError("DEP-3", f"{done_count} parts are persistent", "a join drops what is persistent")

@@ -29,9 +29,7 @@ STARTS = tuple(SPEC.bounds.starts)
 
 
 # Of the start that is left out a file has 73,550 states with one operation. `harness exhaust` walks it in the night.
-SHORT = {("zoned", start) for start in STARTS if start != "extent half dead"} | {
-    ("file", start) for start in ("just reset", "dead tail")
-}
+SHORT = {("zoned", start) for start in ("empty", "just reset", "dead tail")} | {("file", "just reset")}
 EVERY_START = [
     pytest.param(name, start, marks=[] if (name, start) in SHORT else [pytest.mark.nightly])
     for name in ("zoned", "file")
@@ -62,7 +60,7 @@ def test_merging_schedules_loses_nothing(start: str) -> None:
     [
         pytest.param("zoned", "one flushed", marks=pytest.mark.nightly),
         ("zoned", "dead tail"),
-        ("file", "dead tail"),
+        pytest.param("file", "dead tail", marks=pytest.mark.nightly),
     ],
 )
 def test_what_recovery_answers_is_shared_without_loss(
