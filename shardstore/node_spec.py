@@ -74,6 +74,31 @@ from shardstore.units import StoreConfiguration
 FOLDER = Path(__file__).parent
 
 
+_UPKEEP = {"reclamation": "_flush_and_reclaim", "compaction": "_compact_if_due"}  # that no request asks for
+
+
+def _watch_upkeep(store: Store) -> set[str]:
+    """The kinds of upkeep that have failed when they came last. The set follows what the store does."""
+    failed: set[str] = set()
+
+    def watched(work: str, upkeep: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            try:
+                upkeep()
+            except NoSpaceError:
+                raise  # it waits until there is room, and says neither
+            except StoreError:
+                failed.add(work)
+                raise
+            failed.discard(work)
+
+        return call
+
+    for work, name in _UPKEEP.items():
+        setattr(store.space, name, watched(work, getattr(store.space, name)))
+    return failed
+
+
 class CheckedNode(Node):
     """A node with listings in numbered slots. Its trace also follows disks that come back later."""
 
@@ -83,6 +108,7 @@ class CheckedNode(Node):
         self._scrubs: dict[Store, FlippedScrub] = {}
         self._tracer: Tracer | None = None
         self._joined: Dependency = PERSISTENT  # the dependencies of all changes since the last wait for them
+        self._failed: dict[Store, set[str]] = {store: _watch_upkeep(store) for store in stores}
 
     def put(self, key: bytes, value: bytes) -> Dependency:
         return self._join(super().put(key, value))
@@ -128,6 +154,7 @@ class CheckedNode(Node):
     def return_disk(self, disk: int) -> None:
         before = self.in_service()
         super().return_disk(disk)
+        self._failed |= {store: _watch_upkeep(store) for store in self.in_service() if store not in self._failed}
         if self._tracer is not None:
             for store in self.in_service():
                 if store not in before:
@@ -146,6 +173,14 @@ class CheckedNode(Node):
             if len(set(order)) == len(order) and any(store.is_using_disk() for store in users):
                 raise ViolationError("NODE-2", order, "a disk that a store still writes to is in use") from None
             raise
+
+    def check_health(self) -> None:
+        """What upkeep has failed at, and not done since, is told: no more and no less (DAMAGE-2)."""
+        for store, failed in self._failed.items():
+            if store in self.in_service():
+                told = {trouble.work for trouble in store.health()} & _UPKEEP.keys()
+                if told != failed:
+                    raise ViolationError("DAMAGE-2", f"told: {sorted(told)}", f"what has failed: {sorted(failed)}")
 
     def put_durably(self, key: bytes, value: bytes) -> Dependency:
         dependency = self.put(key, value)
@@ -266,7 +301,8 @@ def settle(model: NodeModel, key: bytes, outcome: bytes | None) -> None:
 
 
 def holds_nothing(node: CheckedNode, _: object) -> None:
-    """Between calls a store holds nothing back, but the runs of open listings (REST-1)."""
+    """Between calls a store holds nothing back, but the runs of open listings (REST-1). It says what it failed at."""
+    node.check_health()
     for store in node.in_service():
         held = store.holdings()
         if node.open_listings_count():
