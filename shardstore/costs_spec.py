@@ -38,7 +38,6 @@ from shardstore.superblock import ExtentRecord, superblock_full_size_bytes
 from shardstore.twin_log import RECORD_HEADER_SIZE_BYTES
 from shardstore.units import METADATA_EXTENTS, RESERVED_EXTENTS_COUNT, SUPERBLOCK_EXTENTS, Locator
 
-EXTENT_SIZE_PAGES = 96
 EXTENT_COUNT = 60  # never scarce, so that nothing is reclaimed or merged for want of room
 _CACHED = replace(STORE, cache_size_pages=10_000, block_cache_count=1_000, buffer_count=64)
 MERGING = _CACHED
@@ -152,7 +151,6 @@ class CostedNode(CheckedNode):
         self._recorded = self._extents_recorded()
         self._unchanged = 0  # extents that records have named as they were
         self._budget = Budget(disk.spent)
-        self._log_ends: dict[tuple[int, int], int] = {}  # of each log, the page behind its newest record of this life
         disk.watch = self._look_at
 
     # --- reading costs no writes, and is done once ----------------------------------------------------
@@ -241,7 +239,6 @@ class CostedNode(CheckedNode):
 
     def _look_at(self, extent: int, page: int, page_count: int) -> None:
         """See a record of the superblock come: the record before is persistent, and nothing newer is built."""
-        self._check_turn(extent, page, page_count)
         if extent in METADATA_EXTENTS and page:
             self._disk.spent.edit_records += 1
             self._disk.spent.edit_pages += page_count
@@ -256,15 +253,6 @@ class CostedNode(CheckedNode):
             self._unchanged += 1  # released and owned again, so it was reset before
         if self._unchanged > self._disk.spent.resets:
             raise ViolationError("COST-2", f"records have named {self._unchanged} extents as they were", "only changes")
-
-    def _check_turn(self, extent: int, page: int, page_count: int) -> None:
-        """A log turns once its extent is full, which no record leaves half empty. The first of a life turns, too."""
-        for extents in (SUPERBLOCK_EXTENTS, METADATA_EXTENTS):
-            if extent in extents:
-                end = self._log_ends.get(extents, EXTENT_SIZE_PAGES)
-                if not page and end < EXTENT_SIZE_PAGES // 2:
-                    raise ViolationError("COST-6", f"the log in {extents} turns at page {end}", "once it is full")
-                self._log_ends[extents] = page + page_count
 
     def _record_pages(self, changed: int) -> int:
         size_bytes = RECORD_HEADER_SIZE_BYTES + changed * ENTRY_SIZE_BYTES
@@ -284,7 +272,7 @@ def open_system(world: World) -> CheckedNode:
 
 def _shape(device: DeviceModel) -> MediumShape:
     """With pages so small that a record of two changes takes more than one of a single change."""
-    made = shape(device, extent_count=EXTENT_COUNT, extent_size_pages=EXTENT_SIZE_PAGES)
+    made = shape(device, extent_count=EXTENT_COUNT, extent_size_pages=256)
     return replace(made, page_size_bytes=64)
 
 

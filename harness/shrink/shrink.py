@@ -119,8 +119,8 @@ def shrink(
     started = time.perf_counter()
     is_hanging = violation.property == "no progress"
     if is_hanging:  # each candidate that hangs takes the whole bound, so make the bound short
-        seconds_max = min(plan.spec.step_seconds_max, HANGING_SECONDS_MAX)
-        plan = replace(plan, spec=replace(plan.spec, step_seconds_max=seconds_max))
+        step_seconds_max = min(plan.spec.step_seconds_max, HANGING_SECONDS_MAX)
+        plan = replace(plan, spec=replace(plan.spec, step_seconds_max=step_seconds_max))
     reproduce = Reproducer(plan, violation.signature)
     as_it_ran = reproduce(program)
     if as_it_ran is None:

@@ -16,7 +16,7 @@ from harness.scenario.runner import record_scenario, replay_program
 from harness.spec.plan import compile_plan
 from harness.spec.spec import Mode, Spec
 
-SEEDS = range(8)
+SEEDS = range(5)
 ROOT = Path(__file__).parent.parent.parent
 
 

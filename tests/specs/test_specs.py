@@ -14,6 +14,7 @@ from shardstore import (
     extents_spec,
     file_disk_spec,
     forgery_spec,
+    geometry_spec,
     index_spec,
     limits_spec,
     node_spec,
@@ -34,6 +35,7 @@ TestLimits = limits_spec.LIMITS.as_test(scenarios=40, settings=FEW)
 TestWide = limits_spec.WIDE.as_test(scenarios=20, settings=FEW)
 TestForgery = forgery_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestDamage = damage_spec.SPEC.as_test(scenarios=40, settings=FEW)
+TestGeometry = geometry_spec.SPEC.as_test(scenarios=8, settings=settings(max_examples=2, stateful_step_count=3))
 TestStore = store_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestCosts = costs_spec.SPEC.as_test(scenarios=40, settings=FEW)
 TestFileDisk = file_disk_spec.SPEC.as_test(scenarios=40, settings=FEW)
