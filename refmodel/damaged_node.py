@@ -10,6 +10,6 @@ from refmodel.node import NodeModel
 class DamagedNodeModel(NodeModel):
     """A node of one disk. It adopts what the keys of dropped blocks read."""
 
-    def drop_lost(self, found: Mapping[bytes, bytes | None]) -> None:
+    def drop_lost(self, found: Mapping[bytes, bytes | None], *, is_cold: bool) -> None:
         for key, value in found.items():
             self.settle(key, value)

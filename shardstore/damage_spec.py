@@ -283,13 +283,21 @@ class RottingNode(CheckedNode):
         with self._unharmed("a reclamation", is_harmed=bool(self._rotten_blocks())):
             super().reclaim(choice)
 
-    def drop_lost(self) -> dict[bytes, bytes | None]:
-        """Drop the damaged blocks. Gives what the keys of their ranges read as, unless that is lost, too."""
+    def drop_lost(self, is_cold: bool) -> dict[bytes, bytes | None]:
+        """Drop the damaged blocks. Gives what the keys of their ranges read as, unless that is lost, too.
+
+        A block that is cached as it was is not damaged yet. If the caches are cold, all are dropped that have rotted.
+        """
+        if is_cold:
+            self.store.chunks._cache._pages.clear()
+            self.store.index._reader._blocks.clear()
         ranges = [keys for _, keys in self._rotten_blocks()]
         with self._unharmed("dropping what is damaged"):
             (dropped,) = self._of_each(Store.drop_damaged)
         if not set(dropped) <= set(ranges):
             raise ViolationError("DAMAGE-1", dropped, f"only damaged blocks are dropped: {ranges}")
+        if is_cold and set(dropped) != set(ranges):
+            raise ViolationError("DAMAGE-1", dropped, f"all that is damaged is dropped: {ranges}")
         concerned = [key for key in KEYS if any(_is_within(key, keys) for keys in dropped)]
         for key in concerned:
             self._note_gone(key)
@@ -425,7 +433,7 @@ SPEC = replace(
         Background("rot_log", at=integers(0, 40), byte=_bytes, bit=_bits),
         Background("scrub_all", weight=2),
         Background("look_well"),
-        Operation("drop_lost", adopts=True),
+        Operation("drop_lost", is_cold=sampled((False, True)), adopts=True),
         WriteBack(weight=2),
         Reboot(),
     ],
