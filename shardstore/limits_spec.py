@@ -88,24 +88,31 @@ LIMITS = replace(
         Operation("bulk_create", items=odd_pairs, writes=lambda args, _: [[key for key, _ in args["items"]]]),
         Operation("bulk_remove", keys=lists_of(odd_keys, 9), writes=lambda args, _: [args["keys"]]),
         Background("flush", weight=2),
-        Background("sync", promises="everything"),
+        Background("sync", weight=4, promises="everything"),
         WriteBack(weight=4),
         Reboot(),
         Crash(flushes=("flush",)),
     ],
-    share=1,
+    share=2,  # few crashes find anything persistent
     events=(),
     configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
     errors=(NotFoundError, OutOfServiceError, TooLargeError, TypeError, ValueError),
 )
 
-MANY_CHUNKS = replace(STORE, chunk_payload_max_bytes=16, write_buffer_size_bytes=8192)
+MANY_CHUNKS = replace(
+    STORE,
+    chunk_payload_max_bytes=16,
+    write_buffer_size_bytes=8192,
+    scan_slab_size_pages=64,
+    breathe_at_count=64,
+    cache_size_pages=200,
+)
 _MANY_CHUNKS_BYTES = 254 * 16  # the number is of the format: see docs/ON_DISK_FORMAT.md
 
 
 def long_values(choose: Choose, name: str) -> bytes:
     """Of few chunks, of many, of as many as there may be, and one byte more. No byte is 0."""
-    sizes = (1, 16, 17, 1_000, 2_500, _MANY_CHUNKS_BYTES - 16, _MANY_CHUNKS_BYTES, _MANY_CHUNKS_BYTES + 1)
+    sizes = (1, 16, 17, 100, 1_000, _MANY_CHUNKS_BYTES - 16, _MANY_CHUNKS_BYTES, _MANY_CHUNKS_BYTES + 1)
     size = sizes[choose(name, len(sizes))]
     return bytes((choose(name + ".byte", 3) + 1,)) * size
 
@@ -119,22 +126,22 @@ WIDE = replace(
     operations=[
         Operation("get", key=_few_keys, weight=2),
         Operation("put", key=_few_keys, value=long_values, weight=6, writes="key"),
-        Operation("put_durably", key=_few_keys, value=long_values, weight=2, writes="key", promises="itself"),
+        Operation("put_durably", key=_few_keys, value=long_values, weight=4, writes="key", promises="itself"),
         Operation("delete", key=_few_keys, writes="key"),
         Background("flush_buffers"),
         Background("flush", weight=2),
         Background("compact"),
-        Background("sync", promises="everything"),
+        Background("sync", weight=2, promises="everything"),
         WriteBack(weight=4),
         Reboot(),
         Crash(flushes=("flush", "flush_buffers")),
     ],
-    share=1,
+    share=2,
     events=(),
     configurations=tuple(
         Configuration(device.name, (shape(device, extent_size_pages=160),), MANY_CHUNKS, COLLISIONS)
         for device in (ZONED, FILE)
     ),
     errors=(NotFoundError, OutOfServiceError, TooLargeError),
-    steps_mean=12,
+    steps_mean=16,
 )
