@@ -16,7 +16,7 @@ Which order of the two is right? The model sees each call as a whole. So:
                                              keys that the calls write are read, and say which order it was
     the power fails in the outer call        an inner call that has returned is entered, before the outer call if its
                                              answer allows that, else behind it. One that has not returned may have
-                                             taken effect or not, as the outer call
+                                             taken effect or not, as the outer call, which is entered first then
 
 A call that is refused by an excused error has changed nothing. If one of the two is refused so, the other may be
 refused by any typed error, since it may have met what the refused one had begun.
@@ -303,7 +303,11 @@ class Overlap:
         if inner is None:
             return
         if inner.answer is None:
-            arguments, scenario.arguments = scenario.arguments, inner.arguments
+            arguments = scenario.arguments
+            if outer is not None:  # first: else the model might refuse it because of the inner call
+                scenario.note_unfinished(outer.action)
+                arguments = None
+            scenario.arguments = inner.arguments
             scenario.note_unfinished(inner.action)
             scenario.arguments = arguments
             return
