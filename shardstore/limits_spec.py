@@ -36,7 +36,7 @@ from shardstore.units import KEY_SIZE_MAX_BYTES
 
 
 def open_on_used_disk(world: World) -> CheckedNode:
-    """The same, but a new world's disks have held another node, whose logs have turned once more than a new one's."""
+    """Like `open_system`, but a new world's disks have held another node, whose logs have turned once more."""
     if not world.kept:
         for opening in (format_stores, open_stores):  # the first record after opening is a full one
             for store in opening(world.media, world.seam, world.configuration.parameters):

@@ -400,24 +400,23 @@ def _spec(
     )
 
 
-def one_disk() -> Spec:
-    """The spec of a node of one disk, to be given other operations."""
-    return _spec("node", 1, configurations((*KNOBS, *AGES)))
-
-
 LISTINGS = (
     Operation("open_listing", slot=integers(0, 1), page_size_keys=integers(1, 3)),
     Operation("next_page", slot=integers(0, 1), weight=3),
     Operation("close_listing", slot=integers(0, 1)),
 )
+OF_LISTINGS = ("open_listing", "close_listing")
 
-SPEC = replace(
-    _spec("node", 1, configurations((*KNOBS, *AGES)), LISTINGS, sparing=("open_listing", "close_listing")),
-    on_file=ON_FILE,
-    bounds=spec_bounds.NODE,
-)
 
-_OF_DISKS = ("remove_disk", "return_disk", "open_arranged")
+def one_disk(extra: Sequence[Operation] = (), sparing: tuple[str, ...] = ()) -> Spec:
+    """The spec of a node of one disk, with these operations more, to be given other ones, perhaps.
+
+    No exception interrupts those of ``sparing``.
+    """
+    return _spec("node", 1, configurations((*KNOBS, *AGES)), extra, sparing)
+
+
+SPEC = replace(one_disk(LISTINGS, OF_LISTINGS), on_file=ON_FILE, bounds=spec_bounds.NODE)
 
 TWO_DISKS = _spec(
     "two disks",
@@ -429,12 +428,6 @@ TWO_DISKS = _spec(
         Operation("open_arranged", order=sampled(((0,), (1,), (1, 0), (0, 0)))),
         *LISTINGS,
     ),
-    sparing=(
-        "remove_disk",
-        "return_disk",
-        "open_arranged",
-        "open_listing",
-        "close_listing",
-    ),  # a disk that leaves broken comes back as after a crash
+    sparing=("remove_disk", "return_disk", "open_arranged", *OF_LISTINGS),  # what leaves broken is as after a crash
     fatal=("remove_disk",),  # the disk is out then, and what has failed on it may be there or not
 )

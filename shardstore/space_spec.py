@@ -17,7 +17,6 @@ from harness import (
     Choose,
     Configuration,
     Crash,
-    Interrupts,
     Operation,
     Overlaps,
     Reboot,
@@ -29,8 +28,8 @@ from harness import (
 from refmodel.node import NodeModel
 from shardstore import chunk_frame, node_spec
 from shardstore.dependency import Dependency
-from shardstore.errors import InterruptedStoreError, NoSpaceError
-from shardstore.node_spec import LISTINGS, CheckedNode, open_system
+from shardstore.errors import NoSpaceError
+from shardstore.node_spec import LISTINGS, OF_LISTINGS, CheckedNode, open_system
 from shardstore.spec_events import WHOLE_STORE, without
 from shardstore.spec_world import COLLISIONS, PAGE_SIZE_BYTES, STORE, shape
 from shardstore.store import Store
@@ -210,11 +209,8 @@ def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
 
 
 SPEC = replace(
-    node_spec.one_disk(),
+    node_spec.one_disk(sparing=OF_LISTINGS),
     name="full disk",
-    interrupts=Interrupts(
-        node_spec.FOLDER, (InterruptedStoreError,), ("open_listing", "close_listing"), leaving_out=("spec_*.py",)
-    ),
     overlaps=Overlaps(sparing=("tidy",)),  # which counts extents, and lets nobody change them meanwhile
     system=lambda world: open_system(world, BrimNode),
     model=NodeModel,

@@ -30,10 +30,11 @@ def _text_of(value: object) -> str:
         return "{" + _join(f"{_text_of(key)}: {_text_of(item)}" for key, item in value.items()) + "}"
     if isinstance(value, AbstractSet):
         return "{" + _join(sorted(_text_of(item) for item in value)) + "}"
+    names = getattr(value, "_fields", ())  # of a named tuple
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return "(" + _join(_text_of(item) for item in value) + ("," if len(value) == 1 else "") + ")"
-    if isinstance(value, tuple) and type(value).__repr__.__module__ == "collections":  # a named tuple's own
-        named = zip(type(value)._fields, value, strict=True)  # type: ignore[attr-defined]
+    if isinstance(value, tuple) and type(value).__repr__.__module__ == "collections":  # none of its class's own
+        named = zip(names, value, strict=True)
         return f"{type(value).__name__}({_join(f'{name}={_text_of(item)}' for name, item in named)})"
     if isinstance(value, list):
         return "[" + _join(_text_of(item) for item in value) + "]"

@@ -62,7 +62,7 @@ def case_of(path: str, plan: Plan, run: Run, seed: int | None = None, scenario: 
 
 
 def shrink_failure(plan: Plan, run: Run, case: Case) -> Failure:
-    """Shrink a failing run. If that does not come to its end, the failure is the run as it was found."""
+    """Shrink a failing run, for `SECONDS_MAX` at most. If that fails, the failure is the run as it was found."""
     assert run.violation is not None
     try:
         shrunk = shrink(plan, run.program, run.violation, seconds_max=SECONDS_MAX)

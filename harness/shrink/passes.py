@@ -47,8 +47,8 @@ class BoundReached(BaseException):
     """Ends a search early, with the best so far."""
 
 
-def _always_go_on() -> None:
-    pass
+def always_go_on() -> None:
+    """Ends nothing."""
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Search:
     reproduce: Reproduce
     best: Program
     candidates_max: int = CANDIDATES_MAX
-    before_run: Callable[[], None] = _always_go_on  # may raise `BoundReached`
+    before_run: Callable[[], None] = always_go_on  # may raise `BoundReached`
     passes: dict[str, PassCounters] = field(default_factory=dict)
     tried: int = 0
     _seen: set[tuple[object, ...]] = field(default_factory=set)

@@ -34,7 +34,7 @@ from harness.scenario.runner import record_scenario, replay_program, run_plan, r
 from harness.scenario.verdict import Counters
 from harness.scenario.violation import Violation
 from harness.scenario.watchdog import Watchdog
-from harness.shrink.passes import CANDIDATES_MAX, BoundReached, PassCounters, Search, minimise
+from harness.shrink.passes import CANDIDATES_MAX, BoundReached, PassCounters, Search, Suggest, always_go_on, minimise
 from harness.shrink.rewrites import calmed, elsewhere, enclosed, fewer, joined, moved, refitted, swapped, turned
 from harness.spec.plan import Plan, compile_plan
 
@@ -127,35 +127,9 @@ def shrink(
         raise NotReproducedError(f"the program does not break {violation.property} at {violation.place}")
     deadline = _Deadline(started, seconds_max)
     search = Search(reproduce, as_it_ran, candidates_max, deadline)
-
-    def redraw(best: Program) -> Iterator[Program]:
-        return redrawn_failures(plan, violation.signature, best, before_run=deadline)
-
-    def redraw_on(best: Program) -> Iterator[Program]:
-        return redrawn_failures(plan, violation.signature, best, first_seed=REDRAWS_COUNT, before_run=deadline)
-
-    def swap(best: Program) -> Iterator[Program]:
-        return swapped_failures(plan, violation.signature, best, before_run=deadline)
-
-    def again(best: Program) -> Iterator[Program]:
-        return similar_failures(plan, violation.signature, operation_count(best), before_run=deadline)
-
-    def rewrites(best: Program) -> Iterator[Program]:
-        if operation_count(best) <= REDRAW_STEPS_MAX:
-            for rewrite in (turned, calmed, elsewhere, enclosed, fewer, joined, refitted, moved):
-                yield from islice(rewrite(best, plan), REWRITES_MAX)
-
-    suggestions = [
-        ("redraw", redraw),
-        ("rewrite", rewrites),
-        ("again", again),
-        ("swap", swap),
-        ("redraw", redraw_on),
-        ("rewrite", rewrites),
-    ]
     stopped = ""
     try:
-        one_minimal = minimise(search, [] if is_hanging else suggestions)
+        one_minimal = minimise(search, [] if is_hanging else _suggestions(plan, violation.signature, deadline))
         if deadline.is_over:
             stopped = f"stopped after {seconds_max:g} s"
     except KeyboardInterrupt:
@@ -173,13 +147,43 @@ def shrink(
     )
 
 
+def _suggestions(plan: Plan, signature: tuple[str, str], before_run: Callable[[], None]) -> list[tuple[str, Suggest]]:
+    """What leads out of local minima, in the order in which it is tried; see the module."""
+
+    def redraw(best: Program) -> Iterator[Program]:
+        return redrawn_failures(plan, signature, best, before_run=before_run)
+
+    def redraw_on(best: Program) -> Iterator[Program]:
+        return redrawn_failures(plan, signature, best, first_seed=REDRAWS_COUNT, before_run=before_run)
+
+    def swap(best: Program) -> Iterator[Program]:
+        return swapped_failures(plan, signature, best, before_run=before_run)
+
+    def again(best: Program) -> Iterator[Program]:
+        return similar_failures(plan, signature, operation_count(best), before_run=before_run)
+
+    def rewrites(best: Program) -> Iterator[Program]:
+        if operation_count(best) <= REDRAW_STEPS_MAX:
+            for rewrite in (turned, calmed, elsewhere, enclosed, fewer, joined, refitted, moved):
+                yield from islice(rewrite(best, plan), REWRITES_MAX)
+
+    return [
+        ("redraw", redraw),
+        ("rewrite", rewrites),
+        ("again", again),
+        ("swap", swap),
+        ("redraw", redraw_on),
+        ("rewrite", rewrites),
+    ]
+
+
 def redrawn_failures(
     plan: Plan,
     signature: tuple[str, str],
     program: Program,
     *,
     first_seed: int = 0,
-    before_run: Callable[[], None] = lambda: None,
+    before_run: Callable[[], None] = always_go_on,
 ) -> Iterator[Program]:
     """Programs of one step fewer that fail alike with some of their choices drawn anew."""
     if operation_count(program) > REDRAW_STEPS_MAX:
@@ -195,7 +199,7 @@ def redrawn_failures(
 
 
 def swapped_failures(
-    plan: Plan, signature: tuple[str, str], program: Program, *, before_run: Callable[[], None] = lambda: None
+    plan: Plan, signature: tuple[str, str], program: Program, *, before_run: Callable[[], None] = always_go_on
 ) -> Iterator[Program]:
     """Programs of one step fewer that fail alike with another step of another kind and some choices drawn anew."""
     if operation_count(program) > REDRAW_STEPS_MAX:
@@ -210,7 +214,7 @@ def swapped_failures(
 
 
 def similar_failures(
-    plan: Plan, signature: tuple[str, str], operations: int, *, before_run: Callable[[], None] = lambda: None
+    plan: Plan, signature: tuple[str, str], operations: int, *, before_run: Callable[[], None] = always_go_on
 ) -> Iterator[Program]:
     """Random programs that fail alike: first about as short, then of any length. They depend on the arguments alone."""
     spec = plan.spec
