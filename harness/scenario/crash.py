@@ -123,7 +123,7 @@ class CrashStep:
     def _poll_at_cut(self) -> None:
         """Poll the ledger at the moment at which the power fails, before the system handles the error."""
         with self._scenario.world.seam.held_monitors_aside():
-            self._polled_at_cut = self._scenario.ledger.poll()
+            self._polled_at_cut = self._scenario.ledger.poll_at_cut()
 
     def _poll(self) -> list[str]:
         """The state of each write of the ledger when the power failed."""

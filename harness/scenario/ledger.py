@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from sys import maxsize
 from typing import Any, Final, NamedTuple, Protocol
 
 from harness.spec.spec import Dependency, Key
@@ -195,6 +196,11 @@ class Ledger:
             self.watcher.polled(states)
         return states
 
+    def poll_at_cut(self) -> list[str]:
+        """The same at a power cut. Until all is settled, each write keeps its place, by which its state is known."""
+        self._prune_at_count = maxsize
+        return self.poll()
+
     def first_unfinished(self, *, may_fail: bool = True, but_of: int | None = None) -> tuple[int, str] | None:
         """Step and operation of a dependency that is not persistent, and may not have failed or has not.
 
@@ -297,6 +303,7 @@ class Ledger:
         """Forget all writes, since the model agrees with the system now."""
         self._settled.update(self._bases)
         self._bases.clear()
+        self._prune_at_count = PRUNE_AT_COUNT
         self._writes.clear()
         self._others.clear()
         self._group_count = 0

@@ -210,3 +210,22 @@ def test_memory_is_bounded_and_forgets_nothing_that_matters(monkeypatch: pytest.
     assert ledger.judge(reading({"a": 498, "b": 497}), states_now).disallowed is None
     assert ledger.judge(reading({"a": 494, "b": 497}), states_now).disallowed is not None
     assert ledger.judge(reading({"a": 498, "b": None}), states_now).disallowed is not None
+
+
+def test_at_a_power_cut_each_write_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "PRUNE_AT_COUNT", 4)
+    ledger = Ledger(read)
+    model: Contents = {}
+
+    def put(key: str, value: int, state: str) -> None:
+        ledger.expect(model, key)
+        model[key] = value
+        ledger.note(model, key, FakeDependency(state), value, "put")
+
+    for value in range(3):
+        put("a", value, PERSISTENT)
+    states = ledger.poll_at_cut()
+    put("b", 3, PENDING)  # the call that the power has cut off
+    assert len(ledger.writes) == 4
+    assert ledger.judge(reading({"a": 1, "b": None}), [*states, PENDING]).disallowed is not None
+    assert ledger.judge(reading({"a": 2, "b": None}), [*states, PENDING]).disallowed is None
