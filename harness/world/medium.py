@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from harness.choices.lanes import SURVIVOR
 from harness.spec.device import ChooseSurvivor, DeviceMisuseError, Entry, Loss, MediumShape, whole_loss
 from harness.spec.spec import Tier
-from harness.world.faults import Site
+from harness.world.faults import DeviceError, Site
 from harness.world.power import DeadMedium, DevicePosition, NoProgress, Strike
 
 _SITE_OF: Final = {Strike.EVENT: Site.WRITE, Strike.RESET: Site.RESET, Strike.BARRIER: Site.BARRIER}
@@ -43,6 +43,8 @@ class SimulatedMedium:
         "_extent_size_bytes",
         "_extents",
         "_log",
+        "_lost_ends",
+        "_lost_step",
         "_observer",
         "_position",
         "_watched",
@@ -73,6 +75,8 @@ class SimulatedMedium:
         self._watched = False  # see `_update_watched`: one flag, so that the hot path checks one
         self._update_watched(False)
         self._log: list[Entry] = []
+        self._lost_ends: dict[int, int] = {}  # extent -> where it ended before a refused barrier lost writes of it
+        self._lost_step = -1  # the step of that barrier
         self._extents = [shape.device.fresh(shape.extent_size_bytes)] * shape.extent_count
 
     # -- the device, as the store sees it
@@ -88,6 +92,7 @@ class SimulatedMedium:
         page_size_bytes = self.page_size_bytes
         end = (page + page_count) * page_size_bytes
         if end > len(content):
+            self._meet_loss(Site.READ, extent, end)
             raise DeviceMisuseError("read past the end", f"{page_count} pages at page {page} of extent {extent}")
         return content[page * page_size_bytes : end]
 
@@ -106,6 +111,8 @@ class SimulatedMedium:
         if not data or len(data) % self.page_size_bytes:
             raise DeviceMisuseError("write of a partial page", f"{len(data)} bytes at page {page} of extent {extent}")
         before = self._extents[extent]
+        if start > len(before):
+            self._meet_loss(Site.WRITE, extent, start)
         data = bytes(data)  # a store may re-use its buffer
         self._extents[extent] = self._device.written(before, start, data)
         self._enter(extent, page, data, before)
@@ -217,9 +224,17 @@ class SimulatedMedium:
 
     def lose(self, choose_survivor: ChooseSurvivor) -> None:
         """Lose what a crash may lose, and go on. What is left counts as persistent."""
+        self._lost_step = self._position.step
+        self._lost_ends = {}
         for extent, entries in self.open_entries().items():
+            self._lost_ends[extent] = len(self._extents[extent])
             self._extents[extent] = self.survivors(entries, choose_survivor, [])
         self._log.clear()
+
+    def _meet_loss(self, site: Site, extent: int, end: int) -> None:
+        """Refuse what a loss has made impossible: until the barrier's caller is told, others may still count on it."""
+        if self._lost_step == self._position.step and end <= self._lost_ends.get(extent, 0):
+            raise DeviceError(site, extent)
 
     def rot(self, extent: int, offset_bytes: int, mask: int) -> None:
         """Flip bits of a byte at rest, for good. The caller takes one that no crash may take back."""

@@ -15,8 +15,9 @@ from harness.choices.mix import Mix
 from harness.choices.tape import Tape
 from harness.spec.device import DeviceMisuseError, MediumShape
 from harness.world import devices
+from harness.world.faults import DeviceError
 from harness.world.medium import SimulatedMedium
-from harness.world.power import DeadMedium
+from harness.world.power import DeadMedium, DevicePosition
 
 PAGE = 4
 EXTENT_PAGES = 3
@@ -348,3 +349,19 @@ def test_what_has_rotted_stays_so_whatever_a_crash_takes_of_later_writes(device:
     image = medium.crash_image(lambda name, count: 1, "coarse")
     assert image.losses
     assert image.read(0, 0, 1) == bytes(5) + b"\x04" + bytes(122)
+
+
+def test_what_a_refused_barrier_has_lost_is_refused_until_its_caller_is_told() -> None:
+    position = DevicePosition()
+    medium = SimulatedMedium(ZONED, position=position)
+    medium.write(0, 0, b"x" * 2 * PAGE)
+    medium.lose(lambda _, count: count - 1)
+    with pytest.raises(DeviceError):
+        medium.read(0, 1, 1)
+    with pytest.raises(DeviceError):
+        medium.write(0, 2, b"y" * PAGE)
+    with pytest.raises(DeviceMisuseError):
+        medium.read(0, 2, 1)  # which was never there
+    position.step += 1
+    with pytest.raises(DeviceMisuseError):
+        medium.read(0, 1, 1)
