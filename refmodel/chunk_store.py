@@ -21,10 +21,11 @@ class ChunkStoreModel:
         self._used: set[Locator] = set()  # kept for good, also of chunks that a crash took
         self._serial = 0
 
-    def put(self, kind: Kind, key: bytes, payload: bytes) -> Locator:
+    def put(self, kind: Kind, key: bytes, payload: bytes, *, overhead_bytes: int) -> Locator:
+        """Keep a payload, as if its frame had so many bytes more."""
         self._serial += 1
         uuid = self._serial.to_bytes(UUID_SIZE_BYTES, "big")
-        locator = Locator(0, self._serial, len(payload), uuid)
+        locator = Locator(0, self._serial, len(payload) + overhead_bytes, uuid)
         self.adopt(locator, payload)
         return locator
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shardstore.units import Locator
 
 
@@ -14,6 +16,13 @@ class IndexModel:
 
     def delete(self, key: bytes) -> None:
         self._entries.pop(key, None)
+
+    def fill(self, keys: Sequence[bytes], locators: tuple[Locator, ...]) -> None:
+        self._entries.update((key, locators) for key in keys)
+
+    def clear(self, keys: Sequence[bytes]) -> None:
+        for key in keys:
+            self.delete(key)
 
     def get(self, key: bytes) -> tuple[Locator, ...] | None:
         return self._entries.get(key)

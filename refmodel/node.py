@@ -76,6 +76,13 @@ class NodeModel:
         self._cut_short.discard(slot)
         self._ended.discard(slot)
 
+    def close_listings(self) -> None:
+        for slot in [*self._pages]:
+            self.close_listing(slot)
+
+    def overtake(self, keys: Sequence[bytes], listings_count: int) -> None:
+        self.bulk_remove(keys)
+
     def remove_disk(self, disk: int) -> None:
         if disk in self._out:
             raise OutOfServiceError(str(disk))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from refmodel.node import NodeModel
@@ -12,10 +13,15 @@ from shardstore.units import StoreConfiguration
 
 
 class LimitedNodeModel(NodeModel):
-    """A node of one disk that is given any arguments."""
+    """A node that is given any arguments. ``disk_of`` steers shard ids to disks."""
 
-    def __init__(self, configuration: StoreConfiguration, value_size_max_bytes: int) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        configuration: StoreConfiguration,
+        value_size_max_bytes: int,
+        disk_of: Callable[[bytes], int] = lambda key: 0,
+    ) -> None:
+        super().__init__(disk_of)
         self._key_size_max_bytes = configuration.key_size_max_bytes
         self._keys_count_max = configuration.memtable_entries_max
         self._value_size_max_bytes = value_size_max_bytes
@@ -57,5 +63,5 @@ class LimitedNodeModel(NodeModel):
     def _check_keys(self, keys: Sequence[bytes]) -> None:
         if any(not 0 < len(key) <= self._key_size_max_bytes for key in keys):
             raise TooLargeError("key")
-        if len(keys) > self._keys_count_max:
+        if any(count > self._keys_count_max for count in Counter(map(self._disk_of, keys)).values()):
             raise TooLargeError("request")

@@ -57,13 +57,14 @@ class Scan(NamedTuple):
 class _Stream:
     """The open extent of one kind of chunk, and its write buffer."""
 
-    __slots__ = ("buffer", "extent", "kind", "promise", "room_bytes", "start_bytes")
+    __slots__ = ("buffer", "dead_bytes", "extent", "kind", "promise", "room_bytes", "start_bytes")
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.extent: int | None = None
         self.start_bytes = 0  # of the buffer, within the extent
         self.buffer = bytearray()
+        self.dead_bytes = 0  # of the buffer's frames that nothing refers to any more
         self.promise: AppendPromise | None = None  # of the buffer's flush; None while the buffer is empty
         self.room_bytes = 0  # in the extent, from the place of the buffer on
 
@@ -238,6 +239,7 @@ class ChunkStore:
             return
         if extent in self._live_bytes:
             self._live_bytes[extent] += len(stream.buffer)
+        self._note_dead(extent, stream.dead_bytes)
         stream.buffer += bytes(-len(stream.buffer) % self._page_size_bytes)
         appended, written = self._cache.append(extent, bytes(stream.buffer), PERSISTENT)
         start_bytes = appended.page * self._page_size_bytes
@@ -274,6 +276,7 @@ class ChunkStore:
         stream.start_bytes = self._extents.next_page(extent) * self._page_size_bytes
         stream.room_bytes = self._extent_size_bytes - stream.start_bytes
         stream.buffer = bytearray()
+        stream.dead_bytes = 0
         stream.promise = None
 
     def _room_bytes(self, extent: int) -> int:
@@ -380,11 +383,19 @@ class ChunkStore:
 
     def note_dead(self, locator: Locator) -> None:
         """Note that nothing refers to this chunk any more. This only steers the choice of victims."""
-        extent = locator.extent
+        for stream in self._streams.values():
+            if stream.extent == locator.extent and locator.offset_bytes >= stream.start_bytes:
+                # It counts once it is there: a scan may come first. Beyond the buffer it was of an earlier life.
+                if locator.offset_bytes < stream.start_bytes + len(stream.buffer):
+                    stream.dead_bytes += locator.length_bytes
+                return
+        self._note_dead(locator.extent, locator.length_bytes)
+
+    def _note_dead(self, extent: int, size_bytes: int) -> None:
         if extent in self._live_bytes:
-            self._live_bytes[extent] -= locator.length_bytes
-        else:
-            self._dead_bytes[extent] = self._dead_bytes.get(extent, 0) + locator.length_bytes
+            self._live_bytes[extent] -= size_bytes
+        elif size_bytes:
+            self._dead_bytes[extent] = self._dead_bytes.get(extent, 0) + size_bytes
 
     def has_pins(self, extent: int) -> bool:
         """Whether the extent has a chunk in flight (GC-1)."""

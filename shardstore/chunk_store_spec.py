@@ -137,6 +137,12 @@ class ReferenceTable:
         self.asked_count += 1
         return any(locator.extent == extent for locator in self.locators().values())
 
+    def extents_of_runs(self) -> set[int]:
+        return set()  # there are no runs
+
+    def recorded(self) -> Dependency:
+        return self.settled()
+
 
 class CheckedChunkStore(ExtentsStack):
     def __init__(self, world: World) -> None:

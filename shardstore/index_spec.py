@@ -5,13 +5,14 @@ It runs on the real chunk store, and on the chunk store's model as its fake, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from harness import (
+    KEY_ALPHABET,
     ZONED,
     Background,
     Configuration,
@@ -20,6 +21,7 @@ from harness import (
     Event,
     Fault,
     Generator,
+    Knob,
     Operation,
     Reboot,
     Spec,
@@ -36,11 +38,13 @@ from refmodel.index import IndexModel
 from shardstore import chunk_frame
 from shardstore.chunk_frame import Frame
 from shardstore.chunk_store import PutChunk
-from shardstore.dependency import PENDING, PERSISTENT, Dependency
+from shardstore.dependency import PENDING, PERSISTENT, Dependency, join
 from shardstore.errors import DiskError, NoSpaceError
+from shardstore.index import run_block
 from shardstore.index.index import Index
 from shardstore.index.metadata_log import MetadataLog
 from shardstore.index.outlook import Outlook
+from shardstore.index.run import Run
 from shardstore.index.run_block import LOCATOR_SIZE_BYTES
 from shardstore.index.run_bounds import BLOCK_KEY_SIZE_BYTES, memtable_bound
 from shardstore.spec_events import DEPENDENCIES, INDEX, WHOLE_STORE, names_of, without
@@ -131,6 +135,18 @@ class CheckedFakeIndex(CheckedIndex):
         with self.host.monitor:
             return self.host.index.merge_all()
 
+    def fill(self, keys: Sequence[bytes], locators: Entry) -> Dependency:
+        """Put all of many keys, and merge all into one run: a large level below what comes then."""
+        return self._merged([self.put(key, locators) for key in keys])
+
+    def clear(self, keys: Sequence[bytes]) -> Dependency:
+        """Delete all there may be, and merge until the levels are empty: what comes then begins anew."""
+        return self._merged([self.delete(key) for key in keys])
+
+    def _merged(self, dependencies: list[Dependency]) -> Dependency:
+        self.merge_all()
+        return join(dependencies, self.host)
+
 
 class CheckedStoreIndex(CheckedIndex):
     """The index of a whole store."""
@@ -160,7 +176,7 @@ class FakeChunks:
         self.written: list[int] = []  # the sizes of the blocks put since this was last emptied
 
     def put(self, kind: Kind, key: bytes, payload: bytes) -> PutChunk:
-        locator = self._model.put(kind, key, payload)
+        locator = self._model.put(kind, key, payload, overhead_bytes=chunk_frame.frame_size_bytes(key, 0))
         self._pinned.add(locator)
         self._keys[locator] = key
         self.written.append(len(payload))
@@ -172,6 +188,10 @@ class FakeChunks:
         self._last_read = locator
         return self._model.get(locator)
 
+    def peek(self, locator: Locator) -> bytes:
+        """A block, read by the checks themselves."""
+        return self._model.get(locator)
+
     def unpin(self, locator: Locator) -> None:
         if locator not in self._pinned:
             raise ViolationError("GC-1", f"{locator} was unpinned twice", "a chunk is unpinned once")
@@ -181,13 +201,14 @@ class FakeChunks:
         if locator.uuid not in _VALUE_UUIDS:
             self._keys.pop(locator, None)
 
-    def check_at_rest(self, index: Index) -> None:
+    def check_at_rest(self, index: BoundedIndex) -> None:
         """What is not dead is live, and nothing is pinned."""
         if self._pinned:
             raise ViolationError("REST-1", f"pinned: {self._pinned}", "between calls nothing is")
         for locator, key in self._keys.items():
             if not index.is_live(Frame(locator.uuid, Kind.RUN, key, b"", locator.length_bytes), locator):
                 raise ViolationError("SPACE-5", f"block {locator} is not live", "garbage is noted as it arises")
+        index.check_bottom()
 
 
 class BoundedIndex(Index):
@@ -198,6 +219,7 @@ class BoundedIndex(Index):
         self._fake = chunks
         self._host = host
         self._block_size_bytes = store.run_block_size_bytes
+        self._checked_run_id = -1
 
     def flush(self) -> bool:
         foreseen, before_bytes = self.outlook(), self._totals.metadata_bytes
@@ -220,6 +242,23 @@ class BoundedIndex(Index):
             done = self.compact_all()
         self._check_named("the merged run", self._totals.metadata_bytes, foreseen.grown_named_bytes)
         return done
+
+    def _merge(self, dropped: tuple[Run, ...], target: int) -> None:
+        """A merge within level 0 takes no run that is much larger than the newer ones together (COST-6)."""
+        sizes = [run.entry_count for run in dropped]
+        for count, size in enumerate(sizes):
+            if target == 0 and count > 1 and size > 2 * sum(sizes[:count]):
+                raise ViolationError("COST-6", f"runs of {sizes} entries are merged", f"the first {count} of them")
+        super()._merge(dropped, target)
+
+    def check_bottom(self) -> None:
+        """The deepest run holds no deletions, since nothing lies below it (IDX-4)."""
+        deepest = self.runs()[-1:]
+        if deepest and deepest[0].level > 0 and deepest[0].run_id != self._checked_run_id:
+            self._checked_run_id = deepest[0].run_id
+            items = [item for locator in deepest[0].locators for item in run_block.decode(self._fake.peek(locator))]
+            if deleted := [key for key, entry in items if entry is None]:
+                raise ViolationError("IDX-4", f"deletions of {deleted} on the bottom", "none")
 
     def _check_surplus(self, foreseen: Outlook) -> None:
         """The flush is foreseen for what the memtable holds by now, with the further locators counted once."""
@@ -310,6 +349,11 @@ def trace_on_fake(index: CheckedFakeIndex, tracer: Tracer) -> None:
     trace_scheduler(index.host.scheduler, tracer)
 
 
+def _each(arguments: Mapping[str, Any]) -> list[list[bytes]]:
+    """Each key by itself."""
+    return [[key] for key in arguments["keys"]]
+
+
 def garbage_is_known(index: CheckedFakeIndex, _: IndexModel) -> None:
     index.host.chunks.check_at_rest(index.host.index)
 
@@ -366,18 +410,24 @@ SPEC = Spec(
     ),
 )
 
-TIERS = replace(STORE, memtable_entries_max=4, level0_runs_max=1, level1_entries_max=100)
+TIERS = replace(STORE, memtable_entries_max=4, level0_runs_max=2, level1_entries_max=100)
+TIER_KNOBS = (Knob("level0_runs_max", (2, 1, 3), "merge within level 0"),)
+all_keys = sampled(((*KEY_ALPHABET, *(b"k%02d" % number for number in range(24))),))
+OF_ALL = (
+    Operation("fill", keys=all_keys, locators=locators, writes=lambda arguments, _: _each(arguments)),
+    Operation("clear", keys=all_keys, writes=lambda arguments, _: _each(arguments)),
+)
 
 ON_FAKE = Spec(
     "index on fake",
     system=open_on_fake,
     model=IndexModel,
-    operations=[*OPERATIONS, Background("compact_again", weight=2), Background("merge_all")],
+    operations=[*OPERATIONS, Background("compact_again", weight=2), Background("merge_all"), *OF_ALL],
     steps_mean=60,
     configurations=(
         Configuration("zoned", (shape(ZONED),), STORE, COLLISIONS, INDEX_KNOBS, turn_knobs),
         # Runs of level 0 are merged with each other only if level 1 is much larger than they are.
-        Configuration("tiers", (shape(ZONED),), TIERS, COLLISIONS),
+        Configuration("tiers", (shape(ZONED),), TIERS, COLLISIONS, TIER_KNOBS, turn_knobs),
     ),
     contents=contents,
     durability=DURABILITY,

@@ -30,7 +30,7 @@ from refmodel.node_limits import LimitedNodeModel
 from shardstore.errors import NotFoundError, OutOfServiceError, TooLargeError
 from shardstore.limits import value_size_max_bytes
 from shardstore.node import format_stores, open_stores
-from shardstore.node_spec import CheckedNode, one_disk, open_system
+from shardstore.node_spec import CheckedNode, disk_among, one_disk, open_system, shares_by
 from shardstore.spec_world import COLLISIONS, STORE, shape
 from shardstore.units import KEY_SIZE_MAX_BYTES
 
@@ -46,7 +46,8 @@ def open_on_used_disk(world: World) -> CheckedNode:
 
 
 # Sizes at a limit, one below and one above it, and empty; then what is as good as bytes, and what is not (ARG-1).
-VALUE_SIZE_MAX_BYTES = value_size_max_bytes(SimulatedMedium(shape(FILE)), STORE)
+_DISK_COUNT = 2
+VALUE_SIZE_MAX_BYTES = value_size_max_bytes(SimulatedMedium(shape(FILE)), STORE, _DISK_COUNT)
 _ODD_KEYS: tuple[Any, ...] = (
     b"a",
     b"b",
@@ -72,21 +73,31 @@ odd_values: Generator = keys_from(_ODD_VALUES, (10,))
 
 
 def odd_pairs(choose: Choose, name: str) -> tuple[tuple[Any, Any], ...]:
-    return tuple((key, odd_values(choose, name + ".value")) for key in lists_of(odd_keys, 9)(choose, name))
+    return tuple((key, odd_values(choose, name + ".value")) for key in _some_odd_keys(choose, name))
 
+
+_some_odd_keys = lists_of(odd_keys, 14)  # a memtable has room for less than half of these
+
+
+def _disk_of(key: Any) -> int:
+    """Where a key goes, if it is one."""
+    return disk_among(_DISK_COUNT)(bytes(key)) if isinstance(key, bytes | memoryview) else 0
+
+
+_shares = shares_by(_disk_of)
 
 LIMITS = replace(
     one_disk(),
     name="limits",
     system=open_on_used_disk,
-    model=lambda: LimitedNodeModel(STORE, VALUE_SIZE_MAX_BYTES),
+    model=lambda: LimitedNodeModel(STORE, VALUE_SIZE_MAX_BYTES, _disk_of),
     operations=[
         Operation("get", key=odd_keys, weight=4),
         Operation("put", key=odd_keys, value=odd_values, weight=8, writes="key"),
         Operation("delete", key=odd_keys, weight=3, writes="key"),
         Operation("list_pages", page_size_keys=sampled((1, 3, 0, -1, "1", None))),
-        Operation("bulk_create", items=odd_pairs, writes=lambda args, _: [[key for key, _ in args["items"]]]),
-        Operation("bulk_remove", keys=lists_of(odd_keys, 9), writes=lambda args, _: [args["keys"]]),
+        Operation("bulk_create", items=odd_pairs, writes=lambda args, _: _shares([key for key, _ in args["items"]])),
+        Operation("bulk_remove", keys=_some_odd_keys, writes=lambda args, _: _shares(args["keys"])),
         Background("flush", weight=2),
         Background("sync", weight=4, promises="everything"),
         WriteBack(weight=4),
@@ -95,7 +106,7 @@ LIMITS = replace(
     ],
     share=2,  # few crashes find anything persistent
     events=(),
-    configurations=(Configuration("odd", (shape(FILE),), STORE, COLLISIONS),),
+    configurations=(Configuration("odd", (shape(FILE), shape(ZONED)), STORE, COLLISIONS),),
     errors=(NotFoundError, OutOfServiceError, TooLargeError, TypeError, ValueError),
 )
 

@@ -37,7 +37,7 @@ from harness import (
 )
 from refmodel.node import NodeModel
 from shardstore import spec_bounds
-from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, AcrossStores, Dependency
+from shardstore.dependency import FAILED, PERSISTENT, PERSISTENT_STATE, AcrossStores, Dependency
 from shardstore.disk import Disk
 from shardstore.errors import (
     DiskError,
@@ -127,6 +127,8 @@ class CheckedNode(Node):
         self._joined = joined = before & dependency
         if joined is before:  # it waits for all of this by now
             return dependency
+        if FAILED in (before.state, dependency.state) and not joined.is_failed():
+            raise ViolationError("DEP-4", "a join of what has failed has not failed", "failed")
         done_count = sum([each.state is PERSISTENT_STATE for each in joined.joined()])
         if done_count > 5:
             raise ViolationError("DEP-3", f"{done_count} parts are persistent", "a join drops what is persistent")
@@ -217,6 +219,16 @@ class CheckedNode(Node):
                 scrub = self._scrubs.pop(store, None) or FlippedScrub(store, at)
                 if scrub.go_on(objects):
                     self._scrubs[store] = scrub
+
+    def churn(self) -> None:
+        """Move all that can be moved, and give back its extents: whoever is under way finds nothing where it was."""
+        for store in self.in_service():
+            with suppress(OutOfServiceError):  # it may leave meanwhile
+                for _ in store.extents.in_use():
+                    store.reclaim()
+                store.sync()
+                while store.write_back(100):
+                    pass
 
     def open_listing(self, slot: int, page_size_keys: int) -> None:
         """Begin a listing, which is read page by page in later steps. What was in the slot before is closed."""
@@ -331,6 +343,23 @@ def one_by_one(arguments: Mapping[str, Any], _: object) -> list[list[bytes]]:
 any_keys: Generator = lists_of(keys, 4, size_min=1)
 
 
+def disk_among(disk_count: int) -> Callable[[bytes], int]:
+    """Which of so many disks has a key."""
+    return lambda key: crc32c(key) % disk_count
+
+
+def shares_by(disk_of: Callable[[bytes], int]) -> Callable[[Sequence[bytes]], list[list[bytes]]]:
+    """The keys of each disk: all of them or none."""
+
+    def shares(touched: Sequence[bytes]) -> list[list[bytes]]:
+        by_disk: dict[int, list[bytes]] = {}
+        for key in touched:
+            by_disk.setdefault(disk_of(key), []).append(key)
+        return list(by_disk.values())
+
+    return shares
+
+
 def _spec(
     name: str,
     disk_count: int,
@@ -339,15 +368,8 @@ def _spec(
     sparing: tuple[str, ...] = (),
     fatal: tuple[str, ...] = (),
 ) -> Spec:
-    def disk_of(key: bytes) -> int:
-        return crc32c(key) % disk_count
-
-    def shares(touched: Sequence[bytes]) -> list[list[bytes]]:
-        """The keys of each disk: all of them or none."""
-        by_disk: dict[int, list[bytes]] = {}
-        for key in touched:
-            by_disk.setdefault(disk_of(key), []).append(key)
-        return list(by_disk.values())
+    disk_of = disk_among(disk_count)
+    shares = shares_by(disk_of)
 
     def disks_used(operation: str, arguments: Mapping[str, Any]) -> Iterable[int]:
         """The disks that a call uses: those of its keys, or all."""
@@ -384,6 +406,7 @@ def _spec(
             Operation("put_each_durably", items=some_pairs, writes=one_by_one, promises="itself"),
             Background("drop_damaged"),
             Background("wait_joined", promises="everything"),
+            Background("churn"),
             Fault(errors=(DiskError,), reaches=disks_used, fatal=fatal),
         ],
         configurations=configurations,

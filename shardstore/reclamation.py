@@ -7,7 +7,7 @@ Guarantees that no live chunk is lost, whatever a crash leaves:
     GC-1   an extent with a chunk that nobody refers to yet is never a victim
     GC-2   a chunk is moved by compare-and-swap
     GC-3   the extent is reset only when everything the index has accepted so far is persistent: the copies, the entries
-           that name them, and the changes that made the other chunks dead
+           that name them, and the changes that made the other chunks dead; for blocks of runs these are edits alone
     GC-4   if part of the extent cannot be read or decoded, it is kept unless the index shows that nothing live is in it
     GC-5   an extent that is empty is not reset: by then another thread may have given it back
 
@@ -40,6 +40,12 @@ class References(Protocol):
 
     def names_any_in(self, extent: int) -> bool:
         """Whether any live chunk is in the extent."""
+
+    def extents_of_runs(self) -> set[int]:
+        """The extents that have blocks of runs, be they live or held by a listing."""
+
+    def recorded(self) -> Dependency:
+        """The dependency that is persistent once every edit so far is: what names a block changes by edits only."""
 
 
 class Reclaimed(NamedTuple):
@@ -96,6 +102,10 @@ class Reclamation:
         is_used = self._extents.soft_pages(extent) > 0
         return is_used and extent not in self._running and not self._chunks.has_pins(extent)
 
+    def running_count(self) -> int:
+        """How many extents are being reclaimed or surveyed."""
+        return len(self._running)
+
     def survey(self) -> None:
         """Find out how much garbage every victim has. Reads the whole disk: the last resort of a full one."""
         for extent in self.victims():
@@ -133,6 +143,19 @@ class Reclamation:
         finally:
             self._running.discard(extent)
 
+    def reset_dead_runs(self) -> None:
+        """Give back the extents of runs in which nothing is named any more. Unlike others they wait for no memtable."""
+        named = self._references.extents_of_runs()
+        for extent in self._extents.in_use():
+            if self._extents.owner(extent) == Kind.RUN and extent not in named and self._may_be_victim(extent):
+                self._chunks.close_extent(extent)
+                self._chunks.reset(extent, self._settled(extent))  # GC-3
+
+    def _settled(self, extent: int) -> Dependency:
+        """The dependency that is persistent once nothing on the disk names what is in the extent."""
+        is_of_runs = self._extents.owner(extent) == Kind.RUN
+        return self._references.recorded() if is_of_runs else self._references.settled()
+
     def _reclaim(self, extent: int, dead_bytes_min: int) -> Reclaimed | None:
         scan = self._chunks.scan(extent, self._upkeep.breathe)
         live = self._live(scan)
@@ -144,7 +167,7 @@ class Reclamation:
         dropped_count = len(scan.frames) - moved_count
         if not self._may_reset(extent, scan):
             return Reclaimed(extent, moved_count, dropped_count, is_reset=False)
-        self._chunks.reset(extent, self._references.settled())  # GC-3: taken after the moves, so it covers them
+        self._chunks.reset(extent, self._settled(extent))  # GC-3: taken after the moves, so it covers them
         return Reclaimed(extent, moved_count, dropped_count, is_reset=True)
 
     def _note_live(self, extent: int, live: list[ScannedFrame]) -> None:

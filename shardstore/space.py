@@ -42,6 +42,10 @@ class Need(NamedTuple):
     surplus_size_bytes: int  # of all locators but the first of each entry
 
 
+def _is_no_less(total: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return all(mine >= theirs for mine, theirs in zip(total, other, strict=True))
+
+
 class Trouble(NamedTuple):
     """Some upkeep that failed: what it was, what stands still because of it, the first error, and since when."""
 
@@ -71,8 +75,9 @@ class Space:
         self._upkeep = upkeep
         self._dead_bytes_min = max(1, extents.extent_size_bytes // 8)  # with less garbage, copying is not worth it
         self._changes_count = 0
-        self._full_at_change: int | None = None  # the count of changes at which a search for space found none
         self._held: list[Need] = []  # what requests under way have reserved
+        self._full_at_change: int | None = None  # the count of changes at which a search for space found none
+        self._full_for = self._held_total()  # what it was to make room for
         self._seen_outlook: Outlook | None = None  # when the two counts below were worked out
         self._seen_flush_count = 0
         self._seen_reserve_count = 0
@@ -87,8 +92,10 @@ class Space:
         if self._fits(need):
             return
         changes_count = self._changes_count
-        # After a search that found nothing, search again only once something has changed: it reads the whole disk.
-        if self._full_at_change != changes_count:
+        total = self._held_total()
+        # After a search that found nothing, search again only once something has changed, or for less: it reads the
+        # whole disk.
+        if self._full_at_change != changes_count or not _is_no_less(total, self._full_for):
             try:
                 if self._find(need):
                     return
@@ -96,6 +103,7 @@ class Space:
                 self.give_back(need)
                 raise
             self._full_at_change = changes_count  # not of now: a deletion may have come meanwhile
+            self._full_for = total
         self.give_back(need)
         raise NoSpaceError(f"no room for {sum(need.frame_sizes)} bytes")
 
@@ -271,6 +279,7 @@ class Space:
     def _finish_resets(self) -> bool:
         """Carry out the resets that wait for nothing in the memtable. False if no extent is free by that."""
         before_count = self._extents.free_count()
+        self._reclamation.reset_dead_runs()
         if self._extents.resetting_count():
             self._upkeep.drain()
         return self._extents.free_count() > before_count
@@ -318,6 +327,17 @@ class Space:
         held = self._held
         return held[0].frame_sizes if len(held) == 1 else [size for each in held for size in each.frame_sizes]
 
+    def _held_total(self) -> tuple[int, ...]:
+        """How much is reserved, in each way in which room can run out."""
+        held = self._held
+        return (
+            sum([sum(each.frame_sizes) for each in held]),
+            max([max(each.frame_sizes, default=0) for each in held], default=0),
+            sum([each.entries_count for each in held]),
+            sum([each.surplus_size_bytes for each in held]),
+            max([each.entry_size_max_bytes for each in held], default=0),
+        )
+
     def _kept_count(self, outlook: Outlook, *, is_flush_ahead: bool = False) -> int:
         """How many extents requests leave: the reserve in this outlook, and some for the copies of evacuations."""
         spare_count = self._configuration.reserve_extents_count
@@ -331,7 +351,9 @@ class Space:
         most_count, fruitless_count = -1, 0
         while fruitless_count <= _FRUITLESS_MAX:
             goal_count = self._goal(need)
-            if not self._evacuate_known(goal_count) and not self._extents.resetting_count():
+            # Where frames are large, moving may gain nothing, for ever: behind a fruitless round all runs are merged.
+            is_stuck = fruitless_count == 1
+            if is_stuck or (not self._evacuate_known(goal_count) and not self._extents.resetting_count()):
                 if self._fits(need):
                     return True
                 if not self._free_something(goal_count):

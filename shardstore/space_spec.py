@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from harness import (
     FILE,
@@ -17,6 +18,7 @@ from harness import (
     Choose,
     Configuration,
     Crash,
+    Knob,
     Operation,
     Overlaps,
     Reboot,
@@ -26,24 +28,38 @@ from harness import (
     sampled,
 )
 from refmodel.node import NodeModel
-from shardstore import chunk_frame, node_spec
-from shardstore.dependency import Dependency
+from shardstore import node_spec
+from shardstore.dependency import PERSISTENT, Dependency
+from shardstore.disk import Disk
 from shardstore.errors import NoSpaceError
+from shardstore.node import Listing
 from shardstore.node_spec import LISTINGS, OF_LISTINGS, CheckedNode, open_system
+from shardstore.seam import Seam
 from shardstore.spec_events import WHOLE_STORE, without
-from shardstore.spec_world import COLLISIONS, PAGE_SIZE_BYTES, STORE, shape
+from shardstore.spec_room import sizes_of, surely_fits
+from shardstore.spec_world import COLLISIONS, EXTENT_COUNT, KNOBS, STORE, shape, turn_knobs
 from shardstore.store import Store
-from shardstore.units import RESERVED_EXTENTS_COUNT, Kind, RunBound
+from shardstore.units import RESERVED_EXTENTS_COUNT, Kind
 
 KEYS = tuple(bytes((first, second)) for first in b"abcdefgh" for second in b"abcdefgh")
 BRIM = replace(STORE, key_size_max_bytes=2)
 SMALL_BLOCKS = replace(BRIM, run_block_size_bytes=60)  # a block for each entry, and each is named in the metadata
-FEW_KEYS = 5  # so many keys, and so many bytes of padded frames, always fit, whatever garbage there is
-FEW_BYTES = 4_000
+_VALUE_SIZE_MAX_BYTES = 900
+# Disks of no more extents than a store needs, or little more. A bulk request has up to six keys.
+BRIM_KNOBS = (
+    *(knob for knob in KNOBS if knob.name not in ("extent_count", "memtable_entries_max")),
+    Knob("extent_count", (EXTENT_COUNT, 1, 14), "search for room"),
+    Knob("memtable_entries_max", (6, 7, 13), "memtable full"),
+)
+turn = partial(turn_knobs, value_size_max=_VALUE_SIZE_MAX_BYTES)
 
 
 class BrimNode(CheckedNode):
     """A node of one disk that tells lawful refusals from others. While listings hold old runs, any is lawful."""
+
+    def __init__(self, disks: Sequence[Disk], stores: Sequence[Store], seam: Seam) -> None:
+        super().__init__(disks, stores, seam)
+        self._overtaken: list[Listing] = []
 
     def put(self, key: bytes, value: bytes) -> Dependency:
         with self._lawfully([(key, value)]):
@@ -85,6 +101,32 @@ class BrimNode(CheckedNode):
                 "SPACE-1", f"{what} was refused: {error}", "only puts are refused on a full disk"
             ) from None
 
+    def overtake(self, keys: Sequence[bytes], listings_count: int) -> Dependency:
+        """Remove the keys, in turn. Before each, open a listing; after each, merge all runs, so that it holds old ones.
+
+        So old runs eat up the reserve, until deletions are refused, or all listings are closed.
+        """
+        joined: Dependency = PERSISTENT
+        for number in range(max(listings_count, len(keys))):
+            if number < listings_count:
+                self._overtaken.append(self.list(1))
+            joined &= self.delete(keys[number % len(keys)])
+            self.flush()
+            with suppress(NoSpaceError):
+                while any(self._of_each(Store.compact)):
+                    pass
+        return joined
+
+    def open_listings_count(self) -> int:
+        return super().open_listings_count() + len(self._overtaken)
+
+    def close_listings(self) -> None:
+        """Close all listings. From here on whatever was refused because of them must work."""
+        for slot in [*self._listings]:
+            self.close_listing(slot)
+        while self._overtaken:
+            self._overtaken.pop().close()
+
     def _holds_old_runs(self) -> bool:
         return any(store.index.superseded_runs_count() for store in self.in_service())
 
@@ -97,8 +139,8 @@ class BrimNode(CheckedNode):
                 pass
             if not self._holds_old_runs():
                 self._check_known_live(store)
-            for _ in store.extents.in_use():
-                self._reclaim_one(store)
+            for extent in store.extents.in_use():
+                self._reclaim_one(store, extent)
             store.sync()
             while store.write_back(100):
                 pass
@@ -121,13 +163,13 @@ class BrimNode(CheckedNode):
         if thought and len(store.index.runs()) < 2 and not store.index.has_unwritten():
             raise ViolationError("SPACE-6", thought, {extent: live[extent] for extent in thought})
 
-    def _reclaim_one(self, store: Store) -> None:
+    def _reclaim_one(self, store: Store, extent: int) -> None:
         """If copies may be made, whatever may be reclaimed is; and what is said of it is so (GC-6)."""
         extents = store.extents
         may_copy = store.space.may_copy()
         victims = store.reclamation.victims()
         epochs = {extent: extents.epoch(extent) for extent in victims}
-        reclaimed = store.reclaim()
+        reclaimed = store.reclaim(victims.index(extent) if extent in victims else 0)
         if reclaimed is None:
             if victims and may_copy:
                 raise ViolationError("GC-6", f"nothing is reclaimed, with {extents.free_count()} free", victims)
@@ -139,15 +181,12 @@ class BrimNode(CheckedNode):
         usable = range(RESERVED_EXTENTS_COUNT, extents.extent_count)
         used_count = len(usable) - extents.free_count() - extents.resetting_count()
         live = dict(self.contents())
-        sizes = [size for key, value in live.items() for size in _frame_sizes(key, value)]
-        bound = RunBound(sum(sizes), len(sizes), max(sizes, default=0))
-        allowed_count = sum(
-            each.extents_count(extents.extent_size_bytes, extents.page_size_bytes)
-            for each in (bound, store.index.outlook().merge)
-        )
+        sizes = sizes_of(store)
+        bound = sizes.frames_bound(live.items())
+        allowed_count = sizes.extents_count(bound) + sizes.extents_count(store.index.outlook().merge)
         allowed_count += len(Kind)  # that are being filled
         if used_count > allowed_count:
-            answered = f"{used_count} extents are in use for {len(live)} keys of {sum(sizes)} bytes"
+            answered = f"{used_count} extents are in use for {len(live)} keys of {bound.frames_size_bytes} bytes"
             raise ViolationError("SPACE-4", answered, f"at most {allowed_count}")
 
     def _check_reserve(self, store: Store) -> None:
@@ -163,15 +202,15 @@ class BrimNode(CheckedNode):
         """A put may be refused if much is on the disk (SPACE-2). Else it leaves the reserve whole (SPACE-1)."""
         (store,) = self.in_service()
         before = _upkeep_done(store)
+        is_alone = not store.space.reserved_count()
         try:
             yield
             if before == _upkeep_done(store):
                 self._check_reserve(store)
         except NoSpaceError as error:
-            wanted = {**dict(self.contents()), **dict(items)}
-            size_bytes = sum(map(_size_on_disk_bytes, wanted, wanted.values()))
-            if len(wanted) <= FEW_KEYS and size_bytes <= FEW_BYTES and not self._holds_old_runs():
-                refused = f"{len(wanted)} keys of {size_bytes} bytes were refused: {error}"
+            held, wanted = dict(self.contents()), dict(items)
+            if is_alone and surely_fits(store, held, wanted) and not self._holds_old_runs():
+                refused = f"{len(wanted)} values beside {len(held)} others were refused: {error}"
                 raise ViolationError("SPACE-2", refused, "so little always fits") from None
             raise
 
@@ -181,21 +220,8 @@ def _upkeep_done(store: Store) -> tuple[int, int]:
     return store.index._next_run_id, store.reclamation.moved_count
 
 
-def _size_on_disk_bytes(key: bytes, value: bytes) -> int:
-    return sum(_frame_sizes(key, value))
-
-
-def _frame_sizes(key: bytes, value: bytes) -> list[int]:
-    """The sizes of a value's frames if each is padded to whole pages."""
-    pieces = [
-        value[at : at + BRIM.chunk_payload_max_bytes] for at in range(0, len(value), BRIM.chunk_payload_max_bytes)
-    ]
-    sizes = [chunk_frame.frame_size_bytes(key, len(piece)) for piece in pieces or [b""]]
-    return [-(-size // PAGE_SIZE_BYTES) * PAGE_SIZE_BYTES for size in sizes]
-
-
 keys = sampled(KEYS)
-values = sampled((b"x", b"", b"y" * 100, b"z" * 300, b"w" * 900))
+values = sampled((b"x", b"", b"y" * 100, b"z" * 300, b"w" * _VALUE_SIZE_MAX_BYTES))
 
 
 def some_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
@@ -209,9 +235,9 @@ def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
 
 
 SPEC = replace(
-    node_spec.one_disk(sparing=OF_LISTINGS),
+    node_spec.one_disk(sparing=(*OF_LISTINGS, "close_listings", "overtake")),
     name="full disk",
-    overlaps=Overlaps(sparing=("tidy",)),  # which counts extents, and lets nobody change them meanwhile
+    overlaps=Overlaps(sparing=("tidy", "overtake")),  # the first counts extents, the other may be refused half way
     system=lambda world: open_system(world, BrimNode),
     model=NodeModel,
     events=without(WHOLE_STORE, ("merge within level 0",), "it merges all of its runs again and again"),
@@ -237,9 +263,23 @@ SPEC = replace(
         Reboot(),
         Crash(flushes=("flush", "flush_buffers")),
         *LISTINGS,
+        Operation("close_listings"),
+        Operation(
+            "overtake",
+            keys=some_keys,
+            listings_count=sampled((1, 2, 3, 20)),
+            writes=lambda arguments, _: [[key] for key in arguments["keys"]],
+        ),
     ],
     configurations=(
-        Configuration("by values", (shape(ZONED),), BRIM, COLLISIONS),
-        Configuration("by metadata", (shape(FILE),), SMALL_BLOCKS, COLLISIONS),
+        Configuration("by values", (shape(ZONED),), BRIM, COLLISIONS, BRIM_KNOBS, turn),
+        Configuration(
+            "by metadata",
+            (shape(FILE),),
+            SMALL_BLOCKS,
+            COLLISIONS,
+            tuple(knob for knob in BRIM_KNOBS if knob.name != "run_block_size_bytes"),
+            turn,
+        ),
     ),
 )

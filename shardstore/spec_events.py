@@ -112,13 +112,14 @@ STORE: Events = (
     Event("reserve restored", Space._gain),
     Event("copies stopped by the reserve", Space.make_room_for_copy, "raise NoSpaceError"),
     Event("survey of all extents", Reclamation.survey),
+    Event("extent of dead runs given back at once", Reclamation.reset_dead_runs, "self._chunks.close_extent"),
     Event("listing holds a superseded run", Index._let_go, "run.holders_count -= 1", "run.holders_count > 1"),
     Event("metadata full", Index._write_run, "raise NoSpaceError"),
     Event(
         "copy came too late",
         Reclamation._move,
         "self._chunks.note_dead",
-        because="nothing changes in the middle of a reclamation without threads",
+        because="another call must come in the middle of a move, and change what is moved",
     ),
 )
 WHOLE_STORE: Events = (*SUPERBLOCK, *EXTENTS, *CACHE, *CHUNKS, *INDEX, *RECORDS, *DEPENDENCIES, *MOVES, *STORE)

@@ -150,13 +150,18 @@ def shape(
     )
 
 
-def turn_knobs(configuration: Configuration, values: Mapping[str, Any]) -> Configuration:
-    """The configuration with these values of `KNOBS`, or of some; extents grow, and become more, until they fit."""
+def turn_knobs(
+    configuration: Configuration, values: Mapping[str, Any], value_size_max: int = _VALUE_SIZE_MAX_BYTES
+) -> Configuration:
+    """The configuration with these values of `KNOBS`, or of some.
+
+    Extents grow, and become more, until the longest value of the spec fits a disk.
+    """
     store = replace(configuration.parameters, **{name: values[name] for name in values.keys() - _OF_MEDIA})
     for growth in count():
         media = tuple(_turned(shape, values, growth) for shape in configuration.media)
         try:
-            if all(_value_size_max(shape, len(media), store) >= _VALUE_SIZE_MAX_BYTES for shape in media):
+            if all(_value_size_max(shape, len(media), store) >= value_size_max for shape in media):
                 return replace(configuration, media=media, parameters=store)
         except ConfigurationError:
             pass

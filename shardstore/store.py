@@ -523,6 +523,7 @@ class Store:
         return self._read(
             lambda: Holdings(
                 self.chunks.pinned_count(),
+                self.reclamation.running_count(),
                 self.space.reserved_count(),
                 self.index.superseded_runs_count(),
                 self._pool.taken_count() - self.chunks.buffered_count() - self.scheduler.writes_count(),
@@ -575,6 +576,7 @@ class Holdings(NamedTuple):
     """What a store holds: while no call is under way and no listing is open, each of these is 0 or empty (REST-1)."""
 
     pinned_extents_count: int
+    extents_at_work_count: int  # that reclamation or a survey is at
     reservations_count: int
     superseded_runs_count: int  # that only listings read
     lost_buffers_count: int  # taken by neither chunks nor writes on their way

@@ -48,7 +48,7 @@ from shardstore.upkeep import Upkeep
 class _Totals(NamedTuple):
     """Of all live runs."""
 
-    size_bytes: int  # of their blocks
+    entries_size_bytes: int
     entry_count: int
     entry_size_max_bytes: int  # of those that are no deletions
     metadata_bytes: int  # that a full record takes to name them
@@ -293,7 +293,7 @@ class Index:
         )
         figures = (
             self._limits,
-            totals.size_bytes,
+            totals.entries_size_bytes,
             totals.entry_count,
             totals.metadata_bytes,
             1 if frozen is None else 2,
@@ -420,7 +420,7 @@ class Index:
     def _add_up(self) -> _Totals:
         runs = self.runs()
         return _Totals(
-            _size_bytes(runs),
+            _entries_size_bytes(runs),
             sum([run.entry_count for run in runs]),
             max([run.entry_size_max_bytes for run in runs], default=0),
             self._metadata_size_bytes(()),
@@ -450,7 +450,9 @@ class Index:
         deletion = run_block.entry_size_bytes(bytes(self._configuration.key_size_max_bytes), None)
         entry_size_max_bytes = max([0 if is_bottom else deletion, *(run.entry_size_max_bytes for run in runs)])
         count = sum([run.entry_count for run in runs])
-        return run_bound(count, _size_bytes(runs), entry_size_max_bytes, self._configuration.run_block_size_bytes)
+        return run_bound(
+            count, _entries_size_bytes(runs), entry_size_max_bytes, self._configuration.run_block_size_bytes
+        )
 
     # --- what reclamation asks ----------------------------------------------------------------------
 
@@ -524,13 +526,21 @@ class Index:
         """The dependency that is persistent once everything is that the index has accepted so far (GC-3)."""
         if self._memtable.entries:
             return self._memtable.promise
-        return self._metadata.settled() if self._frozen is None else self._frozen.promise
+        return self.recorded() if self._frozen is None else self._frozen.promise
 
     def names_any_in(self, extent: int) -> bool:
         """Whether any live chunk is in the extent. Walks the whole index."""
-        if any(locator.extent == extent for run in self._runs.values() for locator in run.locators):
+        if extent in self.extents_of_runs():
             return True
         return any(locator.extent == extent for _, locators in self.items() for locator in locators)
+
+    def extents_of_runs(self) -> set[int]:
+        """The extents that have blocks of runs, be they live or held by a snapshot."""
+        return {locator.extent for run in self._runs.values() for locator in run.locators}
+
+    def recorded(self) -> Dependency:
+        """The dependency that is persistent once every edit so far is: what names a block changes by edits only."""
+        return self._metadata.settled()
 
     def _run_block_of(self, frame: Frame) -> tuple[Run | None, int]:
         """The run, if it is known, and the number of the block that a frame claims to hold."""
@@ -562,5 +572,5 @@ class Index:
         return Snapshot(list(newest(self._memtables())), runs, self._reader, self._let_go)
 
 
-def _size_bytes(runs: Iterable[Run]) -> int:
-    return sum([run.size_bytes for run in runs])
+def _entries_size_bytes(runs: Iterable[Run]) -> int:
+    return sum([run.entries_size_bytes for run in runs])

@@ -21,6 +21,7 @@ from shardstore.errors import CorruptionError, StaleLocatorError
 from shardstore.index import run_block
 from shardstore.index.metadata_log import RunRecord, run_size_bytes
 from shardstore.index.run_block import BlockError, Entry, Item
+from shardstore.index.run_bounds import BLOCK_OVERHEAD_BYTES
 from shardstore.units import KeyRange, Kind, Locator
 
 
@@ -37,6 +38,7 @@ class Run:
     """A live run. Reclamation changes its locators when it moves a block; nothing else changes."""
 
     __slots__ = (
+        "entries_size_bytes",
         "entry_count",
         "entry_size_max_bytes",
         "first_keys",
@@ -45,7 +47,6 @@ class Run:
         "locators",
         "metadata_size_bytes",
         "run_id",
-        "size_bytes",
     )
 
     def __init__(self, record: RunRecord) -> None:
@@ -55,7 +56,8 @@ class Run:
         self.entry_size_max_bytes = record.entry_size_max_bytes
         self.first_keys = [block.first_key for block in record.blocks]
         self.locators = [block.locator for block in record.blocks]
-        self.size_bytes = sum(locator.length_bytes for locator in self.locators)  # a move keeps a block's length
+        # A move keeps a block's length.
+        self.entries_size_bytes = sum([each.length_bytes - BLOCK_OVERHEAD_BYTES for each in self.locators])
         self.metadata_size_bytes = run_size_bytes(self.first_keys)
         self.holders_count = 1  # the index is one holder, and so is each snapshot
 

@@ -12,7 +12,7 @@ from shardstore.index.run_block import ONE_LOCATOR_ENTRY_SIZE_BYTES
 from shardstore.units import RunBound
 
 BLOCK_KEY_SIZE_BYTES = 12  # of the key in the frame of a block: run id and block number
-_BLOCK_OVERHEAD_BYTES = chunk_frame.OVERHEAD_SIZE_BYTES + BLOCK_KEY_SIZE_BYTES + 4  # and the count of its entries
+BLOCK_OVERHEAD_BYTES = chunk_frame.OVERHEAD_SIZE_BYTES + BLOCK_KEY_SIZE_BYTES + 4  # and the count of its entries
 
 
 class Limits(Protocol):
@@ -39,8 +39,8 @@ def run_bound(
 ) -> RunBound:
     """The bound of a run of at most so many entries that together have at most this size, and each at most that one."""
     count = min(entries_count, blocks_count_max(entries_size_bytes, entry_size_max_bytes, block_size_bytes))
-    frame_size_max_bytes = max(block_size_bytes, entry_size_max_bytes) + _BLOCK_OVERHEAD_BYTES
-    return RunBound(entries_size_bytes + count * _BLOCK_OVERHEAD_BYTES, count, frame_size_max_bytes)
+    frame_size_max_bytes = max(block_size_bytes, entry_size_max_bytes) + BLOCK_OVERHEAD_BYTES
+    return RunBound(entries_size_bytes + count * BLOCK_OVERHEAD_BYTES, count, frame_size_max_bytes)
 
 
 def blocks_count_max(entries_size_bytes: int, entry_size_max_bytes: int, block_size_bytes: int) -> int:

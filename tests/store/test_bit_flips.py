@@ -87,6 +87,8 @@ def image(*, zoned: bool, clean: bool) -> Image:
     del contents[b"3"]
     put(b"1", b"new")
     store.sync()
+    put(b"0", b"newer")
+    store.sync()
     before = dict(contents)
     put(b"8", b"y" * 45)
     put(b"2", b"z")

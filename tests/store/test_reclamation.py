@@ -56,6 +56,12 @@ class Table:
     def names_any_in(self, extent: int) -> bool:
         return any(locator.extent == extent for locator in self.locators.values())
 
+    def extents_of_runs(self) -> set[int]:
+        return set()
+
+    def recorded(self) -> Dependency:
+        return self.settled()
+
 
 class World:
     def __init__(self, stack: Stack) -> None:

@@ -199,13 +199,13 @@ def test_damage_2_upkeep_that_fails_is_told_until_it_has_been_done(zoned: bool) 
     automatic = replace(CONFIGURATION, automatic=True, memtable_entries_max=2, level0_runs_max=1)
     store = open_store(reopened(medium_of(store)), PlainSeam(), automatic)
     assert store.health() == ()
-    for number in range(12):
+    for number in range(9):
         store.put(b"new%d" % number, b"v")
     (trouble,) = [each for each in store.health() if each.work == "compaction"]
     assert isinstance(trouble.error, CorruptionError)
     assert "level 0" in trouble.stops
-    assert 0 < trouble.since_change < 12
+    assert 0 < trouble.since_change < 9
     store.drop_damaged()
-    for number in range(12):
+    for number in range(9):
         store.put(b"new%d" % number, b"v")
     assert store.health() == ()

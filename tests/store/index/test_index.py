@@ -14,7 +14,7 @@ from worlds import SECRET, SMALL, Stack, examples, new_medium, random_choices, r
 from harness.world.medium import SimulatedMedium
 from refmodel.chunk_store import ChunkStoreModel
 from refmodel.index import IndexModel
-from shardstore.chunk_frame import Frame
+from shardstore.chunk_frame import Frame, frame_size_bytes
 from shardstore.chunk_store import PutChunk
 from shardstore.dependency import FAILED, PENDING, PERSISTENT, PERSISTENT_STATE, Dependency, Promise
 from shardstore.errors import CorruptionError, DiskError, NoSpaceError, TooLargeError
@@ -41,7 +41,7 @@ class FakeChunks:
 
     def put(self, kind: Kind, key: bytes, payload: bytes) -> PutChunk:
         self.on_put()
-        locator = self.model.put(kind, key, payload)
+        locator = self.model.put(kind, key, payload, overhead_bytes=frame_size_bytes(key, 0))
         self.frames[locator] = Frame(locator.uuid, kind, key, payload, locator.length_bytes)
         self.pins.append(locator)
         return PutChunk(locator, self.dependency)
