@@ -220,16 +220,6 @@ class CheckedNode(Node):
                 if scrub.go_on(objects):
                     self._scrubs[store] = scrub
 
-    def churn(self) -> None:
-        """Move all that can be moved, and give back its extents: whoever is under way finds nothing where it was."""
-        for store in self.in_service():
-            with suppress(OutOfServiceError):  # it may leave meanwhile
-                for _ in store.extents.in_use():
-                    store.reclaim()
-                store.sync()
-                while store.write_back(100):
-                    pass
-
     def open_listing(self, slot: int, page_size_keys: int) -> None:
         """Begin a listing, which is read page by page in later steps. What was in the slot before is closed."""
         self.close_listing(slot)
@@ -406,7 +396,6 @@ def _spec(
             Operation("put_each_durably", items=some_pairs, writes=one_by_one, promises="itself"),
             Background("drop_damaged"),
             Background("wait_joined", promises="everything"),
-            Background("churn"),
             Fault(errors=(DiskError,), reaches=disks_used, fatal=fatal),
         ],
         configurations=configurations,

@@ -61,9 +61,9 @@ class Memtable:
         for key, entry in self.entries.items():
             if key not in newer.entries:
                 newer.set(key, entry, PERSISTENT)
+                newer.surplus_size_bytes += LOCATOR_SIZE_BYTES * (len(entry) - 1) if entry else 0
         newer._value_dependencies[:0] = self._value_dependencies
         newer.entry_size_max_bytes = max(newer.entry_size_max_bytes, self.entry_size_max_bytes)
-        newer.surplus_size_bytes += self.surplus_size_bytes
         self.promise.bind(newer.promise)
 
     def is_undercounted(self) -> bool:

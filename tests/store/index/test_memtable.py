@@ -9,14 +9,18 @@ from worlds import examples
 
 from shardstore.dependency import PERSISTENT, PERSISTENT_STATE, Promise
 from shardstore.index.memtable import Memtable
-from shardstore.index.run_block import Entry
+from shardstore.index.run_block import LOCATOR_SIZE_BYTES, Entry
 from shardstore.units import Locator
 
-ENTRIES: list[Entry] = [None, *((Locator(number, 0, 1, bytes(16)),) for number in range(3))]
+ENTRIES: list[Entry] = [None, *((Locator(number, 0, 1, bytes(16)),) * (1 + number) for number in range(3))]
 
 
 def new_memtable() -> Memtable:
     return Memtable(Promise(WAITER), prune_at_count=2)
+
+
+def surplus_size_bytes(memtable: Memtable) -> int:
+    return sum(LOCATOR_SIZE_BYTES * (len(entry) - 1) for entry in memtable.entries.values() if entry is not None)
 
 
 tables = st.lists(st.tuples(st.binary(min_size=1, max_size=2), st.sampled_from(ENTRIES)), max_size=15)
@@ -42,7 +46,9 @@ def test_what_is_put_under_shows_where_the_newer_says_nothing(
     for memtable, items in ((older, old), (newer, new)):
         for key, entry in items:
             memtable.set(key, entry, PERSISTENT)
+        memtable.surplus_size_bytes = surplus_size_bytes(memtable)
     older.put_under(newer)
+    assert newer.surplus_size_bytes == surplus_size_bytes(newer)
     assert dict(newer.items()) == {**dict(old), **dict(new)}
     newer.promise.bind(PERSISTENT)
     assert older.promise.poll() == PERSISTENT_STATE
