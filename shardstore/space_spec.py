@@ -229,6 +229,12 @@ def some_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
     return tuple(KEYS[(first + at) % len(KEYS)] for at in range(count))
 
 
+def several_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
+    """Two at least: only a refused call over several groups is settled by what is there."""
+    first, count = choose(name + ".first", len(KEYS)), 2 + choose(name + ".count", 5)
+    return tuple(KEYS[(first + at) % len(KEYS)] for at in range(count))
+
+
 def some_pairs(choose: Choose, name: str) -> tuple[tuple[bytes, bytes], ...]:
     some, value = some_keys(choose, name), values(choose, name + ".value")
     return tuple((key, value) for key in some)
@@ -266,7 +272,7 @@ SPEC = replace(
         Operation("close_listings"),
         Operation(
             "overtake",
-            keys=some_keys,
+            keys=several_keys,
             listings_count=sampled((1, 2, 3, 20)),
             writes=lambda arguments, _: [[key] for key in arguments["keys"]],
         ),
