@@ -42,10 +42,6 @@ class Need(NamedTuple):
     surplus_size_bytes: int  # of all locators but the first of each entry
 
 
-def _is_no_less(total: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    return all(mine >= theirs for mine, theirs in zip(total, other, strict=True))
-
-
 class Trouble(NamedTuple):
     """Some upkeep that failed: what it was, what stands still because of it, the first error, and since when."""
 
@@ -423,3 +419,8 @@ class Space:
         kept_count = 0 if self._restoring else self._flush_count()
         bound_count = bound.extents_count(self._extents.extent_size_bytes, self._extents.page_size_bytes)
         return self._extents.free_count() >= kept_count + bound_count
+
+
+def _is_no_less(total: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether no way in which room can run out has become easier."""
+    return all(mine >= theirs for mine, theirs in zip(total, other, strict=True))

@@ -51,7 +51,7 @@ BRIM_KNOBS = (
     Knob("extent_count", (EXTENT_COUNT, 1, 14), "search for room"),
     Knob("memtable_entries_max", (6, 7, 13), "memtable full"),
 )
-turn = partial(turn_knobs, value_size_max=_VALUE_SIZE_MAX_BYTES)
+turn = partial(turn_knobs, longest_value_bytes=_VALUE_SIZE_MAX_BYTES)
 
 
 class BrimNode(CheckedNode):
@@ -164,16 +164,18 @@ class BrimNode(CheckedNode):
             raise ViolationError("SPACE-6", thought, {extent: live[extent] for extent in thought})
 
     def _reclaim_one(self, store: Store, extent: int) -> None:
-        """If copies may be made, whatever may be reclaimed is; and what is said of it is so (GC-6)."""
+        """If copies may be made, an extent that may be reclaimed is; and what is said of it is so (GC-6)."""
         extents = store.extents
         may_copy = store.space.may_copy()
         victims = store.reclamation.victims()
-        epochs = {extent: extents.epoch(extent) for extent in victims}
-        reclaimed = store.reclaim(victims.index(extent) if extent in victims else 0)
+        if extent not in victims:
+            return
+        epoch = extents.epoch(extent)
+        reclaimed = store.reclaim(victims.index(extent))
         if reclaimed is None:
-            if victims and may_copy:
-                raise ViolationError("GC-6", f"nothing is reclaimed, with {extents.free_count()} free", victims)
-        elif reclaimed.is_reset != (extents.epoch(reclaimed.extent) > epochs[reclaimed.extent]):
+            if may_copy:
+                raise ViolationError("GC-6", f"nothing is reclaimed, with {extents.free_count()} free", extent)
+        elif reclaimed.extent != extent or reclaimed.is_reset != (extents.epoch(extent) > epoch):
             raise ViolationError("GC-6", reclaimed, "reset if its epoch has changed")
 
     def _check_in_use(self, store: Store) -> None:
@@ -225,13 +227,16 @@ values = sampled((b"x", b"", b"y" * 100, b"z" * 300, b"w" * _VALUE_SIZE_MAX_BYTE
 
 
 def some_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
-    first, count = choose(name + ".first", len(KEYS)), 1 + choose(name + ".count", 6)
-    return tuple(KEYS[(first + at) % len(KEYS)] for at in range(count))
+    return _neighbours(choose, name, 1)
 
 
 def several_keys(choose: Choose, name: str) -> tuple[bytes, ...]:
     """Two at least: only a refused call over several groups is settled by what is there."""
-    first, count = choose(name + ".first", len(KEYS)), 2 + choose(name + ".count", 5)
+    return _neighbours(choose, name, 2)
+
+
+def _neighbours(choose: Choose, name: str, least_count: int) -> tuple[bytes, ...]:
+    first, count = choose(name + ".first", len(KEYS)), least_count + choose(name + ".count", 7 - least_count)
     return tuple(KEYS[(first + at) % len(KEYS)] for at in range(count))
 
 

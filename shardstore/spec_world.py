@@ -151,7 +151,7 @@ def shape(
 
 
 def turn_knobs(
-    configuration: Configuration, values: Mapping[str, Any], value_size_max: int = _VALUE_SIZE_MAX_BYTES
+    configuration: Configuration, values: Mapping[str, Any], longest_value_bytes: int = _VALUE_SIZE_MAX_BYTES
 ) -> Configuration:
     """The configuration with these values of `KNOBS`, or of some.
 
@@ -161,7 +161,7 @@ def turn_knobs(
     for growth in count():
         media = tuple(_turned(shape, values, growth) for shape in configuration.media)
         try:
-            if all(_value_size_max(shape, len(media), store) >= value_size_max for shape in media):
+            if all(_value_size_max(shape, len(media), store) >= longest_value_bytes for shape in media):
                 return replace(configuration, media=media, parameters=store)
         except ConfigurationError:
             pass

@@ -7,7 +7,8 @@ there. A medium that has crashed refuses all IO.
 Contents are immutable: an extent is one ``bytes`` object. Each write replaces it, and all images that have it share it.
 The content of an extent with a write pointer ends at the pointer, so that writing is appending.
 
-Calls are refused where `Faults` say so, and bits rot where a spec says so (`rot`). Not simulated: devices that break
+Calls are refused where `Faults` say so, and for the rest of a step where they need what its refused barrier has lost:
+whoever makes them may not know of that yet. Bits rot where a spec says so (`rot`). Not simulated: devices that break
 their own model.
 """
 

@@ -61,18 +61,22 @@ class Memtable:
         for key, entry in self.entries.items():
             if key not in newer.entries:
                 newer.set(key, entry, PERSISTENT)
-                newer.surplus_size_bytes += LOCATOR_SIZE_BYTES * (len(entry) - 1) if entry else 0
+                newer.surplus_size_bytes += surplus_size_bytes(entry)
         newer._value_dependencies[:0] = self._value_dependencies
         newer.entry_size_max_bytes = max(newer.entry_size_max_bytes, self.entry_size_max_bytes)
         self.promise.bind(newer.promise)
 
     def is_undercounted(self) -> bool:
         """Whether some entry is longer, or has more surplus, than is known: then too little room is kept (COUNT-1)."""
-        entries = [(key, entry) for key, entry in self.entries.items() if entry is not None]
-        surplus_size_bytes = sum([LOCATOR_SIZE_BYTES * (len(entry) - 1) for _, entry in entries])
-        longest = max([entry_size_bytes(*item) for item in entries], default=0)
-        return surplus_size_bytes > self.surplus_size_bytes or longest > self.entry_size_max_bytes
+        surplus = sum([surplus_size_bytes(entry) for entry in self.entries.values()])
+        longest = max([entry_size_bytes(*item) for item in self.entries.items() if item[1] is not None], default=0)
+        return surplus > self.surplus_size_bytes or longest > self.entry_size_max_bytes
 
     def value_dependencies(self) -> list[Dependency]:
         """The dependencies, each once, that must be persistent before a record may name these entries (IDX-1)."""
         return list(dict.fromkeys(self._value_dependencies))
+
+
+def surplus_size_bytes(entry: Entry) -> int:
+    """The size of all locators of an entry but the first."""
+    return LOCATOR_SIZE_BYTES * (len(entry) - 1) if entry else 0

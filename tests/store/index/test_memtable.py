@@ -19,7 +19,7 @@ def new_memtable() -> Memtable:
     return Memtable(Promise(WAITER), prune_at_count=2)
 
 
-def surplus_size_bytes(memtable: Memtable) -> int:
+def surplus_of(memtable: Memtable) -> int:
     return sum(LOCATOR_SIZE_BYTES * (len(entry) - 1) for entry in memtable.entries.values() if entry is not None)
 
 
@@ -46,9 +46,9 @@ def test_what_is_put_under_shows_where_the_newer_says_nothing(
     for memtable, items in ((older, old), (newer, new)):
         for key, entry in items:
             memtable.set(key, entry, PERSISTENT)
-        memtable.surplus_size_bytes = surplus_size_bytes(memtable)
+        memtable.surplus_size_bytes = surplus_of(memtable)
     older.put_under(newer)
-    assert newer.surplus_size_bytes == surplus_size_bytes(newer)
+    assert newer.surplus_size_bytes == surplus_of(newer)
     assert dict(newer.items()) == {**dict(old), **dict(new)}
     newer.promise.bind(PERSISTENT)
     assert older.promise.poll() == PERSISTENT_STATE
